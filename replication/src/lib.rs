@@ -1,0 +1,1 @@
+//! Deduplicated, compressed deltas of a service's state.
