@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// An ed25519 public key. A node *is* its key: [`NodeId`] is one of these.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey(pub [u8; 32]);
 
 /// An ed25519 signature over a domain-separated message, see [`Keypair::sign`].
@@ -21,7 +21,7 @@ pub struct Signature(pub [u8; 64]);
 pub type NodeId = PublicKey;
 
 /// A mesh: BLAKE3 of the root public key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MeshId(pub [u8; 32]);
 
 /// A cell of a mesh, with its own voters, table and terms (decision D3). 0 unless told otherwise.
@@ -53,7 +53,7 @@ pub struct Term(pub u64);
 pub struct Epoch(pub u64);
 
 /// Sixteen bytes of BLAKE3 that name a ticket, a command or a fact.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest16(pub [u8; 16]);
 
 impl PublicKey {
@@ -73,8 +73,7 @@ impl PublicKey {
 
     /// The inverse of `Display`.
     pub fn parse(text: &str) -> Option<Self> {
-        let bytes = data_encoding::BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).ok()?;
-        bytes.try_into().ok().map(Self)
+        unbase32(text).map(Self)
     }
 }
 
@@ -86,6 +85,11 @@ impl MeshId {
 }
 
 impl Digest16 {
+    /// The inverse of `Display`.
+    pub fn parse(text: &str) -> Option<Self> {
+        unbase32(text).map(Self)
+    }
+
     /// The name of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         let mut short = [0; 16];
@@ -168,6 +172,11 @@ fn base32(bytes: &[u8]) -> String {
     data_encoding::BASE32_NOPAD.encode(bytes).to_ascii_lowercase()
 }
 
+fn unbase32<const LEN: usize>(text: &str) -> Option<[u8; LEN]> {
+    let bytes = data_encoding::BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).ok()?;
+    bytes.try_into().ok()
+}
+
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&base32(&self.0))
@@ -215,6 +224,36 @@ impl fmt::Debug for Keypair {
         write!(f, "Keypair({:?})", self.public())
     }
 }
+
+// Text for people (JSON), raw bytes on the wire.
+macro_rules! text_or_bytes {
+    ($name:ident, $len:literal) => {
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if serializer.is_human_readable() {
+                    return serializer.serialize_str(&base32(&self.0));
+                }
+                self.0.serialize(serializer)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if deserializer.is_human_readable() {
+                    let text = String::deserialize(deserializer)?;
+                    return unbase32(&text).map(Self).ok_or_else(|| {
+                        serde::de::Error::custom(concat!("not a ", stringify!($name)))
+                    });
+                }
+                <[u8; $len]>::deserialize(deserializer).map(Self)
+            }
+        }
+    };
+}
+
+text_or_bytes!(PublicKey, 32);
+text_or_bytes!(MeshId, 32);
+text_or_bytes!(Digest16, 16);
 
 // serde has no derive for arrays longer than 32: two halves, the same bytes as 64 in a row.
 impl Serialize for Signature {

@@ -1,0 +1,377 @@
+//! The whole vocabulary between a node and whoever drives it, on one page.
+//!
+//! [`Input`] is everything that can happen to a node, [`Effect`] everything it can ask for,
+//! [`Event`] everything it tells the outside world, [`Command`] and [`Reply`] what its operator or
+//! its application says to it.
+
+use serde::Serialize;
+
+use super::bounded::{Blob, List, Text};
+use super::id::{MeshId, NodeId, OpId};
+use super::journal::Record;
+use super::record::Class;
+use super::signed::Signed;
+use super::ticket::{ADDRESSES_MAX, Address, Revocation};
+use super::wire::Message;
+use super::wire::gossip::{PUBLICATION_BYTES_MAX, TOPIC_BYTES_MAX};
+use super::wire::hello::Refusal;
+
+/// Something happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(clippy::large_enum_variant, reason = "short-lived: built, handled, dropped")]
+pub enum Input {
+    /// The board's clock shows these unix seconds. At start and about every ten seconds.
+    WallClock(u64),
+    /// The addresses under which this node can be reached have changed.
+    Addresses(List<Address, ADDRESSES_MAX>),
+    /// A node (of whatever mesh) was noticed on the LAN.
+    Discovered {
+        /// Who it says it is.
+        node: NodeId,
+        /// Where.
+        address: Address,
+    },
+    /// There is a connection to `peer`, whose key the transport has proved. Nothing more is known.
+    Connected {
+        /// Who.
+        peer: NodeId,
+        /// The address at the other end, for people.
+        address: Address,
+    },
+    /// The last connection to `peer` is gone.
+    Disconnected {
+        /// Who.
+        peer: NodeId,
+        /// Why, for people.
+        why: String,
+    },
+    /// An attempt to connect to `peer` failed.
+    DialFailed {
+        /// Who.
+        peer: NodeId,
+        /// Why, for people.
+        why: String,
+    },
+    /// A message arrived.
+    Received {
+        /// From whom; the transport has proved it.
+        from: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// Bytes arrived that are not a message, or broke a limit of the transport.
+    Garbled {
+        /// From whom.
+        from: NodeId,
+        /// What was wrong, for people.
+        what: String,
+    },
+    /// A record is on the disk and fsynced, or never will be.
+    Persisted {
+        /// Of the `Persist`.
+        op: OpId,
+        /// An error stops the node: an fsync is never retried.
+        result: Result<(), String>,
+    },
+    /// The operator or the application wants something.
+    Command {
+        /// For the reply.
+        op: OpId,
+        /// What.
+        command: Command,
+    },
+}
+
+/// Do this.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(clippy::large_enum_variant, reason = "short-lived: built, carried out, dropped")]
+pub enum Effect {
+    /// Open a connection. Answered by `Connected` or `DialFailed`.
+    Connect {
+        /// To whom.
+        peer: NodeId,
+        /// Candidates, best first.
+        addresses: List<Address, ADDRESSES_MAX>,
+    },
+    /// Close all connections to `peer`, after what was sent before has left.
+    Disconnect {
+        /// To whom.
+        peer: NodeId,
+    },
+    /// The peer has passed `hello`: let it use the other protocols.
+    Admit {
+        /// Who.
+        peer: NodeId,
+    },
+    /// Send a message.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// Append to the journal and fsync. Answered by `Persisted`.
+    Persist {
+        /// For the answer.
+        op: OpId,
+        /// What.
+        record: Record,
+    },
+    /// Answer a command.
+    Reply {
+        /// Of the command.
+        op: OpId,
+        /// What.
+        reply: Reply,
+    },
+    /// Tell the outside world.
+    Event(Event),
+}
+
+/// What the outside world is told: the one source for the application, logs, metrics and timeline.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// The node has its identity on disk and takes part.
+    Started {
+        /// Who it is.
+        node: NodeId,
+        /// Where it belongs.
+        mesh: MeshId,
+        /// Which life.
+        incarnation: u64,
+    },
+    /// A board was let in by this node for the first time.
+    Admitted {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: String,
+    },
+    /// A board was not let in.
+    Refused {
+        /// Who.
+        node: NodeId,
+        /// Why.
+        reason: Refusal,
+    },
+    /// A member refused this node.
+    RefusedBy {
+        /// Who.
+        node: NodeId,
+        /// Why.
+        reason: Refusal,
+        /// What the other side said.
+        text: String,
+    },
+    /// A member appeared, or came back.
+    MemberUp {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// Which life.
+        incarnation: u64,
+    },
+    /// Somebody lost contact with a member.
+    Suspected {
+        /// Who fell silent.
+        node: NodeId,
+        /// Who noticed.
+        by: NodeId,
+    },
+    /// A suspected member answered for itself.
+    Refuted {
+        /// Who.
+        node: NodeId,
+    },
+    /// A member is held for dead.
+    MemberDown {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// Which life.
+        incarnation: u64,
+        /// How many members lost contact with it; 0 when this was learnt from a digest.
+        alerters: u16,
+    },
+    /// A member left on purpose.
+    MemberLeft {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: String,
+    },
+    /// This node hears too few of those it watches to judge anybody, or does again.
+    Isolated {
+        /// How many of them are silent.
+        silent: u16,
+        /// Of how many.
+        of: u16,
+        /// False when it is over.
+        isolated: bool,
+    },
+    /// A ticket or a board was revoked.
+    Revoked {
+        /// What.
+        target: String,
+    },
+    /// A message on a topic.
+    Topic {
+        /// Which.
+        topic: String,
+        /// Who published it.
+        from: NodeId,
+        /// The message.
+        #[serde(skip)]
+        body: Blob<PUBLICATION_BYTES_MAX>,
+    },
+    /// A peer broke a rule of the protocol.
+    Misbehaved {
+        /// Who.
+        node: NodeId,
+        /// Which rule.
+        what: String,
+    },
+    /// This node has left the mesh.
+    Left,
+    /// This node stopped for good; only a restart helps.
+    Halted {
+        /// Why.
+        why: String,
+    },
+}
+
+/// What an operator or an application wants.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// The mesh as seen from here.
+    Status,
+    /// Every member.
+    Nodes,
+    /// Everything known about one object: a member's name or the beginning of its id.
+    Why(Text<128>),
+    /// Leave the mesh on purpose.
+    Leave,
+    /// Tell every member on a topic.
+    Publish {
+        /// Which.
+        topic: Text<TOPIC_BYTES_MAX>,
+        /// The message.
+        body: Blob<PUBLICATION_BYTES_MAX>,
+    },
+    /// Spread a revocation signed by root.
+    Revoke(Signed<Revocation>),
+}
+
+/// The answer to a [`Command`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Reply {
+    /// To `Status`.
+    Status(StatusView),
+    /// To `Nodes`.
+    Nodes(Vec<NodeView>),
+    /// To `Why`.
+    Why(WhyView),
+    /// Done.
+    Done,
+    /// Not done.
+    Error(ReplyError),
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ReplyError {
+    /// For programs, kebab-case.
+    pub code: &'static str,
+    /// For people: what happened, to what, what to do next.
+    pub message: String,
+}
+
+/// The mesh as seen from one node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct StatusView {
+    /// The node that answers.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// The mesh.
+    pub mesh: MeshId,
+    /// Its incarnation.
+    pub incarnation: u64,
+    /// How much of the mesh it sees.
+    pub view: ViewState,
+    /// A sentence about `view`, with what to do next where that is not `whole`.
+    pub view_why: String,
+    /// Members by standing.
+    pub up: u32,
+    /// Members that somebody lost contact with.
+    pub suspect: u32,
+    /// Members held for dead.
+    pub down: u32,
+    /// Members that left.
+    pub left: u32,
+    /// Every member.
+    pub nodes: Vec<NodeView>,
+}
+
+/// How much of the mesh a node sees.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ViewState {
+    /// The node's first record is not on disk yet.
+    Starting,
+    /// It has a ticket but no member has let it in yet.
+    Joining,
+    /// It is the only member that it knows.
+    Alone,
+    /// Everyone it watches answers, or enough of them.
+    Whole,
+    /// It hears too few of those it watches to judge anybody.
+    Isolated,
+    /// It has left.
+    Left,
+    /// It stopped for good.
+    Halted,
+}
+
+/// One member as seen from one node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct NodeView {
+    /// Who.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// True for the node that answers.
+    pub me: bool,
+    /// `up`, `suspect`, `down` or `left`.
+    pub state: &'static str,
+    /// How much it may host.
+    pub class: Class,
+    /// The highest incarnation known.
+    pub incarnation: u64,
+    /// The version of Hedgerow that it runs.
+    pub version: String,
+    /// `self`, `linked` (a connection is open), or `-` (known through others).
+    pub path: &'static str,
+    /// Milliseconds since it was heard first hand; none if this node does not watch it.
+    pub seen_ms: Option<u64>,
+    /// Round trip of the last probe, microseconds.
+    pub rtt_us: Option<u64>,
+    /// Where it says it can be reached.
+    pub addresses: Vec<String>,
+    /// Why it is in a state other than `up`.
+    pub why: String,
+}
+
+/// Everything known about one object.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct WhyView {
+    /// What was found.
+    pub object: String,
+    /// What is known of it, one sentence each, most important first.
+    pub findings: Vec<String>,
+}

@@ -1,0 +1,333 @@
+//! The journal: what a node must remember, as checksummed frames in one append-only file.
+//!
+//! The node says [`Record`]s; the driver appends [`frame`]s and fsyncs; after a crash [`scan`] reads
+//! them back into a [`Durable`]. The file is bounded: the driver replaces it by [`snapshot`] of the
+//! `Durable` once it has grown enough ([`wants_compaction`]).
+//!
+//! ```text
+//! file  = MAGIC frame*
+//! frame = len u32 LE | synced u64 LE | body (len bytes) | first 8 bytes of BLAKE3(len, synced, body)
+//! ```
+//!
+//! `synced` is the length of the file that was known to be fsynced when the frame was written. It is
+//! what tells a torn tail (an unfsynced suffix lost in a power cut: normal, cut off) from rot (bytes
+//! that were durable once and changed: a lost promise, so the node must not start).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::config::Belonging;
+use super::id::{Incarnation, MeshId, NodeId, PublicKey};
+use super::record::Admission;
+use super::signed::Signed;
+use super::ticket::{Credential, Revocation, Revoked};
+use super::wire::codec::{self, CodecError};
+use super::wire::gossip::Joined;
+
+/// The first bytes of a journal: a name and a format version.
+pub const MAGIC: &[u8; 8] = b"hedgejr1";
+/// Bytes of one frame's body.
+pub const BODY_BYTES_MAX: usize = 256 * 1024;
+/// A journal is not compacted below this size, bytes.
+pub const COMPACT_BYTES_MIN: u64 = 64 * 1024;
+
+const HEAD_BYTES: usize = 12;
+const SUM_BYTES: usize = 8;
+
+/// One thing to remember. The order and meaning of the variants are frozen with the wire.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Record {
+    /// The mesh this node belongs to and the chain that let it in. A node never changes its mesh.
+    Belongs {
+        /// The mesh's root key.
+        root: PublicKey,
+        /// The chain.
+        credential: Credential,
+    },
+    /// A member's word that it let this node in.
+    Admission(Signed<Admission>),
+    /// Every incarnation up to this one may have been used.
+    Incarnations {
+        /// Inclusive.
+        upto: Incarnation,
+    },
+    /// A member: where to find it after a restart, and that it was let in.
+    Member(Box<Joined>),
+    /// A member is to be forgotten.
+    Forget(NodeId),
+    /// A ticket or a node is no longer welcome.
+    Revocation(Box<Signed<Revocation>>),
+    /// This node left on purpose and must not come back by itself.
+    Left,
+}
+
+/// Everything that a node remembers across restarts.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Durable {
+    /// The mesh, once known.
+    pub belonging: Option<Belonging>,
+    /// A member's word that it let this node in.
+    pub admission: Option<Signed<Admission>>,
+    /// The highest incarnation that may have been used.
+    pub incarnation: Incarnation,
+    /// Members by id.
+    pub members: BTreeMap<NodeId, Joined>,
+    /// Revocations by target.
+    pub revocations: BTreeMap<Revoked, Signed<Revocation>>,
+    /// True after this node left on purpose.
+    pub left: bool,
+}
+
+/// What a [`scan`] found.
+#[derive(Debug)]
+pub struct Scan {
+    /// What the readable frames add up to.
+    pub durable: Durable,
+    /// Bytes of the file that hold readable frames: cut the file here before appending.
+    pub len: u64,
+    /// Bytes after that which were never fsynced.
+    pub torn: u64,
+}
+
+/// Why a journal cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScanError {
+    /// Another file, or a later format.
+    #[error("this is not a Hedgerow journal of format 1")]
+    NotAJournal,
+    /// Bytes that had been fsynced are damaged.
+    #[error(
+        "the journal is damaged at byte {at}, although everything up to byte {synced} had been written safely: the disk is failing. Promises may be lost, so this node does not start; move its data folder away and join anew with a ticket"
+    )]
+    Rot {
+        /// Where the first unreadable frame begins.
+        at: u64,
+        /// How far the file had been fsynced.
+        synced: u64,
+    },
+    /// A whole frame whose body this version does not know.
+    #[error(
+        "the journal holds a record at byte {at} that this version does not know ({error}): it was written by a newer Hedgerow; start that version"
+    )]
+    Newer {
+        /// Where the frame begins.
+        at: u64,
+        /// What the decoder said.
+        error: CodecError,
+    },
+}
+
+impl Durable {
+    /// Adds one record.
+    pub fn apply(&mut self, record: Record) {
+        match record {
+            Record::Belongs { root, credential } => {
+                let mesh = MeshId::of_root(&root);
+                self.belonging = Some(Belonging { root, mesh, credential });
+            }
+            Record::Admission(admission) => self.admission = Some(admission),
+            Record::Incarnations { upto } => self.incarnation = self.incarnation.max(upto),
+            Record::Member(joined) => {
+                if let Ok(record) = joined.record.peek() {
+                    self.members.insert(record.node, *joined);
+                }
+            }
+            Record::Forget(node) => {
+                self.members.remove(&node);
+            }
+            Record::Revocation(signed) => {
+                if let Ok(revocation) = signed.peek() {
+                    self.revocations.insert(revocation.target, *signed);
+                }
+            }
+            Record::Left => self.left = true,
+        }
+    }
+
+    /// The shortest list of records that adds up to this.
+    pub fn records(&self) -> Vec<Record> {
+        let mut records = Vec::new();
+        if let Some(Belonging { root, credential, .. }) = &self.belonging {
+            records.push(Record::Belongs { root: *root, credential: credential.clone() });
+        }
+        records.extend(self.admission.clone().map(Record::Admission));
+        if self.incarnation > Incarnation(0) {
+            records.push(Record::Incarnations { upto: self.incarnation });
+        }
+        records
+            .extend(self.members.values().map(|joined| Record::Member(Box::new(joined.clone()))));
+        records.extend(
+            self.revocations.values().map(|signed| Record::Revocation(Box::new(signed.clone()))),
+        );
+        records.extend(self.left.then_some(Record::Left));
+        records
+    }
+}
+
+/// The bytes to append for `record`, when `synced` bytes of the file are known to be fsynced.
+///
+/// # Errors
+/// `TooLarge` when the record exceeds [`BODY_BYTES_MAX`]: a limit in this program is wrong.
+pub fn frame(record: &Record, synced: u64) -> Result<Vec<u8>, CodecError> {
+    let body = codec::encode(record)?;
+    let len = u32::try_from(body.len()).expect("the codec limits it to a frame");
+    let mut frame = Vec::with_capacity(HEAD_BYTES + body.len() + SUM_BYTES);
+    frame.extend_from_slice(&len.to_le_bytes());
+    frame.extend_from_slice(&synced.to_le_bytes());
+    frame.extend_from_slice(&body);
+    let sum = checksum(&frame);
+    frame.extend_from_slice(&sum);
+    Ok(frame)
+}
+
+/// A whole new file that adds up to `durable`.
+///
+/// # Errors
+/// As for [`frame`].
+pub fn snapshot(durable: &Durable) -> Result<Vec<u8>, CodecError> {
+    let mut file = MAGIC.to_vec();
+    for record in durable.records() {
+        file.extend_from_slice(&frame(&record, 0)?);
+    }
+    Ok(file)
+}
+
+/// Whether a file of `len` bytes whose snapshot had `snapshot_len` should be replaced.
+pub fn wants_compaction(len: u64, snapshot_len: u64) -> bool {
+    len >= COMPACT_BYTES_MIN.max(snapshot_len.saturating_mul(4))
+}
+
+/// Reads a journal back. An empty file is an empty journal.
+///
+/// # Errors
+/// Damage to bytes that had been fsynced, or a file that is no journal of this format.
+pub fn scan(file: &[u8]) -> Result<Scan, ScanError> {
+    if file.len() < MAGIC.len() && MAGIC.starts_with(file) {
+        let torn = file.len() as u64;
+        return Ok(Scan { durable: Durable::default(), len: 0, torn });
+    }
+    if !file.starts_with(MAGIC) {
+        return Err(ScanError::NotAJournal);
+    }
+    let mut durable = Durable::default();
+    let mut at = MAGIC.len();
+    while at < file.len() {
+        let Some((_, body, len)) = frame_at(file, at) else {
+            let first_bad = at as u64;
+            if let Some(synced) = synced_beyond(file, at, first_bad) {
+                return Err(ScanError::Rot { at: first_bad, synced });
+            }
+            return Ok(Scan { durable, len: first_bad, torn: (file.len() - at) as u64 });
+        };
+        let record =
+            codec::decode(body).map_err(|error| ScanError::Newer { at: at as u64, error })?;
+        durable.apply(record);
+        at += len;
+    }
+    Ok(Scan { durable, len: at as u64, torn: 0 })
+}
+
+/// `(synced, body, bytes of the whole frame)` of the frame at `at`, if there is a whole one.
+fn frame_at(file: &[u8], at: usize) -> Option<(u64, &[u8], usize)> {
+    let head = file.get(at..at + HEAD_BYTES)?;
+    let len = u32::from_le_bytes(head[..4].try_into().ok()?) as usize;
+    if len == 0 || len > BODY_BYTES_MAX {
+        return None;
+    }
+    let synced = u64::from_le_bytes(head[4..].try_into().ok()?);
+    let sum_at = at + HEAD_BYTES + len;
+    let sum = file.get(sum_at..sum_at + SUM_BYTES)?;
+    if checksum(&file[at..sum_at]) != sum {
+        return None;
+    }
+    Some((synced, &file[at + HEAD_BYTES..sum_at], HEAD_BYTES + len + SUM_BYTES))
+}
+
+/// Looks behind a bad frame for a whole one that says that bytes past `bad` had been fsynced.
+fn synced_beyond(file: &[u8], from: usize, bad: u64) -> Option<u64> {
+    (from + 1..file.len()).find_map(|at| {
+        let (synced, ..) = frame_at(file, at)?;
+        (synced > bad && synced <= at as u64).then_some(synced)
+    })
+}
+
+fn checksum(bytes: &[u8]) -> [u8; SUM_BYTES] {
+    let mut sum = [0; SUM_BYTES];
+    sum.copy_from_slice(&blake3::hash(bytes).as_bytes()[..SUM_BYTES]);
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(n: u64) -> Record {
+        Record::Incarnations { upto: Incarnation(n) }
+    }
+
+    /// A journal of `count` records, each fsynced before the next one is written.
+    fn journal(count: u64) -> (Vec<u8>, Vec<usize>) {
+        let mut file = MAGIC.to_vec();
+        let mut ends = vec![file.len()];
+        for n in 1..=count {
+            let synced = file.len() as u64;
+            file.extend(frame(&record(n), synced).unwrap());
+            ends.push(file.len());
+        }
+        (file, ends)
+    }
+
+    #[test]
+    fn a_tail_torn_at_any_byte_is_cut_off_and_everything_before_it_survives() {
+        let (file, ends) = journal(5);
+        for cut in 0..=file.len() {
+            let scan = scan(&file[..cut]).unwrap();
+            let whole = ends.iter().filter(|end| **end <= cut).count().saturating_sub(1);
+            assert_eq!(scan.durable.incarnation, Incarnation(whole as u64), "cut at {cut}");
+            assert_eq!(scan.len + scan.torn, cut as u64);
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_in_bytes_that_were_fsynced_is_rot_and_never_a_torn_tail() {
+        let (file, ends) = journal(5);
+        // The last frame was never proved durable by a later one; all others were.
+        for at in MAGIC.len()..ends[4] {
+            for bit in 0..8 {
+                let mut rotten = file.clone();
+                rotten[at] ^= 1 << bit;
+                assert!(
+                    matches!(scan(&rotten), Err(ScanError::Rot { .. })),
+                    "bit {bit} of byte {at} flipped unnoticed"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn sectors_lost_from_one_unfsynced_batch_are_a_torn_tail_even_if_later_ones_arrived() {
+        let mut file = journal(1).0;
+        let synced = file.len() as u64;
+        let first = frame(&record(2), synced).unwrap();
+        let hole = file.len()..file.len() + first.len();
+        file.extend(first);
+        file.extend(frame(&record(3), synced).unwrap());
+        file[hole].fill(0);
+        let scan = scan(&file).unwrap();
+        assert_eq!((scan.durable.incarnation, scan.len), (Incarnation(1), synced));
+    }
+
+    #[test]
+    fn a_snapshot_adds_up_to_what_it_was_made_from() {
+        let durable = scan(&journal(5).0).unwrap().durable;
+        assert_eq!(scan(&snapshot(&durable).unwrap()).unwrap().durable, durable);
+    }
+
+    #[test]
+    fn another_file_is_not_mistaken_for_a_journal() {
+        assert_eq!(scan(b"#!/bin/sh\n").unwrap_err(), ScanError::NotAJournal);
+        assert_eq!(scan(b"").unwrap().len, 0);
+    }
+}
