@@ -1,0 +1,225 @@
+//! One board: a process (perhaps), a disk, a clock, and the driver's knowledge of its peers.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use hedgerow::proto::bounded::{List, Text};
+use hedgerow::proto::config::{Config, MembershipTiming};
+use hedgerow::proto::id::{CellId, Keypair, NodeId, OpId};
+use hedgerow::proto::io::{Command, StatusView};
+use hedgerow::proto::machine::{Effects, Time};
+use hedgerow::proto::node::Node;
+use hedgerow::proto::record::{Board as Facts, Class};
+use hedgerow::proto::ticket::{Address, Bootstrap, Role, Ticket, TicketRequest};
+use hedgerow::proto::wire::{WIRE_VERSION, WIRE_VERSION_MIN};
+use zeroize::Zeroizing;
+
+use crate::disk::Disk;
+use crate::queue::{BoardIndex, ConnIndex};
+use crate::seed::{self, Purpose, Stream};
+use crate::time::{self, Clock, Nanos, PPM_MAX, SECOND};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Board {
+    /// Its number.
+    pub index: BoardIndex,
+    /// Its identity, until the disk with it is lost.
+    pub keypair: Keypair,
+    /// The public half.
+    pub id: NodeId,
+    /// How often it has got a new identity.
+    generation: u64,
+    /// Its clocks.
+    pub clock: Clock,
+    /// Its disk.
+    pub disk: Disk,
+    /// The running process.
+    pub node: Option<Box<Node>>,
+    /// Counts its processes.
+    pub life: u32,
+    /// It was switched on and is not meant to be off: `heal` starts it again.
+    pub wanted: bool,
+    /// Counts its pauses; the last one ends them all.
+    pub pauses: u32,
+    /// What the process has not got to yet.
+    pub inbox: VecDeque<Wake>,
+    /// What a process keeps about its peers, as the swarm does.
+    pub peers: BTreeMap<NodeId, Peer>,
+    /// Peers it is dialling, with the number of the dial.
+    pub dialling: BTreeMap<NodeId, u32>,
+    /// The earliest timer event in the queue: by its clock and in true time.
+    pub armed: Option<(Time, Nanos)>,
+    /// The last answer to `Status`.
+    pub status: Option<StatusView>,
+    /// Counts commands.
+    pub commands: u64,
+    /// Since when the process runs.
+    pub running_since: Nanos,
+    /// True time that its processes have run.
+    pub ran: Nanos,
+    /// The present second and the calls and effects in it.
+    pub load: (u64, u64, u64),
+    /// Kept between calls for its capacity.
+    pub effects: Effects,
+}
+
+/// One peer with at least one connection.
+#[derive(Debug, Default)]
+pub struct Peer {
+    /// The node has let it in.
+    pub admitted: bool,
+    /// The node has hung up on it; nothing more passes.
+    pub leaving: bool,
+    /// Oldest first. The first one, the carrier, carries what is sent.
+    pub conns: Vec<(ConnIndex, u8)>,
+}
+
+/// Something for a process.
+#[derive(Debug)]
+pub enum Wake {
+    /// A frame on a connection.
+    Frame(ConnIndex, u8, Vec<u8>),
+    /// A new connection.
+    Attach(ConnIndex, u8),
+    /// A connection is gone.
+    Detach(ConnIndex, u8, &'static str),
+    /// A dial failed.
+    DialFailed(NodeId, &'static str),
+    /// A record is safe.
+    Persisted(OpId),
+    /// The time of day.
+    Wall,
+    /// Where it can be reached.
+    Addresses,
+    /// Somebody wants something.
+    Command(OpId, Command),
+}
+
+impl Board {
+    /// A board that was never on.
+    pub fn new(seed: u64, index: BoardIndex, ppm_max: i32) -> Self {
+        let keypair = keypair(seed, index, 0);
+        let who = u64::from(index);
+        Self {
+            index,
+            id: keypair.public(),
+            keypair,
+            generation: 0,
+            clock: clock(seed, index, 0, 0, ppm_max),
+            disk: Disk::new(
+                Stream::new(seed, Purpose::Fsync, who, 0),
+                Stream::new(seed, Purpose::Torn, who, 0),
+            ),
+            node: None,
+            life: 0,
+            wanted: false,
+            pauses: 0,
+            inbox: VecDeque::new(),
+            peers: BTreeMap::new(),
+            dialling: BTreeMap::new(),
+            armed: None,
+            status: None,
+            commands: 0,
+            running_since: 0,
+            ran: 0,
+            load: (0, 0, 0),
+            effects: Effects::default(),
+        }
+    }
+
+    /// The disk with the identity on it is gone.
+    pub fn new_identity(&mut self, seed: u64) {
+        self.generation += 1;
+        self.keypair = keypair(seed, self.index, self.generation);
+        self.id = self.keypair.public();
+    }
+
+    /// After a power cut the lease clock starts anew.
+    pub fn reset_clock(&mut self, seed: u64, now: Nanos) {
+        let ppm = self.clock.ppm();
+        self.clock = clock(seed, self.index, u64::from(self.life), now, PPM_MAX);
+        self.clock.set_ppm(now, ppm);
+    }
+
+    /// What its next life is told.
+    pub fn config(&self, timing: MembershipTiming, ticket: Option<Ticket>) -> Config {
+        Config {
+            keypair: self.keypair.clone(),
+            name: Text::capped(&format!("n{}", self.index)),
+            cell: CellId::default(),
+            board: facts(self.index),
+            labels: List::new(),
+            ticket,
+            membership: timing,
+        }
+    }
+}
+
+/// Where a board can be reached.
+pub fn address(board: BoardIndex) -> Address {
+    Text::capped(&format!("sim/{board}"))
+}
+
+/// Which board an address belongs to.
+pub fn board_at(address: &Address) -> Option<BoardIndex> {
+    address.strip_prefix("sim/")?.parse().ok()
+}
+
+/// A ticket for `index`: by the mesh's root, or by some other root for a stranger.
+pub fn ticket(
+    seed: u64,
+    index: BoardIndex,
+    now: Nanos,
+    stranger: bool,
+    bootstrap: &[(BoardIndex, NodeId)],
+) -> Ticket {
+    let root = Keypair::from_seed(&seed::bytes(seed, Purpose::Keys, ROOT, u64::from(stranger)));
+    let contacts = bootstrap
+        .iter()
+        .map(|(board, node)| Bootstrap { node: *node, addresses: List::capped([address(*board)]) });
+    let issued = time::wall(now);
+    let request = TicketRequest {
+        role: Role::Member,
+        issued,
+        expires: if bootstrap.is_empty() { 0 } else { issued + TICKET_SECONDS },
+        bootstrap: List::capped(contacts),
+    };
+    let secret = seed::bytes(seed, Purpose::Ticket, u64::from(index), now);
+    Ticket::issue(&root, request, Zeroizing::new(secret)).expect("a ticket of four contacts fits")
+}
+
+fn keypair(seed: u64, index: BoardIndex, generation: u64) -> Keypair {
+    Keypair::from_seed(&seed::bytes(seed, Purpose::Keys, u64::from(index), generation))
+}
+
+fn clock(seed: u64, index: BoardIndex, boot: u64, now: Nanos, ppm_max: i32) -> Clock {
+    let mut draw = Stream::new(seed, Purpose::Clock, u64::from(index), boot);
+    let width = u64::from(ppm_max.unsigned_abs());
+    let ppm = draw.between(0, 2 * width) as i32 - ppm_max;
+    let local = draw.between(SECOND, 40 * 86_400 * SECOND);
+    let wall_error = draw.between(0, 2 * WALL_ERROR_SECONDS_MAX) as i64;
+    Clock::new(now, local, ppm, wall_error - WALL_ERROR_SECONDS_MAX as i64)
+}
+
+fn facts(index: BoardIndex) -> Facts {
+    let (memory_bytes, cores) = [(8 << 30, 4), (4 << 30, 6), (1 << 30, 4)][usize::from(index) % 3];
+    Facts {
+        host: Text::capped(&format!("board-{index}")),
+        arch: Text::capped("aarch64"),
+        page_bytes: 4096,
+        version: Text::capped(env!("CARGO_PKG_VERSION")),
+        wire: (WIRE_VERSION_MIN, WIRE_VERSION),
+        memory_bytes,
+        cores,
+        class: Class::of(memory_bytes, cores),
+        durable: true,
+        ..Facts::default()
+    }
+}
+
+/// Stands for the root key where a board's number would be.
+const ROOT: u64 = u64::MAX;
+/// A ticket admits newcomers for a day.
+const TICKET_SECONDS: u64 = 86_400;
+/// Wall clocks err by at most this.
+const WALL_ERROR_SECONDS_MAX: u64 = 5;

@@ -1,0 +1,293 @@
+//! A disk with one journal on it, as bytes.
+//!
+//! What a node persists is framed by the production journal code and appended; an fsync later (one at
+//! a time; everything written meanwhile goes into the next) the bytes are safe and the node is told.
+//! A process crash keeps all that was written, since the kernel has it. A power cut keeps what was
+//! fsynced; of the rest it keeps nothing, a torn beginning, or some of its 512-byte sectors.
+//!
+//! A grown journal is replaced by a snapshot: a new file, fsynced, then renamed, which is atomic.
+
+use std::collections::VecDeque;
+
+use hedgerow::proto::id::OpId;
+use hedgerow::proto::journal::{self, Record, Scan, ScanError};
+
+use crate::law;
+use crate::seed::Stream;
+use crate::time::{MILLI, Nanos, SECOND};
+
+const SECTOR_BYTES: usize = 512;
+/// What the slow-fsync fault makes of every fsync.
+const SLOW_FSYNC: (Nanos, Nanos) = (50 * MILLI, 3 * SECOND);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Disk {
+    file: Vec<u8>,
+    synced: usize,
+    snapshot_bytes: u64,
+    /// Written, not yet fsynced: the answer it awaits and where its frame ends.
+    waiting: VecDeque<(OpId, usize)>,
+    /// Came while the file was being replaced.
+    held: Vec<(OpId, Record)>,
+    doing: Option<Doing>,
+    slow: bool,
+    /// Counts what the disk did; an answer to an older count is void.
+    turn: u32,
+    latency: Stream,
+    torn: Stream,
+}
+
+#[derive(Debug)]
+enum Doing {
+    Fsync { upto: usize },
+    Replace { file: Vec<u8> },
+}
+
+/// Something the disk began, and what to wait for.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    /// How long it takes, ns.
+    pub takes: Nanos,
+    /// To be given to [`Disk::done`].
+    pub turn: u32,
+    /// A slow-fsync fault made it slow.
+    pub slowed: bool,
+}
+
+impl Disk {
+    /// An empty disk.
+    pub fn new(latency: Stream, torn: Stream) -> Self {
+        Self {
+            file: Vec::new(),
+            synced: 0,
+            snapshot_bytes: 0,
+            waiting: VecDeque::new(),
+            held: Vec::new(),
+            doing: None,
+            slow: false,
+            turn: 0,
+            latency,
+            torn,
+        }
+    }
+
+    /// Appends a record.
+    ///
+    /// # Errors
+    /// The record is too large for a frame: a limit in the node is wrong.
+    pub fn append(&mut self, op: OpId, record: Record) -> Result<Option<Begun>, String> {
+        if matches!(self.doing, Some(Doing::Replace { .. })) {
+            self.held.push((op, record));
+            return Ok(None);
+        }
+        self.write(op, &record)?;
+        Ok(self.begin())
+    }
+
+    /// What began with `turn` is done. Gives the answers that are due, in order, and what the disk
+    /// does next.
+    ///
+    /// # Errors
+    /// As for [`Disk::append`], or the file cannot be read back for a snapshot.
+    pub fn done(&mut self, turn: u32) -> Result<(Vec<OpId>, Option<Begun>), String> {
+        if turn != self.turn {
+            return Ok((Vec::new(), None));
+        }
+        let mut answered = Vec::new();
+        match self.doing.take() {
+            None => {}
+            Some(Doing::Fsync { upto }) => {
+                self.synced = upto;
+                while let Some((op, end)) = self.waiting.front()
+                    && *end <= upto
+                {
+                    answered.push(*op);
+                    self.waiting.pop_front();
+                }
+            }
+            Some(Doing::Replace { file }) => {
+                self.synced = file.len();
+                self.snapshot_bytes = file.len() as u64;
+                self.file = file;
+                for (op, record) in std::mem::take(&mut self.held) {
+                    self.write(op, &record)?;
+                }
+            }
+        }
+        let wants_compaction = self.waiting.is_empty()
+            && journal::wants_compaction(self.file.len() as u64, self.snapshot_bytes);
+        let next = if wants_compaction { Some(self.replace()?) } else { self.begin() };
+        Ok((answered, next))
+    }
+
+    /// The process ended; the kernel still writes what it was given.
+    pub fn crash(&mut self) {
+        self.waiting.clear();
+        self.held.clear();
+        self.doing = None;
+        self.turn += 1;
+    }
+
+    /// The power went. Gives back whether anything was lost.
+    pub fn cut_power(&mut self) -> bool {
+        let replaced = match self.doing.take() {
+            // The rename reached the disk or it did not.
+            Some(Doing::Replace { file }) if self.torn.percent(50) => Some(file),
+            _ => None,
+        };
+        self.crash();
+        if let Some(file) = replaced {
+            self.synced = file.len();
+            self.file = file;
+        }
+        let unsynced = self.file.len() - self.synced;
+        if unsynced == 0 {
+            return false;
+        }
+        match self.torn.below(3) {
+            0 => self.file.truncate(self.synced),
+            1 => {
+                let kept = self.torn.below(unsynced as u64) as usize;
+                self.file.truncate(self.synced + kept);
+            }
+            _ => self.lose_sectors(),
+        }
+        true
+    }
+
+    /// The disk is replaced by an empty one.
+    pub fn wipe(&mut self) {
+        self.crash();
+        (self.file, self.synced, self.snapshot_bytes) = (Vec::new(), 0, 0);
+    }
+
+    /// Reads the journal for a new life: cuts a torn tail off and fsyncs what is left *before* anybody
+    /// relies on it, since after a process crash it may not be safe yet. Gives back how long that takes.
+    ///
+    /// # Errors
+    /// The journal is damaged, which this disk never does to fsynced bytes.
+    pub fn recover(&mut self) -> Result<(Scan, Nanos), ScanError> {
+        let scan = journal::scan(&self.file)?;
+        self.file.truncate(scan.len as usize);
+        self.synced = self.file.len();
+        self.snapshot_bytes = self.snapshot_bytes.min(scan.len);
+        Ok((scan, self.latency().0))
+    }
+
+    /// From now on fsyncs are slow, or no longer.
+    pub fn set_slow(&mut self, slow: bool) {
+        self.slow = slow;
+    }
+
+    fn write(&mut self, op: OpId, record: &Record) -> Result<(), String> {
+        if self.file.is_empty() {
+            self.file.extend_from_slice(journal::MAGIC);
+        }
+        let frame = journal::frame(record, self.synced as u64).map_err(|e| e.to_string())?;
+        self.file.extend_from_slice(&frame);
+        self.waiting.push_back((op, self.file.len()));
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Option<Begun> {
+        if self.doing.is_some() || self.waiting.is_empty() {
+            return None;
+        }
+        self.doing = Some(Doing::Fsync { upto: self.file.len() });
+        Some(self.begun())
+    }
+
+    fn replace(&mut self) -> Result<Begun, String> {
+        let scan = journal::scan(&self.file).map_err(|error| error.to_string())?;
+        let file = journal::snapshot(&scan.durable).map_err(|error| error.to_string())?;
+        self.doing = Some(Doing::Replace { file });
+        Ok(self.begun())
+    }
+
+    fn begun(&mut self) -> Begun {
+        self.turn += 1;
+        let (takes, slowed) = self.latency();
+        Begun { takes, turn: self.turn, slowed }
+    }
+
+    fn latency(&mut self) -> (Nanos, bool) {
+        let usual = law::fsync(&mut self.latency);
+        let slow = self.latency.between(SLOW_FSYNC.0, SLOW_FSYNC.1);
+        if self.slow { (slow, true) } else { (usual, false) }
+    }
+
+    fn lose_sectors(&mut self) {
+        let mut at = self.synced;
+        while at < self.file.len() {
+            let end = ((at / SECTOR_BYTES + 1) * SECTOR_BYTES).min(self.file.len());
+            if self.torn.percent(50) {
+                self.file[at..end].fill(0);
+            }
+            at = end;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hedgerow::proto::id::Incarnation;
+
+    use super::*;
+    use crate::seed::Purpose;
+
+    fn disk(seed: u64) -> Disk {
+        Disk::new(Stream::new(seed, Purpose::Fsync, 0, 0), Stream::new(seed, Purpose::Torn, 0, 0))
+    }
+
+    fn upto(n: u64) -> Record {
+        Record::Incarnations { upto: Incarnation(n) }
+    }
+
+    #[test]
+    fn what_was_acknowledged_survives_every_power_cut_and_nothing_reads_as_rot() {
+        for seed in 0..300 {
+            let mut disk = disk(seed);
+            let mut draw = Stream::new(seed, Purpose::Faults, 0, 0);
+            let (mut acknowledged, mut doing) = (0, None);
+            for n in 1..=draw.between(1, 40) {
+                doing = disk.append(OpId(n), upto(n)).unwrap().or(doing);
+                if let Some(Begun { turn, .. }) = doing
+                    && draw.percent(60)
+                {
+                    let (answered, next) = disk.done(turn).unwrap();
+                    acknowledged = answered.last().map_or(acknowledged, |op| op.0);
+                    doing = next;
+                }
+            }
+            disk.cut_power();
+            let (scan, _) = disk.recover().unwrap();
+            assert!(scan.durable.incarnation.0 >= acknowledged, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_process_crash_loses_nothing_that_was_written() {
+        let mut disk = disk(1);
+        disk.append(OpId(1), upto(7)).unwrap();
+        disk.crash();
+        assert_eq!(disk.recover().unwrap().0.durable.incarnation, Incarnation(7));
+    }
+
+    #[test]
+    fn a_grown_journal_is_replaced_and_what_came_meanwhile_is_kept() {
+        let mut disk = disk(1);
+        let mut next = None;
+        for n in 1..3000 {
+            next = disk.append(OpId(n), upto(n)).unwrap().or(next);
+        }
+        while let Some(begun) = next {
+            if matches!(disk.doing, Some(Doing::Replace { .. })) {
+                disk.append(OpId(9999), upto(9999)).unwrap();
+            }
+            next = disk.done(begun.turn).unwrap().1;
+        }
+        assert!(disk.file.len() < 200, "{} bytes", disk.file.len());
+        assert_eq!(disk.recover().unwrap().0.durable.incarnation, Incarnation(9999));
+    }
+}

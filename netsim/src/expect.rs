@@ -1,0 +1,198 @@
+//! What a scenario expects, and a judge who only knows what boards say when asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hedgerow::proto::id::NodeId;
+use hedgerow::proto::io::StatusView;
+use serde::{Deserialize, Serialize};
+
+use crate::queue::BoardIndex;
+
+/// Something that must be true at a time.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "that", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Expect {
+    /// Every running member sees every running member up.
+    AllUp,
+    /// Every running member that is not named sees these boards down.
+    Down {
+        /// Which.
+        nodes: Vec<BoardIndex>,
+    },
+    /// Every running member sees that this board left.
+    Left {
+        /// Which.
+        node: BoardIndex,
+    },
+    /// These boards, and nobody else, see each other up.
+    UpAmong {
+        /// Which.
+        nodes: Vec<BoardIndex>,
+    },
+    /// No member has this board in its list.
+    Unknown {
+        /// Which.
+        node: BoardIndex,
+    },
+    /// All running members say exactly the same of everyone.
+    SameView,
+    /// Until then nobody has taken a running board for dead.
+    NoFalseDown,
+    /// This board says that it hears too few of those it watches.
+    Isolated {
+        /// Which.
+        node: BoardIndex,
+    },
+}
+
+/// What a judge is told.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    /// The answers of running boards to `Status`; none where a board did not answer.
+    pub views: BTreeMap<BoardIndex, Option<StatusView>>,
+    /// Boards whose ticket is no good.
+    pub strangers: BTreeSet<BoardIndex>,
+    /// The identity of each board now.
+    pub ids: Vec<NodeId>,
+    /// (observer, subject) of every running board that was taken for dead.
+    pub false_downs: Vec<(BoardIndex, BoardIndex)>,
+}
+
+impl Expect {
+    /// Whether it holds.
+    ///
+    /// # Errors
+    /// A sentence that says what is not as expected.
+    pub fn judge(&self, evidence: &Evidence) -> Result<(), String> {
+        match self {
+            Self::AllUp => evidence.all_up(),
+            Self::Down { nodes } => evidence.each("down", nodes),
+            Self::Left { node } => evidence.each("left", &[*node]),
+            Self::UpAmong { nodes } => evidence.up_among(nodes),
+            Self::Unknown { node } => evidence.unknown(*node),
+            Self::SameView => evidence.same_view(),
+            Self::NoFalseDown => match evidence.false_downs.first() {
+                None => Ok(()),
+                Some((by, who)) => Err(format!("n{by} took n{who} for dead, which was running")),
+            },
+            Self::Isolated { node } => {
+                let view = evidence.view(*node)?;
+                let is = format!("{:?}", view.view);
+                if is == "Isolated" { Ok(()) } else { Err(format!("n{node} says {is}")) }
+            }
+        }
+    }
+
+    /// Every board that it names.
+    pub fn boards(&self) -> Vec<BoardIndex> {
+        match self {
+            Self::Down { nodes } | Self::UpAmong { nodes } => nodes.clone(),
+            Self::Left { node } | Self::Unknown { node } | Self::Isolated { node } => vec![*node],
+            Self::AllUp | Self::SameView | Self::NoFalseDown => Vec::new(),
+        }
+    }
+}
+
+impl Evidence {
+    fn members(&self) -> impl Iterator<Item = BoardIndex> + '_ {
+        self.views.keys().copied().filter(|board| !self.strangers.contains(board))
+    }
+
+    fn view(&self, board: BoardIndex) -> Result<&StatusView, String> {
+        match self.views.get(&board) {
+            Some(Some(view)) => Ok(view),
+            Some(None) => Err(format!("n{board} did not answer `Status`")),
+            None => Err(format!("n{board} is not running")),
+        }
+    }
+
+    fn state(&self, of: BoardIndex, by: BoardIndex) -> Result<&'static str, String> {
+        let id = self.ids[usize::from(of)];
+        let line = self.view(by)?.nodes.iter().find(|line| line.node == id);
+        Ok(line.map_or("unknown", |line| line.state))
+    }
+
+    fn all_up(&self) -> Result<(), String> {
+        let members: Vec<BoardIndex> = self.members().collect();
+        self.up_between(&members, &members)
+    }
+
+    fn up_between(&self, observers: &[BoardIndex], of: &[BoardIndex]) -> Result<(), String> {
+        for by in observers {
+            for of in of {
+                let state = self.state(*of, *by)?;
+                if state != "up" {
+                    return Err(format!("n{by} has n{of} as {state}, not up"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn each(&self, wanted: &str, of: &[BoardIndex]) -> Result<(), String> {
+        for by in self.members().filter(|by| !of.contains(by)) {
+            for of in of {
+                let state = self.state(*of, by)?;
+                if state != wanted {
+                    return Err(format!("n{by} has n{of} as {state}, not {wanted}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn up_among(&self, nodes: &[BoardIndex]) -> Result<(), String> {
+        self.up_between(nodes, nodes)?;
+        for by in nodes {
+            for of in (0..self.ids.len() as BoardIndex).filter(|of| !nodes.contains(of)) {
+                if self.state(of, *by)? == "up" {
+                    return Err(format!("n{by} has n{of} as up"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn unknown(&self, node: BoardIndex) -> Result<(), String> {
+        for by in self.members().filter(|by| *by != node) {
+            let state = self.state(node, by)?;
+            if state != "unknown" {
+                return Err(format!("n{by} has n{node} as {state}, not unknown"));
+            }
+        }
+        Ok(())
+    }
+
+    fn same_view(&self) -> Result<(), String> {
+        let mut first: Option<(BoardIndex, BTreeMap<NodeId, (&str, u64)>)> = None;
+        for board in self.members() {
+            let lines = self.view(board)?.nodes.iter();
+            let view: BTreeMap<_, _> =
+                lines.map(|line| (line.node, (line.state, line.incarnation))).collect();
+            match &first {
+                None => first = Some((board, view)),
+                Some((other, expected)) if *expected != view => {
+                    return Err(difference((*other, expected), (board, &view)));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+type View<'a> = (BoardIndex, &'a BTreeMap<NodeId, (&'a str, u64)>);
+
+fn difference((a, of_a): View<'_>, (b, of_b): View<'_>) -> String {
+    let nodes: BTreeSet<&NodeId> = of_a.keys().chain(of_b.keys()).collect();
+    let about = nodes.into_iter().find(|node| of_a.get(*node) != of_b.get(*node));
+    match about {
+        Some(node) => format!(
+            "n{a} and n{b} disagree about {}: {:?} and {:?}",
+            node.short(),
+            of_a.get(node),
+            of_b.get(node)
+        ),
+        None => format!("n{a} and n{b} disagree"),
+    }
+}

@@ -1,0 +1,212 @@
+//! The vocabulary of faults: one enum, one line each in a scenario file.
+//!
+//! A fault begins at a time and, where that means something, lasts for a time. The world counts each
+//! as *injected* when it begins and as *felt* when it made a difference to somebody: a partition that
+//! held no message back tested nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::queue::BoardIndex;
+use crate::time::Nanos;
+
+/// Something that goes wrong, or is done to the mesh.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Fault {
+    /// The process ends at once; the host lives and resets its connections; what was written
+    /// survives. It is started again when the fault ends.
+    Crash {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// The whole board loses power; what was not fsynced is lost, torn or full of holes. It is
+    /// switched on again when the fault ends.
+    PowerCut {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// Power is cut and the disk is gone, identity included. When the fault ends, a new board with
+    /// the same name joins with a new ticket.
+    Wipe {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// As `wipe`, but the identity file survives (it is in the operator's backup).
+    LoseJournal {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// A board that is down is started.
+    Restart {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// The process gets no input and no timer; at the end it gets everything at once.
+    Pause {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// Every fsync takes 50 ms to 3 s.
+    SlowFsync {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// Nothing passes between different groups. Boards that are not named are one more group.
+    Partition {
+        /// Which boards stay together.
+        groups: Vec<Vec<BoardIndex>>,
+    },
+    /// Nothing passes from these to those; the other direction works.
+    OneWayCut {
+        /// Who is not heard.
+        from: Vec<BoardIndex>,
+        /// By whom.
+        to: Vec<BoardIndex>,
+    },
+    /// So many of a hundred segments are lost, everywhere. Streams are reliable, so it shows as delay.
+    Loss {
+        /// 0 to 50.
+        percent: u8,
+    },
+    /// The crystal errs by this much.
+    ClockRate {
+        /// Which board.
+        node: BoardIndex,
+        /// Parts per million, −10,000 to 10,000.
+        ppm: i32,
+    },
+    /// The operator tells the board to leave the mesh.
+    Leave {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// A board that was never on is switched on.
+    Join {
+        /// Which board.
+        node: BoardIndex,
+    },
+}
+
+/// Highest loss that a stream is simulated with, per cent.
+pub const LOSS_PERCENT_MAX: u8 = 50;
+
+/// A fault, when it begins and how long it lasts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Timed {
+    /// True time, ns.
+    pub at: Nanos,
+    /// None: until the end of the run, or the fault is a moment.
+    pub lasts: Option<Nanos>,
+    /// What.
+    pub fault: Fault,
+}
+
+impl Fault {
+    /// Its name in scenario files and tallies.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Crash { .. } => "crash",
+            Self::PowerCut { .. } => "power-cut",
+            Self::Wipe { .. } => "wipe",
+            Self::LoseJournal { .. } => "lose-journal",
+            Self::Restart { .. } => "restart",
+            Self::Pause { .. } => "pause",
+            Self::SlowFsync { .. } => "slow-fsync",
+            Self::Partition { .. } => "partition",
+            Self::OneWayCut { .. } => "one-way-cut",
+            Self::Loss { .. } => "loss",
+            Self::ClockRate { .. } => "clock-rate",
+            Self::Leave { .. } => "leave",
+            Self::Join { .. } => "join",
+        }
+    }
+
+    /// Every board that it names.
+    pub fn boards(&self) -> Vec<BoardIndex> {
+        match self {
+            Self::Crash { node }
+            | Self::PowerCut { node }
+            | Self::Wipe { node }
+            | Self::LoseJournal { node }
+            | Self::Restart { node }
+            | Self::Pause { node }
+            | Self::SlowFsync { node }
+            | Self::ClockRate { node, .. }
+            | Self::Leave { node }
+            | Self::Join { node } => vec![*node],
+            Self::Partition { groups } => groups.concat(),
+            Self::OneWayCut { from, to } => [from.as_slice(), to].concat(),
+            Self::Loss { .. } => Vec::new(),
+        }
+    }
+
+    /// Whether it is over at once, so that a duration makes no sense.
+    pub fn is_moment(&self) -> bool {
+        matches!(self, Self::Restart { .. } | Self::Leave { .. } | Self::Join { .. })
+    }
+
+    /// Whether it cuts the way from one board to another.
+    pub fn cuts(&self, from: BoardIndex, to: BoardIndex) -> bool {
+        match self {
+            Self::Partition { groups } => {
+                let group = |board| groups.iter().position(|group| group.contains(&board));
+                group(from) != group(to)
+            }
+            Self::OneWayCut { from: sources, to: sinks } => {
+                sources.contains(&from) && sinks.contains(&to)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// How often each kind of fault was injected and felt.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Tally(BTreeMap<&'static str, (u64, u64)>);
+
+impl Tally {
+    /// One run's faults: those that began, and those of them that were felt.
+    pub fn of(schedule: &[Timed], begun: &BTreeSet<u32>, felt: &BTreeSet<u32>) -> Self {
+        let mut tally = Self::default();
+        for index in begun {
+            let line = tally.0.entry(schedule[*index as usize].fault.name()).or_default();
+            line.0 += 1;
+            line.1 += u64::from(felt.contains(index));
+        }
+        tally
+    }
+
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Self) {
+        for (name, (injected, felt)) in &other.0 {
+            let line = self.0.entry(name).or_default();
+            line.0 += injected;
+            line.1 += felt;
+        }
+    }
+
+    /// (name, injected, felt) by name.
+    pub fn lines(&self) -> impl Iterator<Item = (&'static str, u64, u64)> + '_ {
+        self.0.iter().map(|(name, (injected, felt))| (*name, *injected, *felt))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boards_outside_all_groups_of_a_partition_stay_together() {
+        let split = Fault::Partition { groups: vec![vec![0], vec![1, 2]] };
+        assert!(split.cuts(0, 1) && split.cuts(2, 3) && split.cuts(4, 0));
+        assert!(!split.cuts(1, 2) && !split.cuts(3, 4));
+    }
+
+    #[test]
+    fn a_one_way_cut_leaves_the_other_way_open() {
+        let cut = Fault::OneWayCut { from: vec![0], to: vec![1] };
+        assert!(cut.cuts(0, 1) && !cut.cuts(1, 0) && !cut.cuts(0, 2));
+    }
+}

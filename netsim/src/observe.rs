@@ -1,0 +1,229 @@
+//! What watchers of a run see: everything that enters or leaves a node, with the true time.
+//!
+//! The [`Watch`] hashes all of it (the trace hash: equal for equal runs, in any build and process),
+//! prints the timeline, and shows it to the invariants. Most of a run is probes, so each invariant
+//! says which kinds of observation it wants.
+
+use hedgerow::proto::id::{NodeId, OpId};
+use hedgerow::proto::io::{Effect, Input};
+use hedgerow::proto::journal::{Durable, Record};
+
+use crate::faults::Fault;
+use crate::invariant::{self, Invariant};
+use crate::queue::BoardIndex;
+use crate::time::Nanos;
+use crate::timeline::Timeline;
+use crate::trace::Trace;
+
+/// One thing that was seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Observation<'a> {
+    /// True time, ns.
+    pub at: Nanos,
+    /// At which board; for faults the first one they name.
+    pub board: BoardIndex,
+    /// What.
+    pub what: What<'a>,
+}
+
+/// What was seen.
+#[derive(Clone, Copy, Debug)]
+pub enum What<'a> {
+    /// A process starts to run with what its journal says.
+    Boot(Boot<'a>),
+    /// A process is gone.
+    Gone {
+        /// In a word.
+        how: &'static str,
+    },
+    /// Its disk now holds less than it did: `wipe` (with the identity) or `lose-journal`.
+    DiskLost,
+    /// A process stops, or goes on.
+    Paused(bool),
+    /// The node is given something other than a message.
+    Input(&'a Input),
+    /// The node is given a message: the input and its frame.
+    Received(&'a Input, &'a [u8]),
+    /// The node's timer fires.
+    Fired,
+    /// The node asks for something other than to send.
+    Effect(&'a Effect),
+    /// The node sends: the effect and the frame.
+    Sent(&'a Effect, &'a [u8]),
+    /// The disk says that a record is safe, before the node is told.
+    Durable(OpId),
+    /// A call is over and so many effects came out of it.
+    Called {
+        /// Effects of this one call.
+        effects: usize,
+        /// Effects of this board in the present true second.
+        in_this_second: u64,
+    },
+    /// A fault begins (true) or ends.
+    Fault(&'a Fault, bool),
+    /// Every fault has ended.
+    Healed,
+}
+
+/// How a life begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Boot<'a> {
+    /// Who.
+    pub node: NodeId,
+    /// Counts the lives of this board.
+    pub life: u32,
+    /// What survived.
+    pub durable: &'a Durable,
+    /// False for one that no honest member may let in.
+    pub entitled: bool,
+}
+
+/// Kinds of observation, as bits.
+pub mod kind {
+    /// Boot, gone, disk lost, paused.
+    pub const LIFE: u16 = 1;
+    /// Inputs other than messages.
+    pub const INPUT: u16 = 2;
+    /// Messages in.
+    pub const RECEIVED: u16 = 4;
+    /// Effects other than messages.
+    pub const EFFECT: u16 = 8;
+    /// Messages out.
+    pub const SENT: u16 = 16;
+    /// Fsyncs.
+    pub const DURABLE: u16 = 32;
+    /// Timers and ends of calls.
+    pub const CALL: u16 = 64;
+    /// Faults and the end of all faults.
+    pub const FAULT: u16 = 128;
+}
+
+impl What<'_> {
+    /// Its bit in [`kind`].
+    pub fn kind(&self) -> u16 {
+        match self {
+            Self::Boot(_) | Self::Gone { .. } | Self::DiskLost | Self::Paused(_) => kind::LIFE,
+            Self::Input(_) => kind::INPUT,
+            Self::Received(..) => kind::RECEIVED,
+            Self::Effect(_) => kind::EFFECT,
+            Self::Sent(..) => kind::SENT,
+            Self::Durable(_) => kind::DURABLE,
+            Self::Fired | Self::Called { .. } => kind::CALL,
+            Self::Fault(..) | Self::Healed => kind::FAULT,
+        }
+    }
+
+    /// The record, where the node asks for one to be kept.
+    pub fn record(&self) -> Option<(OpId, &Record)> {
+        match self {
+            Self::Effect(Effect::Persist { op, record }) => Some((*op, record)),
+            _ => None,
+        }
+    }
+}
+
+/// Something is wrong with the node (or with the simulator).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finding {
+    /// True time, ns.
+    pub at: Nanos,
+    /// Which rule was broken.
+    pub rule: &'static str,
+    /// By which board, if it is one's fault.
+    pub board: Option<BoardIndex>,
+    /// How.
+    pub text: String,
+}
+
+/// Where invariants put what they find.
+#[derive(Default, Debug)]
+pub struct Findings(Vec<Finding>);
+
+impl Findings {
+    /// Adds one. Past [`FINDINGS_MAX`] they only repeat what is known.
+    pub fn push(&mut self, finding: Finding) {
+        if self.0.len() < FINDINGS_MAX {
+            self.0.push(finding);
+        }
+    }
+
+    /// True if something is wrong.
+    pub fn any(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// All of them, earliest first.
+    pub fn into_vec(self) -> Vec<Finding> {
+        self.0
+    }
+}
+
+/// All watchers of one run.
+pub struct Watch {
+    trace: Trace,
+    timeline: Option<Timeline>,
+    invariants: Vec<(u16, Box<dyn Invariant>)>,
+    wanted: u16,
+    findings: Findings,
+}
+
+impl Watch {
+    /// Every invariant, and a timeline if one is wanted.
+    pub fn new(boards: usize, timeline: Option<Timeline>) -> Self {
+        let invariants: Vec<_> = invariant::all(boards)
+            .into_iter()
+            .map(|invariant| (invariant.wants(), invariant))
+            .collect();
+        let wanted = invariants.iter().fold(0, |all, (wants, _)| all | wants);
+        Self { trace: Trace::default(), timeline, invariants, wanted, findings: Findings::default() }
+    }
+
+    /// Shows one thing to everyone.
+    pub fn see(&mut self, at: Nanos, board: BoardIndex, what: What<'_>) {
+        let seen = Observation { at, board, what };
+        self.trace.add(&seen);
+        if let Some(timeline) = &mut self.timeline {
+            timeline.print(&seen);
+        }
+        let kind = what.kind();
+        if self.wanted & kind == 0 {
+            return;
+        }
+        for (wants, invariant) in &mut self.invariants {
+            if *wants & kind != 0 {
+                invariant.on(&seen, &mut self.findings);
+            }
+        }
+    }
+
+    /// Adds a finding of the world itself.
+    pub fn find(&mut self, at: Nanos, rule: &'static str, board: Option<BoardIndex>, text: String) {
+        if let Some(timeline) = &mut self.timeline {
+            timeline.finding(at, rule, board, &text);
+        }
+        self.findings.push(Finding { at, rule, board, text });
+    }
+
+    /// Names of the boards, for the timeline.
+    pub fn name(&mut self, board: BoardIndex, node: NodeId) {
+        if let Some(timeline) = &mut self.timeline {
+            timeline.name(board, node);
+        }
+    }
+
+    /// True once something is wrong: there is no point in going on.
+    pub fn failed(&self) -> bool {
+        self.findings.any()
+    }
+
+    /// The run is over: the trace hash and all findings.
+    pub fn finish(mut self, at: Nanos) -> ([u8; 32], Vec<Finding>) {
+        for (_, invariant) in &mut self.invariants {
+            invariant.finish(at, &mut self.findings);
+        }
+        (self.trace.finish(), self.findings.into_vec())
+    }
+}
+
+/// Findings of one run that are kept.
+pub const FINDINGS_MAX: usize = 20;

@@ -1,0 +1,108 @@
+//! A plan: everything that decides one run, and what came of it.
+//!
+//! A scenario file or a swarm seed becomes a plan; the world runs it. Nothing else enters a run.
+
+use std::collections::BTreeSet;
+
+use hedgerow::proto::config::MembershipTiming;
+
+use crate::expect::Expect;
+use crate::faults::{Tally, Timed};
+use crate::law::LinkLaw;
+use crate::observe::Finding;
+use crate::queue::BoardIndex;
+use crate::time::{Nanos, PPM_MAX, SECOND};
+
+/// Everything that decides one run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// For people.
+    pub name: String,
+    /// Of all randomness.
+    pub seed: u64,
+    /// How many boards there are. Board 0 founds the mesh.
+    pub boards: BoardIndex,
+    /// Boards that are only switched on by a `join` fault.
+    pub late: BTreeSet<BoardIndex>,
+    /// Boards whose ticket is no good.
+    pub strangers: BTreeSet<BoardIndex>,
+    /// How long messages take.
+    pub link: LinkLaw,
+    /// Per cent of segments lost, until a fault says otherwise.
+    pub loss_percent: u8,
+    /// Crystals err by up to this much, parts per million.
+    pub ppm_max: i32,
+    /// Timing of the node.
+    pub timing: MembershipTiming,
+    /// Faults in any order.
+    pub schedule: Vec<Timed>,
+    /// At this true time all faults end and every board that is down is started again.
+    pub heal_at: Option<Nanos>,
+    /// After `heal_at` everything must have converged within this; the run ends when it has.
+    pub settle_within: Option<Nanos>,
+    /// The run ends here at the latest.
+    pub horizon: Nanos,
+    /// What must hold, and by when.
+    pub expects: Vec<(Nanos, Expect)>,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What was wrong; empty is good.
+    pub findings: Vec<Finding>,
+    /// Equal for equal runs.
+    pub trace: [u8; 32],
+    /// True time at the end.
+    pub ended: Nanos,
+    /// True time that nodes have spent running, all together.
+    pub node_time: Nanos,
+    /// Things that happened.
+    pub steps: u64,
+    /// Messages sent.
+    pub messages: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Segments lost.
+    pub lost: u64,
+    /// Faults injected and felt.
+    pub tally: Tally,
+    /// How long after `heal_at` all agreed.
+    pub settled_after: Option<Nanos>,
+}
+
+impl Plan {
+    /// A calm run of some boards, to be changed by its fields.
+    pub fn calm(seed: u64, boards: BoardIndex, horizon: Nanos) -> Self {
+        Self {
+            name: "calm".to_owned(),
+            seed,
+            boards,
+            late: BTreeSet::new(),
+            strangers: BTreeSet::new(),
+            link: LinkLaw::Wan,
+            loss_percent: 0,
+            ppm_max: PPM_MAX,
+            timing: MembershipTiming::default(),
+            schedule: Vec::new(),
+            heal_at: None,
+            settle_within: None,
+            horizon,
+            expects: Vec::new(),
+        }
+    }
+
+    /// How long after the last fault everything must have converged: a wandering comparison may have
+    /// just been missed (twice: the first one may be lost with its link), a dead link takes its idle
+    /// timeout to be noticed, a dial its timeout, a backed-off dial its longest pause, and a member
+    /// whose death was overlooked must be found.
+    pub fn settle_bound(&self) -> Nanos {
+        let wander = self.timing.wander_interval.as_nanos() as Nanos;
+        let down = self.timing.down_after[0].as_nanos() as Nanos
+            + self.timing.ack_timeout_max.as_nanos() as Nanos;
+        2 * wander + crate::net::IDLE_TIMEOUT + 2 * DIAL_TIMEOUT + 2 * down + 10 * SECOND
+    }
+}
+
+/// A dial that nobody answers fails after that long.
+pub const DIAL_TIMEOUT: Nanos = 10 * SECOND;

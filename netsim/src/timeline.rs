@@ -1,0 +1,138 @@
+//! A run as text, one line per thing that happens, for people.
+//!
+//! Probes, their answers and timers are most of a run and are left out unless asked for.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use hedgerow::proto::id::NodeId;
+use hedgerow::proto::io::{Effect, Event, Input};
+use hedgerow::proto::wire::Message;
+
+use crate::observe::{Observation, What};
+use crate::queue::BoardIndex;
+use crate::time::{Nanos, Seconds};
+
+/// Prints what it is shown.
+pub struct Timeline {
+    out: Box<dyn Write>,
+    all: bool,
+    names: BTreeMap<NodeId, BoardIndex>,
+}
+
+impl Timeline {
+    /// To standard output; `all` with probes.
+    pub fn stdout(all: bool) -> Self {
+        Self::new(Box::new(std::io::BufWriter::new(std::io::stdout())), all)
+    }
+
+    /// To anywhere.
+    pub fn new(out: Box<dyn Write>, all: bool) -> Self {
+        Self { out, all, names: BTreeMap::new() }
+    }
+
+    /// `node` is the identity of `board` from now on.
+    pub fn name(&mut self, board: BoardIndex, node: NodeId) {
+        self.names.insert(node, board);
+    }
+
+    /// One line, or none.
+    pub fn print(&mut self, seen: &Observation<'_>) {
+        let Some(text) = self.text(&seen.what) else { return };
+        let who = match seen.what {
+            What::Fault(..) | What::Healed => "*".to_owned(),
+            _ => format!("n{}", seen.board),
+        };
+        self.line(seen.at, &who, &text);
+    }
+
+    /// A line for a finding.
+    pub fn finding(&mut self, at: Nanos, rule: &str, board: Option<BoardIndex>, text: &str) {
+        let who = board.map_or_else(|| "!".to_owned(), |board| format!("n{board}"));
+        self.line(at, &who, &format!("VIOLATION of {rule}: {text}"));
+    }
+
+    fn line(&mut self, at: Nanos, who: &str, text: &str) {
+        // A closed pipe (`| head`) is no reason to fail a run.
+        let _closed_or_not = writeln!(self.out, "{:>11} {who:>4}  {text}", Seconds(at));
+    }
+
+    fn text(&self, what: &What<'_>) -> Option<String> {
+        Some(match what {
+            What::Boot(boot) => {
+                let known = boot.durable.members.len();
+                format!("boots: life {}, knows {known} members from its journal", boot.life)
+            }
+            What::Gone { how } => format!("is gone: {how}"),
+            What::DiskLost => "its disk is lost".to_owned(),
+            What::Paused(true) => "is paused".to_owned(),
+            What::Paused(false) => "goes on".to_owned(),
+            What::Input(input) => self.input(input)?,
+            What::Received(Input::Received { from, message }, _) => {
+                self.message(message, "<-", from)?
+            }
+            What::Sent(Effect::Send { to, message }, _) => self.message(message, "->", to)?,
+            What::Effect(effect) => self.effect(effect)?,
+            What::Fault(fault, true) => format!("fault begins: {fault:?}"),
+            What::Fault(fault, false) => format!("fault ends: {fault:?}"),
+            What::Healed => "all faults have ended".to_owned(),
+            What::Fired | What::Durable(_) | What::Called { .. } => return None,
+            What::Received(..) | What::Sent(..) => return None,
+        })
+    }
+
+    fn input(&self, input: &Input) -> Option<String> {
+        Some(match input {
+            Input::Connected { peer, .. } => format!("connected with {}", self.who(peer)),
+            Input::Disconnected { peer, why } => {
+                format!("disconnected from {}: {why}", self.who(peer))
+            }
+            Input::DialFailed { peer, why } => format!("cannot dial {}: {why}", self.who(peer)),
+            Input::Garbled { from, what } => format!("garbled from {}: {what}", self.who(from)),
+            Input::Command { command, .. } if self.all => format!("command {command:?}"),
+            Input::Persisted { op, .. } if self.all => format!("persisted {}", op.0),
+            _ => return None,
+        })
+    }
+
+    fn effect(&self, effect: &Effect) -> Option<String> {
+        Some(match effect {
+            Effect::Connect { peer, .. } => format!("dials {}", self.who(peer)),
+            Effect::Disconnect { peer } => format!("hangs up on {}", self.who(peer)),
+            Effect::Admit { peer } => format!("lets {} in", self.who(peer)),
+            Effect::Event(event) => format!("EVENT {}", self.event(event)),
+            Effect::Persist { op, .. } if self.all => format!("persists {}", op.0),
+            _ => return None,
+        })
+    }
+
+    fn event(&self, event: &Event) -> String {
+        match event {
+            Event::MemberUp { node, incarnation, .. } => {
+                format!("member-up {} incarnation {incarnation}", self.who(node))
+            }
+            Event::MemberDown { node, incarnation, alerters, .. } => {
+                format!("member-down {} incarnation {incarnation}, {alerters} alerts", self.who(node))
+            }
+            Event::MemberLeft { node, .. } => format!("member-left {}", self.who(node)),
+            Event::Suspected { node, by } => {
+                format!("suspected {} by {}", self.who(node), self.who(by))
+            }
+            Event::Refuted { node } => format!("refuted {}", self.who(node)),
+            Event::Admitted { node, .. } => format!("admitted {}", self.who(node)),
+            Event::Refused { node, reason } => format!("refused {}: {reason:?}", self.who(node)),
+            other => format!("{other:?}"),
+        }
+    }
+
+    fn message(&self, message: &Message, arrow: &str, peer: &NodeId) -> Option<String> {
+        if !self.all && matches!(message, Message::Probe(_) | Message::ProbeAck(_)) {
+            return None;
+        }
+        Some(format!("{arrow} {} {}", self.who(peer), message.name()))
+    }
+
+    fn who(&self, node: &NodeId) -> String {
+        self.names.get(node).map_or_else(|| node.short(), |board| format!("n{board}"))
+    }
+}

@@ -1,0 +1,231 @@
+//! The world: true time, boards, the network between them, and what happens next.
+//!
+//! The world alone drives each production [`Node`](hedgerow::proto::node::Node), exactly as the real
+//! driver does: due timers first, then one input, then its effects in order. Everything that will
+//! happen is in one queue; the order of that queue is the order of the run.
+//!
+//! - `driver`: one process and its node, peers and gate;
+//! - `dial`: connections coming about;
+//! - `life`: processes starting, stopping and pausing;
+//! - `trouble`: faults beginning and ending;
+//! - `judge`: asking the boards what they see.
+
+mod dial;
+mod driver;
+mod judge;
+mod life;
+mod trouble;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hedgerow::proto::id::NodeId;
+
+use crate::board::Board;
+use crate::faults::Tally;
+use crate::net::{Arrival, Load, Net};
+use crate::observe::{Watch, What};
+use crate::plan::{Outcome, Plan};
+use crate::queue::{BoardIndex, ConnIndex, Due, Queue};
+use crate::seed::{Purpose, Stream};
+use crate::time::{MILLI, Nanos, SECOND};
+use crate::timeline::Timeline;
+use crate::world::dial::Dial;
+
+/// See the module.
+pub struct World {
+    plan: Plan,
+    now: Nanos,
+    queue: Queue,
+    boards: Vec<Board>,
+    net: Net,
+    /// Every identity there ever was, and whose.
+    directory: BTreeMap<NodeId, BoardIndex>,
+    dials: Vec<Dial>,
+    watch: Watch,
+    /// Faults of the schedule that began, that made a difference, and that have not ended.
+    begun: BTreeSet<u32>,
+    felt: BTreeSet<u32>,
+    active: BTreeSet<u32>,
+    /// (observer, subject) where a running board was taken for dead.
+    false_downs: Vec<(BoardIndex, BoardIndex)>,
+    settled_after: Option<Nanos>,
+    /// What was still wrong when it was last looked whether everything has converged.
+    unsettled: Option<String>,
+    over: bool,
+    steps: u64,
+    messages: u64,
+    bytes: u64,
+}
+
+/// Runs a plan.
+pub fn run(plan: &Plan, timeline: Option<Timeline>) -> Outcome {
+    let mut world = World::new(plan.clone(), timeline);
+    world.run();
+    world.finish()
+}
+
+impl World {
+    fn new(plan: Plan, timeline: Option<Timeline>) -> Self {
+        let count = usize::from(plan.boards);
+        let boards: Vec<Board> =
+            (0..plan.boards).map(|index| Board::new(plan.seed, index, plan.ppm_max)).collect();
+        let net = Net::new(plan.seed, plan.link, u64::from(plan.loss_percent), count);
+        let mut world = Self {
+            now: 0,
+            queue: Queue::default(),
+            directory: BTreeMap::new(),
+            boards,
+            net,
+            dials: Vec::new(),
+            watch: Watch::new(count, timeline),
+            begun: BTreeSet::new(),
+            felt: BTreeSet::new(),
+            active: BTreeSet::new(),
+            false_downs: Vec::new(),
+            settled_after: None,
+            unsettled: None,
+            over: false,
+            steps: 0,
+            messages: 0,
+            bytes: 0,
+            plan,
+        };
+        world.prepare();
+        world
+    }
+
+    fn prepare(&mut self) {
+        for index in 0..self.plan.boards {
+            self.introduce(index);
+            if self.plan.late.contains(&index) {
+                continue;
+            }
+            // The founder is there when the others come.
+            let mut draw = Stream::new(self.plan.seed, Purpose::Start, u64::from(index), 0);
+            let at = if index == 0 { 0 } else { draw.between(100 * MILLI, 3 * SECOND) };
+            self.queue.push(at, Due::Start(index));
+        }
+        for (number, timed) in (0..).zip(&self.plan.schedule) {
+            self.queue.push(timed.at, Due::Fault(number));
+            if let Some(lasts) = timed.lasts {
+                self.queue.push(timed.at.saturating_add(lasts), Due::Mend(number));
+            }
+        }
+        for (number, (at, _)) in (0..).zip(&self.plan.expects) {
+            self.queue.push(*at, Due::Expect(number));
+        }
+        if let Some(at) = self.plan.heal_at {
+            self.queue.push(at, Due::Heal);
+        }
+    }
+
+    fn run(&mut self) {
+        while !self.over && !self.watch.failed() {
+            let Some((at, due)) = self.queue.pop(self.plan.horizon) else { break };
+            self.now = at;
+            self.steps += 1;
+            self.happen(due);
+        }
+        if !self.over && !self.watch.failed() {
+            self.now = self.plan.horizon;
+            self.judge_settling();
+        }
+    }
+
+    fn finish(mut self) -> Outcome {
+        for board in &mut self.boards {
+            if board.node.is_some() {
+                board.ran += self.now - board.running_since;
+            }
+        }
+        let (trace, findings) = self.watch.finish(self.now);
+        Outcome {
+            findings,
+            trace,
+            ended: self.now,
+            node_time: self.boards.iter().map(|board| board.ran).sum(),
+            steps: self.steps,
+            messages: self.messages,
+            bytes: self.bytes,
+            lost: self.net.lost,
+            tally: Tally::of(&self.plan.schedule, &self.begun, &self.felt),
+            settled_after: self.settled_after,
+        }
+    }
+
+    fn happen(&mut self, due: Due) {
+        match due {
+            Due::Timer(board) => self.timer(board),
+            Due::Arrive(conn, way) => self.arrive(conn, way),
+            Due::Disk(board, turn) => self.disk_done(board, turn),
+            Due::Dial(dial) => self.dial_step(dial),
+            Due::Idle(conn, end, count) => {
+                if self.net.is_idle(conn, end, count) {
+                    self.feel_silence(conn);
+                    self.detach(conn, end, "nothing was heard for too long");
+                }
+            }
+            Due::Close(conn, end) => self.detach(conn, end, "closed by the other side"),
+            Due::Late(conn, end) => self.late(conn, end),
+            Due::Wall(board, life) => self.wall(board, life),
+            Due::Start(board) => self.switch_on(board),
+            Due::Boot(board, life) => self.boot(board, life),
+            Due::Exit(board, life) => self.exit(board, life),
+            Due::Resume(board, pause) => self.resume(board, pause),
+            Due::Fault(number) => self.begin(number),
+            Due::Mend(number) => self.mend(number),
+            Due::Expect(number) => self.expect(number),
+            Due::Heal => self.heal(),
+            Due::Settle => self.settle(),
+        }
+    }
+
+    fn arrive(&mut self, conn: ConnIndex, way: u8) {
+        let load = match self.net.arrive(conn, way, &mut self.queue) {
+            Arrival::Nothing => return,
+            Arrival::Held => return self.feel_cut(conn, way),
+            Arrival::Load(load) => load,
+        };
+        let end = 1 - way;
+        let receiver = self.net.end(conn, end);
+        if !receiver.open {
+            // Nobody has this connection any more: the host says so.
+            return self.tell_closed(conn, way);
+        }
+        match load {
+            Load::Frame(frame) => self.wake(receiver.board, crate::board::Wake::Frame(conn, end, frame)),
+            Load::Fin => {
+                self.tell_closed(conn, way);
+                self.detach(conn, end, "closed by the other side");
+            }
+        }
+    }
+
+    /// Tells the end `to` that the other one is closed, if packets pass.
+    fn tell_closed(&mut self, conn: ConnIndex, to: u8) {
+        let (teller, told) = (self.net.end(conn, 1 - to).board, self.net.end(conn, to).board);
+        if self.net.end(conn, to).open && !self.net.is_cut(teller, told) {
+            let takes = self.net.round_trip(teller, told) / 2;
+            self.queue.push(self.now + takes, Due::Close(conn, to));
+        }
+    }
+
+    fn see(&mut self, board: BoardIndex, what: What<'_>) {
+        self.watch.see(self.now, board, what);
+    }
+
+    fn find(&mut self, rule: &'static str, board: Option<BoardIndex>, text: String) {
+        self.watch.find(self.now, rule, board, text);
+    }
+
+    fn board(&mut self, board: BoardIndex) -> &mut Board {
+        &mut self.boards[usize::from(board)]
+    }
+
+    /// The identity that a board has from now on.
+    fn introduce(&mut self, board: BoardIndex) {
+        let id = self.boards[usize::from(board)].id;
+        self.directory.insert(id, board);
+        self.watch.name(board, id);
+    }
+}

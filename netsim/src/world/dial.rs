@@ -1,0 +1,161 @@
+//! Connections coming about.
+//!
+//! A dial needs the other host to have power and packets to pass both ways; a host without that
+//! process refuses at once. Handshake packets get lost and are repeated like any other. Nobody there
+//! at all is only known after [`DIAL_TIMEOUT`].
+
+use hedgerow::proto::bounded::List;
+use hedgerow::proto::id::NodeId;
+use hedgerow::proto::ticket::{ADDRESSES_MAX, Address};
+
+use super::World;
+use crate::board::{self, Wake};
+use crate::plan::DIAL_TIMEOUT;
+use crate::queue::{BoardIndex, Due};
+use crate::seed::{Purpose, Stream};
+use crate::time::{MILLI, Nanos, SECOND};
+
+/// The first packet of a handshake is repeated after this, then after twice, four times as long.
+const RETRY: Nanos = SECOND;
+/// How often it is looked whether a stopped process has gone on.
+const STOPPED_RETRY: Nanos = 250 * MILLI;
+/// Packets of a handshake that must arrive in turn.
+const FLIGHTS: u64 = 3;
+
+/// One dial.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dial {
+    from: BoardIndex,
+    life: u32,
+    peer: NodeId,
+    target: Option<BoardIndex>,
+    deadline: Nanos,
+    attempt: u32,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// The next attempt is to be made.
+    Attempt,
+    /// All packets of the handshake have passed.
+    Shaken,
+    /// Over; the node is told why.
+    Failed(&'static str),
+}
+
+impl World {
+    pub(super) fn dial(
+        &mut self,
+        from: BoardIndex,
+        peer: NodeId,
+        addresses: &List<Address, ADDRESSES_MAX>,
+    ) {
+        let boards = self.plan.boards;
+        let number = self.dials.len() as u32;
+        let now = self.now;
+        let state = self.board(from);
+        if state.peers.contains_key(&peer) || state.dialling.contains_key(&peer) {
+            return;
+        }
+        state.dialling.insert(peer, number);
+        let life = state.life;
+        let target = addresses
+            .iter()
+            .filter_map(board::board_at)
+            .find(|board| *board < boards && *board != from);
+        let phase = match target {
+            Some(_) => Phase::Attempt,
+            None => Phase::Failed("no address that leads anywhere"),
+        };
+        let deadline = now + DIAL_TIMEOUT;
+        self.dials.push(Dial { from, life, peer, target, deadline, attempt: 0, phase });
+        self.queue.push(now + MILLI / 10, Due::Dial(number));
+    }
+
+    pub(super) fn dial_step(&mut self, number: u32) {
+        let dial = self.dials[number as usize];
+        let dialler = &self.boards[usize::from(dial.from)];
+        let is_current = dialler.dialling.get(&dial.peer) == Some(&number);
+        if dialler.life != dial.life || dialler.node.is_none() || !is_current {
+            return;
+        }
+        match (dial.phase, dial.target) {
+            (Phase::Failed(why), _) => self.dial_failed(dial, why),
+            (_, None) => self.dial_failed(dial, "no address"),
+            (_, Some(_)) if self.now >= dial.deadline => self.dial_failed(dial, "nobody answered"),
+            (Phase::Attempt, Some(target)) => self.dial_attempt(number, dial, target),
+            (Phase::Shaken, Some(target)) => self.dial_shaken(number, dial, target),
+        }
+    }
+
+    fn dial_attempt(&mut self, number: u32, dial: Dial, target: BoardIndex) {
+        if !self.passes(dial.from, target) {
+            self.feel_cut_between(dial.from, target);
+            return self.dial_later(number, dial, RETRY << dial.attempt.min(3));
+        }
+        let round_trip = self.net.round_trip(dial.from, target);
+        if self.boards[usize::from(target)].node.is_none() {
+            return self.dial_ends(number, dial, round_trip, Phase::Failed("connection refused"));
+        }
+        if self.boards[usize::from(target)].id != dial.peer {
+            let why = "somebody else answers there";
+            return self.dial_ends(number, dial, round_trip, Phase::Failed(why));
+        }
+        if self.net.paused[usize::from(target)] || self.net.paused[usize::from(dial.from)] {
+            self.feel_pause(target);
+            return self.dial_later(number, dial, STOPPED_RETRY);
+        }
+        let who = u64::from(dial.from) << 16 | u64::from(target);
+        let mut draw = Stream::new(self.plan.seed, Purpose::Dial, who, u64::from(number));
+        let mut takes = 0;
+        for flight in 0..FLIGHTS {
+            takes += self.net.one_way(dial.from, target, draw.bits());
+            let losses = self.net.losses(&draw, 16 + flight);
+            takes += (0..losses).map(|nth| RETRY << nth).sum::<Nanos>();
+        }
+        let takes = takes.min(dial.deadline - self.now);
+        self.dial_ends(number, dial, takes, Phase::Shaken);
+    }
+
+    fn dial_shaken(&mut self, number: u32, dial: Dial, target: BoardIndex) {
+        let other = &self.boards[usize::from(target)];
+        let is_there = other.node.is_some() && other.id == dial.peer;
+        let stopped =
+            self.net.paused[usize::from(target)] || self.net.paused[usize::from(dial.from)];
+        if !self.passes(dial.from, target) || !is_there || stopped {
+            return self.dial_later(number, dial, RETRY);
+        }
+        let dialler = self.boards[usize::from(dial.from)].id;
+        self.board(dial.from).dialling.remove(&dial.peer);
+        let conn = self.net.connect((dial.from, dialler), (target, dial.peer));
+        self.wake(target, Wake::Attach(conn, 1));
+        self.wake(dial.from, Wake::Attach(conn, 0));
+    }
+
+    fn dial_later(&mut self, number: u32, dial: Dial, wait: Nanos) {
+        let at = (self.now + wait).min(dial.deadline);
+        self.dials[number as usize] =
+            Dial { attempt: dial.attempt + 1, phase: Phase::Attempt, ..dial };
+        self.queue.push(at, Due::Dial(number));
+    }
+
+    fn dial_ends(&mut self, number: u32, dial: Dial, takes: Nanos, phase: Phase) {
+        self.dials[number as usize] = Dial { phase, ..dial };
+        self.queue.push(self.now + takes, Due::Dial(number));
+    }
+
+    fn dial_failed(&mut self, dial: Dial, why: &'static str) {
+        let state = self.board(dial.from);
+        state.dialling.remove(&dial.peer);
+        // A connection that the other side made answers the dial as well.
+        if !state.peers.contains_key(&dial.peer) {
+            self.wake(dial.from, Wake::DialFailed(dial.peer, why));
+        }
+    }
+
+    /// Whether a handshake could pass: packets both ways and a host with power.
+    fn passes(&self, a: BoardIndex, b: BoardIndex) -> bool {
+        self.net.powered[usize::from(b)] && !self.net.is_cut(a, b) && !self.net.is_cut(b, a)
+    }
+}

@@ -1,0 +1,74 @@
+//! Asking the boards what they see: for a scenario's expectations, and after all faults have ended
+//! until everything has converged.
+
+use super::World;
+use crate::expect::{Evidence, Expect};
+use crate::queue::Due;
+use crate::time::{Nanos, SECOND, Seconds};
+
+/// Between two looks whether everything has converged.
+const LOOK_INTERVAL: Nanos = 2 * SECOND;
+/// So long it must stay converged.
+const LOOKS_IN_A_ROW: u64 = 3;
+
+impl World {
+    pub(super) fn expect(&mut self, number: u32) {
+        let (_, expect) = self.plan.expects[number as usize].clone();
+        let evidence = self.evidence();
+        if let Err(text) = expect.judge(&evidence) {
+            self.find("expectation", None, format!("{expect:?} does not hold: {text}"));
+        }
+    }
+
+    pub(super) fn begin_settling(&mut self) {
+        if self.plan.settle_within.is_some() {
+            self.queue.push(self.now + LOOK_INTERVAL, Due::Settle);
+        }
+    }
+
+    /// Looks whether everything has converged, and ends the run when it has for long enough.
+    pub(super) fn settle(&mut self) {
+        let (Some(healed), Some(within)) = (self.plan.heal_at, self.plan.settle_within) else {
+            return;
+        };
+        let evidence = self.evidence();
+        let verdict = Expect::AllUp.judge(&evidence).and_then(|()| Expect::SameView.judge(&evidence));
+        match verdict {
+            Ok(()) => {
+                self.unsettled = None;
+                let since = *self.settled_after.get_or_insert(self.now - healed);
+                if self.now - healed - since >= LOOKS_IN_A_ROW * LOOK_INTERVAL {
+                    self.over = true;
+                    return;
+                }
+            }
+            Err(text) => {
+                self.settled_after = None;
+                if self.now - healed >= within {
+                    let text = format!("{} s after the last fault {text}", Seconds(within));
+                    return self.find("converges-after-faults", None, text);
+                }
+                self.unsettled = Some(text);
+            }
+        }
+        self.queue.push(self.now + LOOK_INTERVAL, Due::Settle);
+    }
+
+    /// The horizon came first.
+    pub(super) fn judge_settling(&mut self) {
+        if let (Some(_), Some(text)) = (self.plan.settle_within, self.unsettled.take()) {
+            self.find("converges-after-faults", None, format!("at the end {text}"));
+        }
+    }
+
+    fn evidence(&mut self) -> Evidence {
+        self.ask_all();
+        let running = self.boards.iter().filter(|board| board.node.is_some());
+        Evidence {
+            views: running.map(|board| (board.index, board.status.clone())).collect(),
+            strangers: self.plan.strangers.clone(),
+            ids: self.boards.iter().map(|board| board.id).collect(),
+            false_downs: self.false_downs.clone(),
+        }
+    }
+}

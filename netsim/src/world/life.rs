@@ -1,0 +1,198 @@
+//! Processes starting, stopping and pausing; hosts losing their power.
+
+use std::collections::VecDeque;
+
+use hedgerow::proto::config::Config;
+use hedgerow::proto::journal::Durable;
+use hedgerow::proto::node::Node;
+use hedgerow::proto::ticket::BOOTSTRAP_NODES_MAX;
+
+use super::World;
+use crate::board::{self, Wake};
+use crate::observe::{Boot, What};
+use crate::queue::{BoardIndex, Due};
+use crate::seed::{self, Purpose};
+use crate::time::Nanos;
+
+impl World {
+    /// Gives the board power and starts its process.
+    pub(super) fn switch_on(&mut self, board: BoardIndex) {
+        let now = self.now;
+        let state = self.board(board);
+        if state.node.is_some() {
+            return;
+        }
+        state.wanted = true;
+        let was_off = !self.net.powered[usize::from(board)];
+        self.net.powered[usize::from(board)] = true;
+        let state = self.board(board);
+        state.life += 1;
+        let life = state.life;
+        match state.disk.recover() {
+            Ok((_, takes)) => self.queue.push(now + takes, Due::Boot(board, life)),
+            Err(error) => self.find("journal-survives", Some(board), error.to_string()),
+        }
+        if was_off {
+            self.net.changed(now, &mut self.queue);
+        }
+    }
+
+    /// The journal is read: the process runs.
+    pub(super) fn boot(&mut self, board: BoardIndex, life: u32) {
+        let state = self.board(board);
+        if state.life != life || state.node.is_some() {
+            return;
+        }
+        let durable = match state.disk.recover() {
+            Ok((scan, _)) => scan.durable,
+            Err(error) => return self.find("journal-survives", Some(board), error.to_string()),
+        };
+        let config = self.config(board, &durable);
+        let (seed, now) = (self.plan.seed, self.now);
+        let entitled = !self.plan.strangers.contains(&board);
+        let state = &mut self.boards[usize::from(board)];
+        let boot = Boot { node: state.id, life, durable: &durable, entitled };
+        self.watch.see(now, board, What::Boot(boot));
+        let secret = seed::bytes(seed, Purpose::Life, u64::from(board), u64::from(life));
+        let local = state.clock.local(now);
+        let node = Node::recover(config, state.id, secret, durable, local);
+        state.node = Some(Box::new(node));
+        state.running_since = now;
+        state.armed = None;
+        self.wake(board, Wake::Addresses);
+        self.wall(board, life);
+    }
+
+    fn config(&self, board: BoardIndex, durable: &Durable) -> Config {
+        let stranger = self.plan.strangers.contains(&board);
+        // Whom an operator would name in a new ticket: boards that are up, the founder first.
+        let contacts: Vec<_> = self
+            .boards
+            .iter()
+            .filter(|other| other.index != board && other.node.is_some())
+            .filter(|other| !self.plan.strangers.contains(&other.index))
+            .take(BOOTSTRAP_NODES_MAX)
+            .map(|other| (other.index, other.id))
+            .collect();
+        let state = &self.boards[usize::from(board)];
+        let needs_ticket = durable.belonging.is_none();
+        let ticket = needs_ticket
+            .then(|| board::ticket(self.plan.seed, board, self.now, stranger, &contacts));
+        state.config(self.plan.timing, ticket)
+    }
+
+    /// The process is gone; the host lives and closes its connections.
+    pub(super) fn crash(&mut self, board: BoardIndex, how: &'static str) -> bool {
+        let connections = self.net.ends_of(board);
+        if !self.end_process(board, how) {
+            return false;
+        }
+        self.board(board).disk.crash();
+        for (conn, end) in connections {
+            self.shut(conn, end);
+            self.net.close(self.now, conn, end, &mut self.queue);
+        }
+        self.net.changed(self.now, &mut self.queue);
+        true
+    }
+
+    /// The host is without power: nobody is told.
+    pub(super) fn cut_power(&mut self, board: BoardIndex) -> bool {
+        if !self.net.powered[usize::from(board)] {
+            return false;
+        }
+        let connections = self.net.ends_of(board);
+        self.end_process(board, "no power");
+        self.net.powered[usize::from(board)] = false;
+        for (conn, end) in connections {
+            self.net.forget_held(conn, end);
+            self.net.close(self.now, conn, end, &mut self.queue);
+        }
+        let (seed, now) = (self.plan.seed, self.now);
+        let state = self.board(board);
+        // A start that was under way does not happen either.
+        state.life += 1;
+        state.disk.cut_power();
+        state.reset_clock(seed, now);
+        self.net.changed(now, &mut self.queue);
+        true
+    }
+
+    /// The disk is gone and a new one is in.
+    pub(super) fn lose_disk(&mut self, board: BoardIndex, with_identity: bool) {
+        let seed = self.plan.seed;
+        let state = self.board(board);
+        state.disk.wipe();
+        if with_identity {
+            state.new_identity(seed);
+            self.introduce(board);
+        }
+        self.see(board, What::DiskLost);
+    }
+
+    /// A process that left the mesh ends by itself.
+    pub(super) fn exit(&mut self, board: BoardIndex, life: u32) {
+        if self.board(board).life == life {
+            self.board(board).wanted = false;
+            self.crash(board, "it has left");
+        }
+    }
+
+    pub(super) fn pause(&mut self, board: BoardIndex) -> u32 {
+        self.board(board).pauses += 1;
+        self.net.paused[usize::from(board)] = true;
+        self.net.changed(self.now, &mut self.queue);
+        self.see(board, What::Paused(true));
+        self.boards[usize::from(board)].pauses
+    }
+
+    /// The process goes on: due timers, then everything that came meanwhile.
+    pub(super) fn resume(&mut self, board: BoardIndex, pause: u32) {
+        if self.board(board).pauses != pause || !self.net.paused[usize::from(board)] {
+            return;
+        }
+        self.net.paused[usize::from(board)] = false;
+        self.net.changed(self.now, &mut self.queue);
+        self.see(board, What::Paused(false));
+        self.board(board).armed = None;
+        self.fire(board);
+        self.work(board);
+    }
+
+    fn end_process(&mut self, board: BoardIndex, how: &'static str) -> bool {
+        let now = self.now;
+        let state = self.board(board);
+        if state.node.take().is_none() {
+            // It may have been on its way up.
+            state.life += 1;
+            return false;
+        }
+        state.ran += now - state.running_since;
+        state.inbox = VecDeque::new();
+        state.peers.clear();
+        state.dialling.clear();
+        state.armed = None;
+        state.status = None;
+        state.pauses += 1;
+        self.net.paused[usize::from(board)] = false;
+        self.see(board, What::Gone { how });
+        true
+    }
+
+    /// Starts every board that is meant to be on.
+    pub(super) fn start_all(&mut self) {
+        for board in 0..self.plan.boards {
+            let state = self.board(board);
+            if state.wanted && state.node.is_none() {
+                self.switch_on(board);
+            }
+        }
+    }
+
+    /// How long ago this board's process started, if one runs unpaused.
+    pub(super) fn has_run_for(&self, board: BoardIndex) -> Option<Nanos> {
+        let state = &self.boards[usize::from(board)];
+        let runs = state.node.is_some() && !self.net.paused[usize::from(board)];
+        runs.then(|| self.now - state.running_since)
+    }
+}

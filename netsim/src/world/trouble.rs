@@ -1,0 +1,205 @@
+//! Faults beginning and ending, and whether anybody felt them.
+
+use hedgerow::proto::id::{NodeId, OpId};
+use hedgerow::proto::io::Command;
+
+use super::World;
+use crate::board::Wake;
+use crate::faults::Fault;
+use crate::observe::What;
+use crate::queue::{BoardIndex, ConnIndex};
+
+impl World {
+    pub(super) fn begin(&mut self, number: u32) {
+        let fault = self.plan.schedule[number as usize].fault.clone();
+        self.begun.insert(number);
+        self.active.insert(number);
+        self.see(fault.boards().first().copied().unwrap_or(0), What::Fault(&fault, true));
+        let felt = self.apply(&fault);
+        if felt {
+            self.felt.insert(number);
+        }
+        if fault.is_moment() {
+            self.active.remove(&number);
+        }
+    }
+
+    /// Does what the fault says. True if that made a difference at once.
+    fn apply(&mut self, fault: &Fault) -> bool {
+        match fault {
+            Fault::Crash { node } => self.crash(*node, "crashed"),
+            Fault::PowerCut { node } => self.cut_power(*node),
+            Fault::Wipe { node } | Fault::LoseJournal { node } => {
+                let was_on = self.cut_power(*node);
+                if self.boards[usize::from(*node)].wanted {
+                    self.lose_disk(*node, matches!(fault, Fault::Wipe { .. }));
+                }
+                was_on
+            }
+            Fault::Restart { node } => {
+                let was_off = self.boards[usize::from(*node)].node.is_none();
+                self.switch_on(*node);
+                was_off
+            }
+            Fault::Join { node } => {
+                let is_new = self.boards[usize::from(*node)].life == 0;
+                if is_new {
+                    self.switch_on(*node);
+                }
+                is_new
+            }
+            Fault::Pause { node } => {
+                let runs = self.boards[usize::from(*node)].node.is_some();
+                if runs {
+                    self.pause(*node);
+                }
+                false
+            }
+            Fault::SlowFsync { node } => {
+                self.board(*node).disk.set_slow(true);
+                false
+            }
+            Fault::Partition { .. } | Fault::OneWayCut { .. } => {
+                self.cut_ways(fault, true);
+                false
+            }
+            Fault::Loss { percent } => {
+                self.net.loss_percent = u64::from(*percent);
+                *percent > 0
+            }
+            Fault::ClockRate { node, ppm } => {
+                self.set_rate(*node, *ppm);
+                self.boards[usize::from(*node)].node.is_some()
+            }
+            Fault::Leave { node } => {
+                let runs = self.boards[usize::from(*node)].node.is_some();
+                self.wake(*node, Wake::Command(OpId(LEAVE_OP), Command::Leave));
+                runs
+            }
+        }
+    }
+
+    pub(super) fn mend(&mut self, number: u32) {
+        if !self.active.remove(&number) {
+            return;
+        }
+        let fault = self.plan.schedule[number as usize].fault.clone();
+        self.see(fault.boards().first().copied().unwrap_or(0), What::Fault(&fault, false));
+        match &fault {
+            Fault::Crash { node }
+            | Fault::PowerCut { node }
+            | Fault::Wipe { node }
+            | Fault::LoseJournal { node } => {
+                if self.boards[usize::from(*node)].wanted {
+                    self.switch_on(*node);
+                }
+            }
+            Fault::Pause { node } => {
+                let state = &self.boards[usize::from(*node)];
+                if !state.inbox.is_empty() {
+                    self.felt.insert(number);
+                }
+                let pauses = state.pauses;
+                let still = self.other(number, |other| *other == fault);
+                if !still {
+                    self.resume(*node, pauses);
+                }
+            }
+            Fault::SlowFsync { node } => {
+                let still = self.other(number, |other| *other == fault);
+                self.board(*node).disk.set_slow(still);
+            }
+            Fault::Partition { .. } | Fault::OneWayCut { .. } => self.cut_ways(&fault, false),
+            Fault::Loss { .. } => self.net.loss_percent = u64::from(self.plan.loss_percent),
+            Fault::ClockRate { node, .. } => self.set_rate(*node, 0),
+            Fault::Restart { .. } | Fault::Leave { .. } | Fault::Join { .. } => {}
+        }
+    }
+
+    /// Every fault ends and every board runs.
+    pub(super) fn heal(&mut self) {
+        let active: Vec<u32> = self.active.iter().copied().collect();
+        for number in active {
+            self.mend(number);
+        }
+        self.start_all();
+        self.net.loss_percent = 0;
+        self.see(0, What::Healed);
+        self.begin_settling();
+    }
+
+    fn other(&self, number: u32, is_like: impl Fn(&Fault) -> bool) -> bool {
+        self.active
+            .iter()
+            .any(|other| *other != number && is_like(&self.plan.schedule[*other as usize].fault))
+    }
+
+    fn cut_ways(&mut self, fault: &Fault, add: bool) {
+        for from in 0..self.plan.boards {
+            for to in 0..self.plan.boards {
+                if fault.cuts(from, to) {
+                    self.net.cut(from, to, add);
+                }
+            }
+        }
+        self.net.changed(self.now, &mut self.queue);
+    }
+
+    fn set_rate(&mut self, board: BoardIndex, ppm: i32) {
+        let now = self.now;
+        let state = self.board(board);
+        state.clock.set_ppm(now, ppm);
+        state.armed = None;
+        if !self.net.paused[usize::from(board)] {
+            self.fire(board);
+            self.work(board);
+        }
+    }
+
+    pub(super) fn feel(&mut self, is_it: impl Fn(&Fault) -> bool) {
+        let schedule = &self.plan.schedule;
+        let felt = self.active.iter().filter(|number| is_it(&schedule[**number as usize].fault));
+        self.felt.extend(felt);
+    }
+
+    /// A message could not pass.
+    pub(super) fn feel_cut(&mut self, conn: ConnIndex, way: u8) {
+        let (from, to) = (self.net.end(conn, way).board, self.net.end(conn, 1 - way).board);
+        self.feel(|fault| fault.cuts(from, to));
+    }
+
+    pub(super) fn feel_cut_between(&mut self, a: BoardIndex, b: BoardIndex) {
+        self.feel(|fault| fault.cuts(a, b) || fault.cuts(b, a));
+    }
+
+    pub(super) fn feel_silence(&mut self, conn: ConnIndex) {
+        let (a, b) = (self.net.end(conn, 0).board, self.net.end(conn, 1).board);
+        self.feel_cut_between(a, b);
+        self.feel_pause(a);
+        self.feel_pause(b);
+    }
+
+    pub(super) fn feel_pause(&mut self, board: BoardIndex) {
+        self.feel(|fault| *fault == Fault::Pause { node: board });
+    }
+
+    pub(super) fn feel_slow_disk(&mut self, board: BoardIndex) {
+        self.feel(|fault| *fault == Fault::SlowFsync { node: board });
+    }
+
+    /// Somebody was taken for dead. Wrongly, if it had run for a while, unpaused and with no cut.
+    pub(super) fn note_down(&mut self, by: BoardIndex, node: &NodeId) {
+        let Some(subject) = self.directory.get(node).copied() else { return };
+        let is_same = self.boards[usize::from(subject)].id == *node;
+        let hears = !self.net.is_cut(subject, by) && !self.net.is_cut(by, subject);
+        let ran = self.has_run_for(subject).is_some_and(|ran| ran > RUN_LONG_ENOUGH);
+        if is_same && hears && ran {
+            self.false_downs.push((by, subject));
+        }
+    }
+}
+
+/// A board that was started that recently may still be taken for its dead earlier life.
+const RUN_LONG_ENOUGH: u64 = 15 * crate::time::SECOND;
+/// The number of the leave command.
+const LEAVE_OP: u64 = 1 << 47;
