@@ -2,15 +2,22 @@
 //!
 //! Read [`machine`], then [`io`], then [`node`].
 
+pub mod admission;
 pub mod bounded;
 pub mod config;
+pub mod effective_time;
 pub mod id;
 pub mod io;
 pub mod journal;
+pub mod links;
 pub mod machine;
 pub mod members;
+pub mod membership;
+pub mod myself;
 pub mod node;
 pub mod record;
 pub mod signed;
 pub mod ticket;
+pub mod topics;
+pub(crate) mod turn;
 pub mod wire;

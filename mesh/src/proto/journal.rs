@@ -39,6 +39,7 @@ const SUM_BYTES: usize = 8;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Record {
     /// The mesh this node belongs to and the chain that let it in. A node never changes its mesh.
+    /// Written again when a node that left comes back with a new ticket.
     Belongs {
         /// The mesh's root key.
         root: PublicKey,
@@ -126,6 +127,7 @@ impl Durable {
             Record::Belongs { root, credential } => {
                 let mesh = MeshId::of_root(&root);
                 self.belonging = Some(Belonging { root, mesh, credential });
+                self.left = false;
             }
             Record::Admission(admission) => self.admission = Some(admission),
             Record::Incarnations { upto } => self.incarnation = self.incarnation.max(upto),

@@ -1,33 +1,461 @@
 //! The one machine: routes every input to the part that owns it.
+//!
+//! The node itself knows only its own life – starting, running, left, halted – and who may speak:
+//! before a peer has passed `hello`, nothing else of it is listened to. Everything that happens
+//! after that belongs to a part.
+
+mod recover;
+mod view;
 
 use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::config::Config;
-use super::io::Input;
-use super::journal::Durable;
+use rand_chacha::ChaCha8Rng;
+
+use super::admission;
+use super::bounded::Text;
+use super::effective_time::EffectiveTime;
+use super::id::{Incarnation, NodeId, OpId};
+use super::io::{Command, Effect, Event, Input, Reply, ReplyError};
+use super::journal::Record;
+use super::links::Links;
 use super::machine::{Effects, Time, Timeout};
+use super::members::Members;
+use super::membership::{Membership, Notice};
+use super::myself::Myself;
+use super::signed::Signed;
+use super::ticket::{Address, Revocation, Revoked};
+use super::topics::Topics;
+use super::turn::Turn;
+use super::wire::Message;
+use super::wire::hello::{Hello, Refusal, Refused, Welcome};
+
+/// A peer that refused this node, or was refused, is not dialled for that long.
+const SHUN: Duration = Duration::from_secs(60);
+/// A node that was noticed on the LAN is wanted that long, to find out whether it is a member.
+const CURIOSITY: Duration = Duration::from_secs(20);
+/// Between two attempts to reach the boards named in the ticket while nobody else is known.
+const BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// One node.
 #[derive(Debug)]
 pub struct Node {
-    config: Config,
+    me: Myself,
+    born: Time,
+    phase: Phase,
+    clock: EffectiveTime,
+    members: Members,
+    links: Links,
+    membership: Membership,
+    topics: Topics,
+    /// Peers whose hello on the present connection has passed.
+    admitted: BTreeSet<NodeId>,
+    /// The last refusal by another board, for `status`.
+    refused_by: Option<(NodeId, Refusal)>,
+    persisting: BTreeMap<OpId, Persisting>,
+    next_op: u64,
+    bootstrap_at: Time,
+    rng: ChaCha8Rng,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Phase {
+    /// Made, but not called yet.
+    Fresh,
+    /// Waiting for its first records to be durable.
+    Starting,
+    Running,
+    Leaving,
+    Left,
+    Halted(String),
+}
+
+/// What a record was persisted for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Persisting {
+    /// Nothing waits for it.
+    Memory,
+    /// Incarnations; the second one is what has to be refuted once they are reserved.
+    Incarnations(Incarnation, Option<Incarnation>),
+    /// The notice of leaving, by this command.
+    Leave(OpId),
+    /// A revocation, by this command.
+    Revocation(OpId),
 }
 
 impl Node {
-    /// A node that remembers `durable`. `seed` is fresh randomness for this life.
-    pub fn recover(config: Config, _seed: [u8; 32], _durable: Durable, _now: Time) -> Self {
-        Self { config }
+    /// Something happened. Effects are appended to `out`, to be carried out in order.
+    pub fn handle_input(&mut self, now: Time, input: Input, out: &mut Effects) {
+        if let Phase::Halted(why) = &self.phase {
+            return answer_halted(input, why, out);
+        }
+        match input {
+            Input::WallClock(unix) => self.clock.saw(unix, now),
+            Input::Addresses(addresses) => {
+                if self.me.set_addresses(addresses) && self.phase == Phase::Running {
+                    self.rise(now, Incarnation(0), out);
+                }
+            }
+            Input::Discovered { node, address } => self.on_discovered(now, node, &address),
+            Input::Connected { peer, address } => self.on_connected(now, peer, &address, out),
+            Input::Disconnected { peer, why } => self.on_disconnected(now, peer, why, out),
+            Input::DialFailed { peer, why } => {
+                self.links.on_failure(&peer, why, now, &mut self.rng);
+            }
+            Input::Received { from, message } => self.on_message(now, from, message, out),
+            Input::Garbled { from, what } => {
+                out.push(Effect::Event(Event::Misbehaved { node: from, what }));
+                if !self.admitted.contains(&from) {
+                    self.refuse(now, from, Refusal::Garbled, out);
+                }
+            }
+            Input::Persisted { op, result } => self.on_persisted(now, op, result, out),
+            Input::Command { op, command } => self.on_command(now, op, command, out),
+        }
+        self.act_on_notices(now, out);
     }
 
-    /// Something happened. Effects are appended to `out`, to be carried out in order.
-    pub fn handle_input(&mut self, _now: Time, _input: Input, _out: &mut Effects) {}
-
     /// Time has passed. A call before [`Node::poll_timeout`] is due does nothing.
-    pub fn handle_timeout(&mut self, _now: Time, _out: &mut Effects) {}
+    pub fn handle_timeout(&mut self, now: Time, out: &mut Effects) {
+        match self.phase {
+            Phase::Fresh => self.start(out),
+            Phase::Running => {
+                if now >= self.bootstrap_at {
+                    self.seek_company(now);
+                }
+                let (Parts { membership, .. }, mut turn) = self.turn(now, out);
+                membership.handle_timeout(&mut turn);
+                self.links.handle_timeout(now, &self.members, out);
+                self.act_on_notices(now, out);
+            }
+            Phase::Starting | Phase::Leaving | Phase::Left | Phase::Halted(_) => {}
+        }
+    }
 
-    /// When to call [`Node::handle_timeout`] next.
+    /// When to call [`Node::handle_timeout`] next. None: not before the next input.
     pub fn poll_timeout(&self) -> Option<Timeout> {
-        let _ = (&self.config, Duration::ZERO);
-        None
+        match self.phase {
+            Phase::Fresh => Some(Timeout { at: self.born, reason: "start" }),
+            Phase::Running => {
+                let bootstrap = Timeout { at: self.bootstrap_at, reason: "bootstrap" };
+                let parts =
+                    Timeout::earlier(self.membership.poll_timeout(), self.links.poll_timeout());
+                Timeout::earlier(parts, Some(bootstrap))
+            }
+            Phase::Starting | Phase::Leaving | Phase::Left | Phase::Halted(_) => None,
+        }
+    }
+
+    fn on_discovered(&mut self, now: Time, node: NodeId, address: &Address) {
+        if node == self.me.id() {
+            return;
+        }
+        self.links.learn(node, address);
+        if self.members.get(&node).is_none() {
+            self.links.want_until(node, now + CURIOSITY, now);
+        }
+    }
+
+    fn on_connected(&mut self, now: Time, peer: NodeId, address: &Address, out: &mut Effects) {
+        self.links.on_connected(peer, address, now);
+        if self.phase == Phase::Running {
+            out.push(Effect::Send { to: peer, message: self.me.hello().into() });
+        }
+    }
+
+    fn on_disconnected(&mut self, now: Time, peer: NodeId, why: String, out: &mut Effects) {
+        self.admitted.remove(&peer);
+        if self.links.on_disconnected(&peer, why, now) {
+            let (Parts { membership, .. }, mut turn) = self.turn(now, out);
+            membership.on_link_lost(&mut turn, peer);
+        }
+    }
+
+    fn on_message(&mut self, now: Time, from: NodeId, message: Message, out: &mut Effects) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        match message {
+            Message::Hello(hello) => return self.on_hello(now, from, hello, out),
+            Message::Refused(refused) => return self.on_refused(now, from, &refused, out),
+            Message::Welcome(welcome) => return self.on_welcome(from, welcome, out),
+            _ => {}
+        }
+        if !self.admitted.contains(&from) {
+            let what = format!("{} before its hello had passed", message.name());
+            out.push(Effect::Event(Event::Misbehaved { node: from, what }));
+            return;
+        }
+        let (Parts { membership, topics }, mut turn) = self.turn(now, out);
+        match message {
+            Message::Probe(probe) => membership.on_probe(&mut turn, from, probe),
+            Message::ProbeAck(ack) => membership.on_probe_ack(&mut turn, from, ack),
+            Message::Ask(ask) => membership.on_ask(&mut turn, from, ask),
+            Message::Answer(answer) => membership.on_answer(&mut turn, from, answer),
+            Message::Facts(facts) => membership.on_facts(&mut turn, from, facts),
+            Message::Summary(summary) => membership.on_summary(&mut turn, from, &summary),
+            Message::Entries(entries) => membership.on_entries(&mut turn, from, &entries),
+            Message::Publication(publication) => {
+                topics.on_publication(&mut turn, from, publication);
+            }
+            Message::Hello(_) | Message::Refused(_) | Message::Welcome(_) => {}
+        }
+    }
+
+    fn on_hello(&mut self, now: Time, peer: NodeId, hello: Hello, out: &mut Effects) {
+        if self.admitted.contains(&peer) {
+            let what = "a second hello on one connection".to_owned();
+            return out.push(Effect::Event(Event::Misbehaved { node: peer, what }));
+        }
+        let unix = self.clock.unix_at(now);
+        match admission::judge(hello, &peer, &self.me, &self.members, unix) {
+            Ok(accepted) => self.accept(now, peer, accepted, out),
+            Err(refusal) => self.refuse(now, peer, refusal, out),
+        }
+    }
+
+    fn accept(
+        &mut self,
+        now: Time,
+        peer: NodeId,
+        accepted: admission::Accepted,
+        out: &mut Effects,
+    ) {
+        let admission::Accepted { record, mut joined, first, ticket_issued } = accepted;
+        self.clock.saw(ticket_issued, now);
+        self.admitted.insert(peer);
+        self.links.on_admitted(peer, now);
+        out.push(Effect::Admit { peer });
+        if let Some(first) = first {
+            let admission = self.me.admit(&first);
+            out.push(Effect::Send {
+                to: peer,
+                message: Welcome { admission: admission.clone() }.into(),
+            });
+            joined.admission = Some(admission);
+            let name = record.name.to_string();
+            out.push(Effect::Event(Event::Admitted { node: peer, name }));
+        }
+        let (Parts { membership, .. }, mut turn) = self.turn(now, out);
+        membership.on_admitted(&mut turn, peer, record, joined);
+    }
+
+    fn refuse(&mut self, now: Time, peer: NodeId, reason: Refusal, out: &mut Effects) {
+        let text = Text::capped(reason.advice());
+        out.push(Effect::Send { to: peer, message: Refused { reason, text }.into() });
+        out.push(Effect::Disconnect { peer });
+        out.push(Effect::Event(Event::Refused { node: peer, reason }));
+        self.links.shun(&peer, now + SHUN);
+    }
+
+    fn on_refused(&mut self, now: Time, from: NodeId, refused: &Refused, out: &mut Effects) {
+        let text: String = refused.text.chars().filter(|c| !c.is_control()).collect();
+        self.refused_by = Some((from, refused.reason));
+        let why = format!("refused: {}", refused.reason.advice());
+        self.links.on_failure(&from, why, now, &mut self.rng);
+        self.links.shun(&from, now + SHUN);
+        out.push(Effect::Event(Event::RefusedBy { node: from, reason: refused.reason, text }));
+    }
+
+    fn on_welcome(&mut self, from: NodeId, welcome: Welcome, out: &mut Effects) {
+        let Ok(admission) = welcome.admission.open(&from) else {
+            let what = "a welcome that it did not sign".to_owned();
+            return out.push(Effect::Event(Event::Misbehaved { node: from, what }));
+        };
+        let mine = admission.node == self.me.id()
+            && admission.by == from
+            && admission.ticket == self.me.belonging.credential.ticket.digest();
+        if mine && self.me.admission.is_none() {
+            self.me.admission = Some(welcome.admission.clone());
+            self.persist(Record::Admission(welcome.admission), Persisting::Memory, out);
+        }
+    }
+
+    /// Takes an incarnation above `above` and tells everyone; first reserves some if none is left.
+    fn rise(&mut self, now: Time, above: Incarnation, out: &mut Effects) {
+        match self.me.rise_above(above) {
+            Ok(()) => {
+                let (Parts { membership, .. }, mut turn) = self.turn(now, out);
+                membership.announce_self(&mut turn);
+                if let Some(upto) = self.me.wants_reserve() {
+                    self.reserve(upto, None, out);
+                }
+            }
+            Err(upto) => self.reserve(upto, Some(above), out),
+        }
+    }
+
+    fn reserve(&mut self, upto: Incarnation, refute: Option<Incarnation>, out: &mut Effects) {
+        let under_way = self
+            .persisting
+            .values()
+            .any(|p| matches!(p, Persisting::Incarnations(other, _) if *other >= upto));
+        if !under_way {
+            let persisting = Persisting::Incarnations(upto, refute);
+            self.persist(Record::Incarnations { upto }, persisting, out);
+        }
+    }
+
+    fn act_on_notices(&mut self, now: Time, out: &mut Effects) {
+        for notice in self.membership.take_notices() {
+            match notice {
+                Notice::Remember(joined) => {
+                    self.persist(Record::Member(joined), Persisting::Memory, out);
+                }
+                Notice::Refute(incarnation) => self.rise(now, incarnation, out),
+                Notice::Revoked(revocation, signed) => {
+                    self.persist(Record::Revocation(signed), Persisting::Memory, out);
+                    let target = match revocation.target {
+                        Revoked::Ticket(ticket) => format!("ticket {ticket}"),
+                        Revoked::Node(node) => {
+                            self.drop_revoked(now, node, out);
+                            format!("node {node}")
+                        }
+                    };
+                    out.push(Effect::Event(Event::Revoked { target }));
+                }
+            }
+        }
+    }
+
+    fn drop_revoked(&mut self, now: Time, node: NodeId, out: &mut Effects) {
+        if node == self.me.id() {
+            return self.halt("this board was revoked by the operator".to_owned(), out);
+        }
+        if self.links.connected().contains(&node) {
+            self.admitted.remove(&node);
+            self.refuse(now, node, Refusal::NodeRevoked, out);
+        }
+    }
+
+    fn on_persisted(&mut self, now: Time, op: OpId, result: Result<(), String>, out: &mut Effects) {
+        if let Err(why) = result {
+            return self.halt(format!("the journal cannot be written: {why}"), out);
+        }
+        match self.persisting.remove(&op) {
+            Some(Persisting::Incarnations(upto, refute)) => {
+                self.me.on_reserved(upto);
+                if self.phase == Phase::Starting {
+                    self.begin(now, out);
+                } else if let Some(above) = refute {
+                    self.rise(now, above, out);
+                }
+            }
+            Some(Persisting::Leave(command)) => self.finish_leaving(now, command, out),
+            Some(Persisting::Revocation(command)) => {
+                out.push(Effect::Reply { op: command, reply: Reply::Done });
+            }
+            Some(Persisting::Memory) | None => {}
+        }
+    }
+
+    fn on_command(&mut self, now: Time, op: OpId, command: Command, out: &mut Effects) {
+        let reply = match command {
+            Command::Status => Reply::Status(self.status(now)),
+            Command::Nodes => Reply::Nodes(self.nodes(now)),
+            Command::Why(object) => self.why(now, &object),
+            Command::Leave if self.phase == Phase::Running => {
+                self.phase = Phase::Leaving;
+                return self.persist(Record::Left, Persisting::Leave(op), out);
+            }
+            Command::Publish { topic, body } if self.phase == Phase::Running => {
+                let (parts, mut turn) = self.turn(now, out);
+                parts.topics.publish(&mut turn, topic, body);
+                Reply::Done
+            }
+            Command::Revoke(signed) if self.phase == Phase::Running => {
+                return self.on_revoke(now, op, &signed, out);
+            }
+            Command::Leave | Command::Publish { .. } | Command::Revoke(_) => error(
+                "not-running",
+                "this node does not take part at the moment; `hedgerow status` says why",
+            ),
+        };
+        out.push(Effect::Reply { op, reply });
+    }
+
+    fn on_revoke(&mut self, now: Time, op: OpId, signed: &Signed<Revocation>, out: &mut Effects) {
+        if signed.by_root(&self.me.belonging.root).is_none() {
+            let reply = error(
+                "not-root",
+                "this revocation is not signed by the mesh's root key; run `hedgerow ticket revoke` where the root key lies",
+            );
+            return out.push(Effect::Reply { op, reply });
+        }
+        let (Parts { membership, .. }, mut turn) = self.turn(now, out);
+        membership.on_revoked(&mut turn, None, signed);
+        let record = Record::Revocation(Box::new(signed.clone()));
+        self.persist(record, Persisting::Revocation(op), out);
+    }
+
+    /// Nobody is connected: try the boards named in the ticket.
+    fn seek_company(&mut self, now: Time) {
+        self.bootstrap_at = now + BOOTSTRAP_INTERVAL;
+        if self.links.usable().next().is_some() {
+            return;
+        }
+        let Ok(ticket) = self.me.belonging.credential.ticket.peek() else { return };
+        for first in &ticket.bootstrap {
+            if first.node != self.me.id() {
+                self.links.want_until(first.node, now + BOOTSTRAP_INTERVAL * 2, now);
+                for address in first.addresses.iter().rev() {
+                    self.links.learn(first.node, address);
+                }
+            }
+        }
+    }
+
+    fn finish_leaving(&mut self, now: Time, command: OpId, out: &mut Effects) {
+        let (Parts { membership, .. }, mut turn) = self.turn(now, out);
+        membership.leave(&mut turn);
+        for peer in self.links.connected() {
+            out.push(Effect::Disconnect { peer });
+        }
+        self.phase = Phase::Left;
+        out.push(Effect::Event(Event::Left));
+        out.push(Effect::Reply { op: command, reply: Reply::Done });
+    }
+
+    fn halt(&mut self, why: String, out: &mut Effects) {
+        for peer in self.links.connected() {
+            out.push(Effect::Disconnect { peer });
+        }
+        out.push(Effect::Event(Event::Halted { why: why.clone() }));
+        self.phase = Phase::Halted(why);
+    }
+
+    fn persist(&mut self, record: Record, purpose: Persisting, out: &mut Effects) {
+        self.next_op += 1;
+        let op = OpId(self.next_op);
+        self.persisting.insert(op, purpose);
+        out.push(Effect::Persist { op, record });
+    }
+
+    /// The parts, and what they work with during this call.
+    fn turn<'a>(&'a mut self, now: Time, out: &'a mut Effects) -> (Parts<'a>, Turn<'a>) {
+        let turn = Turn {
+            now,
+            me: &self.me,
+            members: &mut self.members,
+            links: &mut self.links,
+            rng: &mut self.rng,
+            out,
+        };
+        (Parts { membership: &mut self.membership, topics: &mut self.topics }, turn)
+    }
+}
+
+struct Parts<'a> {
+    membership: &'a mut Membership,
+    topics: &'a mut Topics,
+}
+
+fn error(code: &'static str, message: &str) -> Reply {
+    Reply::Error(ReplyError { code, message: message.to_owned() })
+}
+
+fn answer_halted(input: Input, why: &str, out: &mut Effects) {
+    if let Input::Command { op, .. } = input {
+        out.push(Effect::Reply { op, reply: error("halted", why) });
     }
 }

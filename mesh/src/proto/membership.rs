@@ -1,0 +1,637 @@
+//! Membership: who is in the mesh, and who of them is there.
+//!
+//! SWIM (Das, Gupta, Motivala, DSN 2002) probes random members and infects by piggyback. Over NATs
+//! and relays links are dear, so here every member keeps a *few fixed* links instead, as in Rapid
+//! (USENIX ATC'18): it watches about four others ([`rings`]), four watch it, and news travels over
+//! just those links.
+//!
+//! - [`watch`]: one member under watch – probe, ask the other observers, raise an alert.
+//! - [`suspicion`]: alerts of distinct members add up to `Down`; the subject refutes by signing its
+//!   record with a higher incarnation.
+//! - [`outbox`]: facts are pushed once over every link, coalesced.
+//! - [`digest`]: what a push missed is found by comparing hashes, with neighbours and now and then
+//!   with a random member; dead members are dialled now and then, so that split halves merge.
+//!
+//! A node that hears too few of those it watches is *isolated* and judges nobody. Gossip is a hint:
+//! who may run a service never rests on it.
+//!
+//! Probes travel on reliable streams, so packet loss shows as delay, not as a lost probe.
+
+mod digest;
+pub mod outbox;
+mod refute;
+pub mod rings;
+pub mod suspicion;
+pub mod watch;
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use rand_chacha::rand_core::Rng;
+
+use super::admission;
+use super::bounded::List;
+use super::config::MembershipTiming;
+use super::id::{Incarnation, NodeId};
+use super::io::Event;
+use super::machine::{Time, Timeout};
+use super::members::Member;
+use super::record::{Leave, NodeRecord};
+use super::signed::Signed;
+use super::ticket::{Revocation, Revoked};
+use super::turn::Turn;
+use super::wire::gossip::{Answer, Ask, Fact, Facts, Joined, Probe, ProbeAck, ROUTE_MAX, Standing};
+use outbox::Outbox;
+use rings::Rings;
+use suspicion::Suspicions;
+use watch::{Step, Watch};
+
+/// Questions about one member that wait for its next ack.
+const QUESTIONS_MAX: usize = 8;
+/// Other observers that are asked about a silent member.
+const ASKED_MAX: usize = 4;
+/// Rings follow the member list at most that often.
+const RINGS_INTERVAL: Duration = Duration::from_secs(1);
+/// A member that left the rings' successors is watched that long still.
+const FORMER_WATCH: Duration = Duration::from_secs(10);
+/// An answer is given at once from an ack that fresh; otherwise the member is probed first.
+const FRESH: Duration = Duration::from_millis(150);
+/// Fewer watched members than this say nothing about one's own isolation.
+const ISOLATION_MIN: usize = 3;
+
+/// The part.
+#[derive(Debug)]
+pub struct Membership {
+    timing: MembershipTiming,
+    rings: Rings,
+    rings_stale: bool,
+    rings_at: Time,
+    watches: BTreeMap<NodeId, Watched>,
+    questions: BTreeMap<NodeId, Vec<(Time, Ask)>>,
+    suspicions: Suspicions,
+    outbox: Outbox,
+    leaves: BTreeMap<NodeId, Signed<Leave>>,
+    compare: digest::Compare,
+    isolated: bool,
+    wander_at: Time,
+    notices: Vec<Notice>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    watch: Watch,
+    /// Set once the member is no successor any more.
+    until: Time,
+}
+
+/// What the node has to do about the news.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// Keep this member across restarts.
+    Remember(Box<Joined>),
+    /// Somebody holds this node for silent or dead at this incarnation.
+    Refute(Incarnation),
+    /// Keep this revocation across restarts, and act on it.
+    Revoked(Revocation, Box<Signed<Revocation>>),
+}
+
+impl Membership {
+    /// An empty list; the node puts itself and whom it remembers in.
+    pub fn new(timing: MembershipTiming, now: Time) -> Self {
+        Self {
+            timing,
+            rings: Rings::default(),
+            rings_stale: true,
+            rings_at: now,
+            watches: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            suspicions: Suspicions::default(),
+            outbox: Outbox::default(),
+            leaves: BTreeMap::new(),
+            compare: digest::Compare::default(),
+            isolated: false,
+            wander_at: now + timing.wander_interval / 4,
+            notices: Vec::new(),
+        }
+    }
+
+    /// What the node has to do since it last asked.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        core::mem::take(&mut self.notices)
+    }
+
+    /// Whether this node hears too few of those it watches to judge anybody.
+    pub fn is_isolated(&self) -> bool {
+        self.isolated
+    }
+
+    /// How many of the watched members are silent, of how many.
+    pub fn silent(&self) -> (usize, usize) {
+        let watched = self.watches.values().filter(|watched| watched.until == Time::NEVER);
+        let (mut silent, mut of) = (0, 0);
+        for watched in watched {
+            of += 1;
+            silent += usize::from(watched.watch.is_silent());
+        }
+        (silent, of)
+    }
+
+    /// The watch over `node`, if this node keeps one.
+    pub fn watch(&self, node: &NodeId) -> Option<&Watch> {
+        self.watches.get(node).map(|watched| &watched.watch)
+    }
+
+    /// The open suspicions.
+    pub fn suspicions(&self) -> &Suspicions {
+        &self.suspicions
+    }
+
+    /// A peer passed `hello`: it is a member.
+    pub(crate) fn on_admitted(
+        &mut self,
+        turn: &mut Turn<'_>,
+        peer: NodeId,
+        record: NodeRecord,
+        joined: Joined,
+    ) {
+        let down = turn.members.get(&peer).filter(|member| member.standing != Standing::Up);
+        let refuted_by_this = down.is_none_or(|member| record.incarnation > member.incarnation());
+        let known = turn.members.get(&peer).is_some();
+        if refuted_by_this {
+            self.accept(turn, record, joined, None);
+        } else {
+            // It may not know that others hold it for dead: tell it, so that it can refute.
+            for fact in self.facts_about(turn, &peer, false) {
+                self.outbox.push(peer, fact, turn.now);
+            }
+        }
+        if let Some(watched) = self.watches.get_mut(&peer) {
+            watched.watch.renew(turn.now);
+        }
+        // One side of every new link compares; towards a stranger both have much to say.
+        if !known || turn.me.id() < peer {
+            self.send_summary(turn, peer);
+        }
+    }
+
+    /// The last connection to `peer` is gone.
+    pub(crate) fn on_link_lost(&mut self, turn: &mut Turn<'_>, peer: NodeId) {
+        self.outbox.drop_link(&peer);
+        self.compare.drop_link(&peer);
+        let asks = self.watches.get_mut(&peer).is_some_and(|w| w.watch.on_link_lost(turn.now));
+        if asks && turn.members.is_up(&peer) {
+            self.ask_others(turn, peer);
+        }
+    }
+
+    pub(crate) fn on_probe(&mut self, turn: &mut Turn<'_>, from: NodeId, probe: Probe) {
+        let view = turn.members.view_hash();
+        turn.send(from, ProbeAck { seq: probe.seq, view });
+        self.on_view(turn, from, probe.view);
+    }
+
+    pub(crate) fn on_probe_ack(&mut self, turn: &mut Turn<'_>, from: NodeId, ack: ProbeAck) {
+        self.on_view(turn, from, ack.view);
+        let Some(watched) = self.watches.get_mut(&from) else { return };
+        if !watched.watch.on_ack(ack.seq, turn.now) {
+            return;
+        }
+        for (_, ask) in self.questions.remove(&from).into_iter().flatten() {
+            answer(turn, &ask, Duration::ZERO);
+        }
+        // It lives, and somebody suspects it: make sure that it knows.
+        if let Some(suspicion) = self.suspicions.get(&from)
+            && let Some(by) = suspicion.by.first()
+        {
+            let alert = Fact::Alert { subject: from, incarnation: suspicion.incarnation, by: *by };
+            self.outbox.push(from, alert, turn.now);
+        }
+    }
+
+    pub(crate) fn on_ask(&mut self, turn: &mut Turn<'_>, from: NodeId, mut ask: Ask) {
+        let at = usize::from(ask.at);
+        let on_route = at > 0
+            && ask.route.get(at) == Some(&turn.me.id())
+            && ask.route.get(at - 1) == Some(&from);
+        if !on_route {
+            return turn.misbehaved(from, "a question with a route that does not lead here");
+        }
+        if let Some(next) = ask.route.get(at + 1).copied() {
+            ask.at += 1;
+            turn.send(next, ask);
+            return;
+        }
+        let Some(watched) = self.watches.get_mut(&ask.subject) else { return };
+        let heard = watched.watch.heard.map(|heard| turn.now.since(heard));
+        if let Some(ago) = heard
+            && ago <= FRESH
+        {
+            return answer(turn, &ask, ago);
+        }
+        let subject = ask.subject;
+        let waiting = self.questions.entry(subject).or_default();
+        if waiting.len() < QUESTIONS_MAX {
+            waiting.push((turn.now, ask));
+        }
+        if turn.links.is_usable(&subject)
+            && let Some(seq) = watched.watch.probe_now(turn.now)
+        {
+            let view = turn.members.view_hash();
+            turn.send(subject, Probe { seq, view });
+        }
+    }
+
+    pub(crate) fn on_answer(&mut self, turn: &mut Turn<'_>, from: NodeId, mut answer: Answer) {
+        let at = usize::from(answer.at);
+        let on_route =
+            answer.route.get(at) == Some(&turn.me.id()) && answer.route.get(at + 1) == Some(&from);
+        if !on_route {
+            return turn.misbehaved(from, "an answer with a route that does not lead here");
+        }
+        if let Some(before) = at.checked_sub(1) {
+            let next = answer.route[before];
+            answer.at -= 1;
+            turn.send(next, answer);
+            return;
+        }
+        if let Some(watched) = self.watches.get_mut(&answer.subject) {
+            let ago = Duration::from_millis(u64::from(answer.heard_ms));
+            watched.watch.on_vouched(turn.now, ago);
+        }
+    }
+
+    pub(crate) fn on_facts(&mut self, turn: &mut Turn<'_>, from: NodeId, facts: Facts) {
+        for fact in facts.facts {
+            match fact {
+                Fact::Joined(joined) => self.on_joined(turn, from, *joined),
+                Fact::Alive(signed) => self.on_alive(turn, from, &signed),
+                Fact::Alert { subject, incarnation, by } => {
+                    self.on_alert(turn, from, subject, incarnation, by);
+                }
+                Fact::Down { subject, incarnation } => self.on_down(turn, subject, incarnation),
+                Fact::Left(signed) => self.on_left(turn, from, &signed),
+                Fact::Revoked(signed) => self.on_revoked(turn, Some(from), &signed),
+            }
+        }
+    }
+
+    /// This node's own record changed: put it into the list and tell everyone.
+    pub(crate) fn announce_self(&mut self, turn: &mut Turn<'_>) {
+        let first = turn.members.get(&turn.me.id()).is_none();
+        let member = Member {
+            record: turn.me.record().clone(),
+            signed: turn.me.signed().clone(),
+            credential: turn.me.belonging.credential.clone(),
+            admission: turn.me.admission.clone(),
+            standing: Standing::Up,
+            since: turn.now,
+        };
+        if turn.members.put(member).is_err() {
+            turn.misbehaved(turn.me.id(), "the member list is full: this node is not in it");
+        }
+        self.rings_stale |= first;
+        let signed = Box::new(turn.me.signed().clone());
+        self.flood(turn, &Fact::Alive(signed), None);
+    }
+
+    /// Puts in a member that this node remembers from an earlier life.
+    pub(crate) fn recall(&mut self, turn: &mut Turn<'_>, joined: Joined) {
+        if let Ok((record, _)) = admission::verify(&joined, turn.me.config().cell, turn.me)
+            && !turn.members.is_revoked(&Revoked::Node(record.node))
+        {
+            self.put(turn, record, joined);
+            self.rings_stale = true;
+        }
+    }
+
+    /// Tells everyone that this node leaves. The news is sent at once.
+    pub(crate) fn leave(&mut self, turn: &mut Turn<'_>) {
+        let fact = Fact::Left(Box::new(turn.me.leave()));
+        let peers: Vec<NodeId> = turn.links.usable().copied().collect();
+        for peer in peers {
+            turn.send(peer, Facts { facts: List::capped([fact.clone()]) });
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
+        // In this order nothing that one of them makes due is left behind.
+        self.judge(turn);
+        if turn.now >= self.wander_at {
+            self.wander(turn);
+        }
+        if self.rings_stale && turn.now >= self.rings_at {
+            self.renew_rings(turn);
+        }
+        self.step_watches(turn);
+        self.questions.retain(|_, waiting| {
+            waiting.retain(|(asked, _)| turn.now.since(*asked) < self.timing.ack_timeout_max);
+            !waiting.is_empty()
+        });
+        for (link, facts) in self.outbox.flush(turn.now, self.timing.coalesce) {
+            turn.send(link, facts);
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Timeout> {
+        let timing = &self.timing;
+        let watches = self.watches.values().map(|w| w.watch.due(timing).min(w.until)).min();
+        let judge = self.suspicions.next_due(timing, self.scale()).filter(|_| !self.isolated);
+        [
+            watches.map(|at| Timeout { at, reason: "probe" }),
+            judge.map(|at| Timeout { at, reason: "suspicion" }),
+            self.outbox.due().map(|at| Timeout { at, reason: "news" }),
+            self.rings_stale.then_some(Timeout { at: self.rings_at, reason: "rings" }),
+            Some(Timeout { at: self.wander_at, reason: "wander" }),
+        ]
+        .into_iter()
+        .fold(None, Timeout::earlier)
+    }
+
+    fn on_joined(&mut self, turn: &mut Turn<'_>, from: NodeId, joined: Joined) {
+        let Ok(claimed) = joined.record.peek() else {
+            return turn.misbehaved(from, "a record that cannot be read");
+        };
+        let node = claimed.node;
+        if node == turn.me.id() || turn.members.is_revoked(&Revoked::Node(node)) {
+            return;
+        }
+        if turn.members.get(&node).is_some_and(|m| m.incarnation() >= claimed.incarnation) {
+            return;
+        }
+        match admission::verify(&joined, turn.me.config().cell, turn.me) {
+            Ok((record, _)) => self.accept(turn, record, joined, Some(from)),
+            Err(refusal) => {
+                turn.misbehaved(
+                    from,
+                    format!("vouched for {}: {}", node.short(), refusal.advice()),
+                );
+            }
+        }
+    }
+
+    fn on_alive(&mut self, turn: &mut Turn<'_>, from: NodeId, signed: &Signed<NodeRecord>) {
+        let Ok(claimed) = signed.peek() else {
+            return turn.misbehaved(from, "a record that cannot be read");
+        };
+        // Strangers come as `Joined`; the digest fetches that when this overtook it.
+        let Some(member) = turn.members.get(&claimed.node) else { return };
+        if claimed.node == turn.me.id() || member.incarnation() >= claimed.incarnation {
+            return;
+        }
+        let Ok(record) = signed.open(&claimed.node) else {
+            return turn.misbehaved(from, format!("forged a record of {}", claimed.node.short()));
+        };
+        let joined = Joined { record: signed.clone(), ..member.joined() };
+        self.accept(turn, record, joined, Some(from));
+    }
+
+    /// A verified record with a higher incarnation than any known: the member lives.
+    fn accept(
+        &mut self,
+        turn: &mut Turn<'_>,
+        record: NodeRecord,
+        joined: Joined,
+        from: Option<NodeId>,
+    ) {
+        let node = record.node;
+        let before = turn.members.get(&node);
+        if before.is_some_and(|m| m.incarnation() >= record.incarnation) {
+            return;
+        }
+        let known = before.is_some();
+        let was_up = before.is_some_and(|member| member.standing == Standing::Up);
+        let moved = before.is_none_or(|member| member.record.addresses != record.addresses);
+        let (name, incarnation) = (record.name.to_string(), record.incarnation.0);
+        let fact = match known {
+            true => Fact::Alive(Box::new(joined.record.clone())),
+            false => Fact::Joined(Box::new(joined.clone())),
+        };
+        if !self.put(turn, record, joined.clone()) {
+            return;
+        }
+        if self.suspicions.clear(&node) {
+            turn.event(Event::Refuted { node });
+        }
+        if let Some(watched) = self.watches.get_mut(&node) {
+            watched.watch.renew(turn.now);
+        }
+        if !was_up {
+            self.rings_stale = true;
+            self.leaves.remove(&node);
+            turn.event(Event::MemberUp { node, name, incarnation });
+        }
+        if moved {
+            self.notices.push(Notice::Remember(Box::new(joined)));
+        }
+        self.flood(turn, &fact, from);
+    }
+
+    fn put(&mut self, turn: &mut Turn<'_>, record: NodeRecord, joined: Joined) -> bool {
+        let node = record.node;
+        let member = Member {
+            record,
+            signed: joined.record,
+            credential: joined.credential,
+            admission: joined.admission,
+            standing: Standing::Up,
+            since: turn.now,
+        };
+        let fits = turn.members.put(member).is_ok();
+        if !fits {
+            turn.misbehaved(node, "the member list is full: it is not taken in");
+        }
+        fits
+    }
+
+    fn on_left(&mut self, turn: &mut Turn<'_>, from: NodeId, signed: &Signed<Leave>) {
+        let Ok(claimed) = signed.peek() else {
+            return turn.misbehaved(from, "a leave that cannot be read");
+        };
+        let Some(member) = turn.members.get(&claimed.node) else { return };
+        if member.standing == Standing::Left || member.incarnation() != claimed.incarnation {
+            return;
+        }
+        if signed.open(&claimed.node).is_err() {
+            return turn.misbehaved(from, format!("forged a leave of {}", claimed.node.short()));
+        }
+        let name = turn.name_of(&claimed.node);
+        turn.members.set_standing(&claimed.node, Standing::Left, turn.now);
+        self.suspicions.clear(&claimed.node);
+        self.leaves.insert(claimed.node, signed.clone());
+        self.rings_stale = true;
+        turn.event(Event::MemberLeft { node: claimed.node, name });
+        self.flood(turn, &Fact::Left(Box::new(signed.clone())), Some(from));
+    }
+
+    /// Takes in a revocation, from a peer or from the operator of this node.
+    pub(crate) fn on_revoked(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: Option<NodeId>,
+        signed: &Signed<Revocation>,
+    ) {
+        let Some(revocation) = signed.by_root(&turn.me.belonging.root) else {
+            let who = from.unwrap_or_else(|| turn.me.id());
+            return turn.misbehaved(who, "a revocation that root did not sign");
+        };
+        if !turn.members.revoke(revocation.target, signed.clone()) {
+            return;
+        }
+        if let Revoked::Node(node) = revocation.target {
+            self.suspicions.clear(&node);
+            self.rings_stale |= turn.members.set_standing(&node, Standing::Left, turn.now);
+        }
+        self.notices.push(Notice::Revoked(revocation, Box::new(signed.clone())));
+        self.flood(turn, &Fact::Revoked(Box::new(signed.clone())), from);
+    }
+
+    /// Tells every neighbour but the one it came from.
+    fn flood(&mut self, turn: &mut Turn<'_>, fact: &Fact, from: Option<NodeId>) {
+        for neighbour in self.rings.neighbours(&turn.me.id()) {
+            if Some(neighbour) != from && turn.links.is_usable(&neighbour) {
+                self.outbox.push(neighbour, fact.clone(), turn.now);
+            }
+        }
+    }
+
+    fn renew_rings(&mut self, turn: &mut Turn<'_>) {
+        self.rings = Rings::of(turn.members);
+        self.rings_stale = false;
+        self.rings_at = turn.now + RINGS_INTERVAL;
+        let me = turn.me.id();
+        for (node, watched) in &mut self.watches {
+            let successor = self.rings.watched_by(&me).contains(node);
+            watched.until = match (successor, watched.until) {
+                (true, _) => Time::NEVER,
+                (false, Time::NEVER) if turn.members.is_up(node) => turn.now + FORMER_WATCH,
+                (false, Time::NEVER) => turn.now,
+                (false, until) => until,
+            };
+        }
+        for node in self.rings.watched_by(&me) {
+            let phase = self.timing.probe_interval / 256 * (turn.rng.next_u32() >> 24);
+            self.watches.entry(*node).or_insert_with(|| Watched {
+                watch: Watch::new(turn.now, phase),
+                until: Time::NEVER,
+            });
+        }
+        self.watches.retain(|_, watched| watched.until > turn.now);
+        turn.links.want_standing(&self.rings.neighbours(&me), turn.now);
+    }
+
+    fn step_watches(&mut self, turn: &mut Turn<'_>) {
+        let mut silent = Vec::new();
+        let mut alerts = Vec::new();
+        let view = turn.members.view_hash();
+        self.watches.retain(|_, watched| watched.until > turn.now);
+        for (node, watched) in &mut self.watches {
+            while let Some(step) = watched.watch.step(turn.now, &self.timing) {
+                match step {
+                    Step::Probe(seq) => drop(turn.send(*node, Probe { seq, view })),
+                    Step::Ask => silent.push(*node),
+                    Step::Alert => alerts.push(*node),
+                }
+            }
+        }
+        for node in silent.into_iter().filter(|node| turn.members.is_up(node)).collect::<Vec<_>>() {
+            self.ask_others(turn, node);
+        }
+        for node in alerts {
+            if let Some(member) = turn.members.get(&node)
+                && member.standing == Standing::Up
+            {
+                let (incarnation, me) = (member.incarnation(), turn.me.id());
+                self.on_alert(turn, me, node, incarnation, me);
+            }
+        }
+    }
+
+    /// Asks the other observers of `subject`, by ways that do not lead through it.
+    fn ask_others(&mut self, turn: &mut Turn<'_>, subject: NodeId) {
+        let me = turn.me.id();
+        let others = self.rings.observers_of(&subject).iter().filter(|other| **other != me);
+        let seq = u64::from(turn.rng.next_u32());
+        for other in others.take(ASKED_MAX).copied().collect::<Vec<_>>() {
+            let route = match turn.links.is_usable(&other) {
+                true => Some(vec![me, other]),
+                false => self.rings.route(me, other, &subject, ROUTE_MAX),
+            };
+            let Some(route) = route.and_then(|route| List::try_from(route).ok()) else { continue };
+            let next = route[1];
+            turn.send(next, Ask { seq, subject, route, at: 1 });
+        }
+    }
+
+    /// How slow this node's own links are, in parts per thousand of the shortest ack timeout.
+    fn scale(&self) -> u32 {
+        let mut timeouts: Vec<Duration> = self
+            .watches
+            .values()
+            .filter(|watched| !watched.watch.is_silent() && watched.watch.heard.is_some())
+            .map(|watched| watched.watch.patience(&self.timing))
+            .collect();
+        timeouts.sort_unstable();
+        let median =
+            timeouts.get(timeouts.len() / 2).copied().unwrap_or(self.timing.ack_timeout_min);
+        let scale = median.as_millis() * 1000 / self.timing.ack_timeout_min.as_millis().max(1);
+        u32::try_from(scale).unwrap_or(u32::MAX).clamp(1000, 5000)
+    }
+
+    fn judge(&mut self, turn: &mut Turn<'_>) {
+        self.note_isolation(turn);
+        if self.isolated {
+            return;
+        }
+        for node in self.suspicions.due(turn.now, &self.timing, self.scale()) {
+            let Some(suspicion) = self.suspicions.get(&node) else { continue };
+            let heard = self.watch(&node).and_then(|watch| watch.heard);
+            if heard > Some(suspicion.first) {
+                self.suspicions.postpone(&node, turn.now);
+                continue;
+            }
+            let (incarnation, alerters) = (suspicion.incarnation, suspicion.by.len());
+            self.suspicions.clear(&node);
+            self.mark_down(turn, node, incarnation, alerters);
+        }
+    }
+
+    fn note_isolation(&mut self, turn: &mut Turn<'_>) {
+        let (silent, of) = self.silent();
+        let isolated = of >= ISOLATION_MIN && silent * 4 >= of * 3;
+        if isolated != self.isolated {
+            self.isolated = isolated;
+            self.suspicions.restart(turn.now);
+            let count = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
+            turn.event(Event::Isolated { silent: count(silent), of: count(of), isolated });
+        }
+    }
+
+    fn mark_down(
+        &mut self,
+        turn: &mut Turn<'_>,
+        node: NodeId,
+        incarnation: Incarnation,
+        alerters: usize,
+    ) {
+        let name = turn.name_of(&node);
+        if !turn.members.set_standing(&node, Standing::Down, turn.now) {
+            return;
+        }
+        self.rings_stale = true;
+        let alerters = u16::try_from(alerters).unwrap_or(u16::MAX);
+        turn.event(Event::MemberDown { node, name, incarnation: incarnation.0, alerters });
+    }
+}
+
+/// Sends the answer back along the route that the question came.
+fn answer(turn: &mut Turn<'_>, ask: &Ask, heard: Duration) {
+    let Some(at) = ask.at.checked_sub(1) else { return };
+    let answer = Answer {
+        seq: ask.seq,
+        subject: ask.subject,
+        heard_ms: u32::try_from(heard.as_millis()).unwrap_or(u32::MAX),
+        route: ask.route.clone(),
+        at,
+    };
+    turn.send(ask.route[usize::from(at)], answer);
+}

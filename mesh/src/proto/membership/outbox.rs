@@ -1,0 +1,77 @@
+//! The outbox: news per link, collected for a moment so that one message carries many facts.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::proto::bounded::List;
+use crate::proto::id::NodeId;
+use crate::proto::machine::Time;
+use crate::proto::wire::gossip::{FACTS_MAX, Fact, Facts};
+
+/// Facts that wait for one link. Beyond, the oldest are dropped: the digest repairs them.
+pub const QUEUE_MAX: usize = 2048;
+/// `Joined` facts in one message: up to 12 KiB each, and a message must fit a frame.
+const JOINED_MAX: usize = 16;
+
+/// News that waits to be sent.
+#[derive(Default, Debug)]
+pub struct Outbox {
+    links: BTreeMap<NodeId, Queue>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    facts: VecDeque<Fact>,
+    flush_at: Time,
+}
+
+impl Outbox {
+    /// Puts a fact into the queue of one link. It leaves at once if the link was quiet, otherwise
+    /// with the others `coalesce` after the last message.
+    pub fn push(&mut self, to: NodeId, fact: Fact, now: Time) {
+        let queue =
+            self.links.entry(to).or_insert_with(|| Queue { facts: VecDeque::new(), flush_at: now });
+        queue.flush_at = queue.flush_at.max(now);
+        if queue.facts.len() == QUEUE_MAX {
+            queue.facts.pop_front();
+        }
+        queue.facts.push_back(fact);
+    }
+
+    /// Forgets a link and what waits for it.
+    pub fn drop_link(&mut self, link: &NodeId) {
+        self.links.remove(link);
+    }
+
+    /// The messages that are due.
+    pub fn flush(&mut self, now: Time, coalesce: Duration) -> Vec<(NodeId, Facts)> {
+        let mut messages = Vec::new();
+        for (link, queue) in &mut self.links {
+            if queue.facts.is_empty() || now < queue.flush_at {
+                continue;
+            }
+            let mut joined = 0;
+            let mut facts = List::<Fact, FACTS_MAX>::new();
+            while let Some(fact) = queue.facts.pop_front() {
+                joined += usize::from(matches!(fact, Fact::Joined(_)));
+                let fits = joined <= JOINED_MAX;
+                match if fits { facts.push(fact) } else { Err(fact) } {
+                    Ok(()) => {}
+                    Err(fact) => {
+                        queue.facts.push_front(fact);
+                        break;
+                    }
+                }
+            }
+            queue.flush_at = now + coalesce;
+            messages.push((*link, Facts { facts }));
+        }
+        self.links.retain(|_, queue| !queue.facts.is_empty() || now < queue.flush_at);
+        messages
+    }
+
+    /// When [`Outbox::flush`] has something to send next.
+    pub fn due(&self) -> Option<Time> {
+        self.links.values().filter(|queue| !queue.facts.is_empty()).map(|q| q.flush_at).min()
+    }
+}

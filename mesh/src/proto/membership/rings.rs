@@ -1,0 +1,135 @@
+//! Rings: who watches whom.
+//!
+//! Up to nine members everyone watches everyone. Above, four rings order the living members, one by
+//! (site, hash) and three by hash alone; on each ring a node watches the next member that it does
+//! not watch already. So every member has about four observers, the graph is an expander, and the
+//! number of links stays about eight at any size (the idea is Rapid's: Suresh et al., USENIX ATC'18,
+//! section 4.1).
+//!
+//! A pure function of the member list: boards with equal lists compute equal rings.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::proto::id::NodeId;
+use crate::proto::members::Members;
+
+/// Up to this many living members everyone watches everyone.
+pub const FULL_MESH_MAX: usize = 9;
+/// Rings above that; also the number of members that each one watches.
+pub const RINGS: usize = 4;
+
+/// Who watches whom among the living.
+#[derive(Clone, Debug, Default)]
+pub struct Rings {
+    /// Whom each member watches.
+    watched: BTreeMap<NodeId, Vec<NodeId>>,
+    /// Who watches each member.
+    observers: BTreeMap<NodeId, Vec<NodeId>>,
+}
+
+impl Rings {
+    /// The rings of the members that are up.
+    pub fn of(members: &Members) -> Self {
+        let up: Vec<NodeId> = members.up().map(|(node, _)| *node).collect();
+        let watched: BTreeMap<NodeId, Vec<NodeId>> = if up.len() <= FULL_MESH_MAX {
+            up.iter()
+                .map(|node| (*node, up.iter().filter(|other| *other != node).copied().collect()))
+                .collect()
+        } else {
+            watched_on_rings(&up, members)
+        };
+        let mut observers: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+        for (observer, nodes) in &watched {
+            for node in nodes {
+                observers.entry(*node).or_default().push(*observer);
+            }
+        }
+        Self { watched, observers }
+    }
+
+    /// Whom `node` watches.
+    pub fn watched_by(&self, node: &NodeId) -> &[NodeId] {
+        self.watched.get(node).map_or(&[], Vec::as_slice)
+    }
+
+    /// Who watches `node`.
+    pub fn observers_of(&self, node: &NodeId) -> &[NodeId] {
+        self.observers.get(node).map_or(&[], Vec::as_slice)
+    }
+
+    /// Everyone that `node` keeps a link to.
+    pub fn neighbours(&self, node: &NodeId) -> BTreeSet<NodeId> {
+        self.watched_by(node).iter().chain(self.observers_of(node)).copied().collect()
+    }
+
+    /// The shortest way from `from` to `to` over ring links that avoids `around`; both ends included.
+    /// None if it has more than `hops_max` nodes.
+    pub fn route(
+        &self,
+        from: NodeId,
+        to: NodeId,
+        around: &NodeId,
+        nodes_max: usize,
+    ) -> Option<Vec<NodeId>> {
+        let mut came_from: BTreeMap<NodeId, NodeId> = BTreeMap::new();
+        let mut queue = VecDeque::from([(from, 1)]);
+        while let Some((node, length)) = queue.pop_front() {
+            if node == to {
+                let mut route = vec![to];
+                while let Some(before) = came_from.get(&route[route.len() - 1]) {
+                    route.push(*before);
+                }
+                route.reverse();
+                return Some(route);
+            }
+            if length == nodes_max {
+                continue;
+            }
+            for next in self.neighbours(&node) {
+                if next != *around && next != from && !came_from.contains_key(&next) {
+                    came_from.insert(next, node);
+                    queue.push_back((next, length + 1));
+                }
+            }
+        }
+        None
+    }
+}
+
+fn watched_on_rings(up: &[NodeId], members: &Members) -> BTreeMap<NodeId, Vec<NodeId>> {
+    let mut watched: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+    for ring in 0..RINGS {
+        let mut order: Vec<(u64, u64, NodeId)> = up
+            .iter()
+            .map(|node| {
+                let site = if ring == 0 { site_of(node, members) } else { 0 };
+                (site, place(ring, &node.0), *node)
+            })
+            .collect();
+        order.sort_unstable();
+        for (at, (_, _, node)) in order.iter().enumerate() {
+            let mine = watched.entry(*node).or_default();
+            let next = (1..order.len())
+                .map(|step| order[(at + step) % order.len()].2)
+                .find(|next| !mine.contains(next));
+            mine.extend(next);
+        }
+    }
+    watched
+}
+
+/// Boards of one site are neighbours on the first ring, so that most of its links are short.
+fn site_of(node: &NodeId, members: &Members) -> u64 {
+    let labels = members.get(node).map(|member| &member.record.labels);
+    let site = labels.into_iter().flatten().find(|(key, _)| &**key == "site");
+    site.map_or(0, |(_, value)| place(RINGS, value.as_bytes()))
+}
+
+fn place(ring: usize, bytes: &[u8]) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[ring as u8]);
+    hasher.update(bytes);
+    let mut word = [0; 8];
+    word.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_le_bytes(word)
+}

@@ -1,0 +1,255 @@
+//! One member under watch: probe, wait, ask the others, raise the alert.
+//!
+//! ```text
+//!  ┌─────────── ack ───────────┐
+//!  ▼                           │
+//! calm ──ack timeout──▶ asked ─┴─ask_wait, nobody vouches──▶ alerted ──ack──▶ calm
+//!                        └─somebody vouches──▶ calm (until the next probe is missed)
+//! ```
+//!
+//! Only an ack of an own probe counts as first-hand: it proves both directions. What others say
+//! counts only as "not yet". Pure: no view of the mesh, no messages.
+
+use core::time::Duration;
+
+use crate::proto::config::MembershipTiming;
+use crate::proto::machine::Time;
+
+/// A link counts as new, with a longer ack timeout, for that long.
+const NEW_LINK: Duration = Duration::from_secs(10);
+/// Probes whose sending times are kept, so that a late ack still teaches how slow the link is.
+const RECENT: usize = 8;
+
+/// One member under watch.
+#[derive(Debug)]
+pub struct Watch {
+    born: Time,
+    next_probe: Time,
+    /// The newest probe, while it is unanswered and not given up.
+    outstanding: Option<Time>,
+    seq: u64,
+    recent: [(u64, Time); RECENT],
+    asked: Option<Time>,
+    alerted: bool,
+    vouched: Option<Time>,
+    /// When an ack arrived last.
+    pub heard: Option<Time>,
+    /// Round trip of the last answered probe.
+    pub rtt: Option<Duration>,
+    /// Decaying maximum of the round trip.
+    slowest: Duration,
+}
+
+/// What a watch wants done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Send a probe with this number.
+    Probe(u64),
+    /// Ask the other observers whether they hear the member.
+    Ask,
+    /// Nobody hears it: tell everyone.
+    Alert,
+}
+
+impl Watch {
+    /// A member to watch from now on; the first probe leaves `phase` from now.
+    pub fn new(now: Time, phase: Duration) -> Self {
+        Self {
+            born: now,
+            next_probe: now + phase,
+            outstanding: None,
+            seq: 0,
+            recent: [(0, now); RECENT],
+            asked: None,
+            alerted: false,
+            vouched: None,
+            heard: None,
+            rtt: None,
+            slowest: Duration::ZERO,
+        }
+    }
+
+    /// The next thing to do that is due, if any. Call until none is left.
+    pub fn step(&mut self, now: Time, timing: &MembershipTiming) -> Option<Step> {
+        if let Some(sent) = self.outstanding
+            && now >= sent + self.timeout(sent, timing)
+        {
+            self.outstanding = None;
+            if !self.alerted && self.asked.is_none() {
+                self.asked = Some(now);
+                return Some(Step::Ask);
+            }
+        }
+        if let Some(asked) = self.asked
+            && now >= asked + timing.ask_wait
+        {
+            self.asked = None;
+            if self.vouched < Some(asked) {
+                self.alerted = true;
+                return Some(Step::Alert);
+            }
+        }
+        if self.outstanding.is_none() && now >= self.next_probe {
+            self.next_probe =
+                (self.next_probe + timing.probe_interval).max(now + timing.probe_interval / 2);
+            return Some(Step::Probe(self.probe(now)));
+        }
+        None
+    }
+
+    /// When [`Watch::step`] has something to do next.
+    pub fn due(&self, timing: &MembershipTiming) -> Time {
+        let miss = self.outstanding.map(|sent| sent + self.timeout(sent, timing));
+        let verdict = self.asked.map(|asked| asked + timing.ask_wait);
+        let probe = self.outstanding.is_none().then_some(self.next_probe);
+        [miss, verdict, probe].into_iter().flatten().min().unwrap_or(Time::NEVER)
+    }
+
+    /// A probe out of turn, because somebody asked. None while a fresh one is under way.
+    pub fn probe_now(&mut self, now: Time) -> Option<u64> {
+        let fresh =
+            self.outstanding.is_some_and(|sent| now.since(sent) < Duration::from_millis(200));
+        if fresh {
+            return None;
+        }
+        let waiting_since = self.outstanding;
+        let seq = self.probe(now);
+        // The earlier probe keeps its deadline: being asked often must not postpone a verdict.
+        self.outstanding = waiting_since.or(self.outstanding);
+        Some(seq)
+    }
+
+    /// An ack arrived. Returns whether it answers a recent probe.
+    pub fn on_ack(&mut self, seq: u64, now: Time) -> bool {
+        let Some((_, sent)) = self.recent.iter().find(|(known, _)| *known == seq && seq != 0)
+        else {
+            return false;
+        };
+        let rtt = now.since(*sent);
+        self.slowest = rtt.max(self.slowest - self.slowest / 8);
+        self.rtt = Some(rtt);
+        self.heard = Some(now);
+        self.outstanding = None;
+        self.asked = None;
+        self.alerted = false;
+        true
+    }
+
+    /// Another observer had an ack from the member, `ago` before now.
+    pub fn on_vouched(&mut self, now: Time, ago: Duration) {
+        self.vouched = self.vouched.max(Some(now - ago));
+    }
+
+    /// The link broke: no need to wait for the ack. Returns whether the others should be asked.
+    pub fn on_link_lost(&mut self, now: Time) -> bool {
+        self.outstanding = None;
+        if self.alerted || self.asked.is_some() {
+            return false;
+        }
+        self.asked = Some(now);
+        true
+    }
+
+    /// Judge the member anew, as one that was just met: it refuted a suspicion or came back.
+    pub fn renew(&mut self, now: Time) {
+        self.born = now;
+        self.asked = None;
+        self.alerted = false;
+        self.outstanding = None;
+        self.next_probe = self.next_probe.min(now);
+    }
+
+    /// Whether nothing was heard for longer than a probe may take.
+    pub fn is_silent(&self) -> bool {
+        self.alerted || self.asked.is_some()
+    }
+
+    /// How long this link has earned to be waited for.
+    pub fn patience(&self, timing: &MembershipTiming) -> Duration {
+        (self.slowest * 2).clamp(timing.ack_timeout_min, timing.ack_timeout_max)
+    }
+
+    /// How long to wait for the ack of a probe sent then.
+    fn timeout(&self, sent: Time, timing: &MembershipTiming) -> Duration {
+        let new = sent.since(self.born) < NEW_LINK;
+        self.patience(timing).max(if new { timing.ack_timeout_new } else { Duration::ZERO })
+    }
+
+    fn probe(&mut self, now: Time) -> u64 {
+        self.seq += 1;
+        self.recent[(self.seq as usize) % RECENT] = (self.seq, now);
+        self.outstanding = Some(now);
+        self.seq
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMING: fn() -> MembershipTiming = MembershipTiming::default;
+
+    fn at(ms: u64) -> Time {
+        Time(ms * 1_000_000)
+    }
+
+    /// A watch past its first ten seconds whose probe at 20 s was just sent.
+    fn probed() -> Watch {
+        let mut watch = Watch::new(at(0), Duration::ZERO);
+        watch.next_probe = at(20_000);
+        assert_eq!(watch.step(at(20_000), &TIMING()), Some(Step::Probe(1)));
+        watch
+    }
+
+    #[test]
+    fn silence_leads_to_asking_and_then_to_an_alert() {
+        let mut watch = probed();
+        assert_eq!(watch.step(at(20_999), &TIMING()), None);
+        assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Ask));
+        assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Probe(2)));
+        assert_eq!(watch.step(at(21_599), &TIMING()), None);
+        assert_eq!(watch.step(at(21_600), &TIMING()), Some(Step::Alert));
+        assert!(watch.is_silent());
+        assert!(watch.on_ack(2, at(21_700)));
+        assert!(!watch.is_silent());
+    }
+
+    #[test]
+    fn an_observer_that_vouches_postpones_the_alert_to_the_next_missed_probe() {
+        let mut watch = probed();
+        assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Ask));
+        watch.on_vouched(at(21_300), Duration::from_millis(100));
+        assert_eq!(watch.step(at(21_300), &TIMING()), Some(Step::Probe(2)));
+        assert_eq!(watch.step(at(21_700), &TIMING()), None);
+        assert_eq!(watch.step(at(22_300), &TIMING()), Some(Step::Ask));
+    }
+
+    #[test]
+    fn what_an_observer_heard_before_it_was_asked_does_not_count() {
+        let mut watch = probed();
+        assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Ask));
+        watch.on_vouched(at(21_300), Duration::from_millis(400));
+        assert_eq!(watch.step(at(21_600), &TIMING()), Some(Step::Alert));
+    }
+
+    #[test]
+    fn a_slow_ack_teaches_a_longer_timeout() {
+        let mut watch = probed();
+        assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Ask));
+        assert!(watch.on_ack(1, at(21_500)));
+        assert_eq!(watch.patience(&TIMING()), Duration::from_secs(3));
+        assert!(!watch.on_ack(77, at(21_500)), "an ack of a probe never sent");
+    }
+
+    #[test]
+    fn after_all_steps_the_next_one_is_later() {
+        let mut watch = Watch::new(at(0), Duration::from_millis(300));
+        let mut now = at(0);
+        for _ in 0..200 {
+            while watch.step(now, &TIMING()).is_some() {}
+            let due = watch.due(&TIMING());
+            assert!(due > now, "due {due:?} at {now:?}");
+            now = due;
+        }
+    }
+}

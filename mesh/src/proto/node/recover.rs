@@ -1,0 +1,140 @@
+//! Coming to life: from the journal to the first hello.
+//!
+//! Before a node says anything, the mesh it belongs to and a block of incarnations are durable: a
+//! restart can then never use an incarnation twice, and never forgets where it belongs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use super::{Node, Parts, Persisting, Phase};
+use crate::proto::config::{Belonging, Config};
+use crate::proto::effective_time::EffectiveTime;
+use crate::proto::id::Incarnation;
+use crate::proto::io::{Effect, Event};
+use crate::proto::journal::{Durable, Record};
+use crate::proto::links::Links;
+use crate::proto::machine::{Effects, Time};
+use crate::proto::members::Members;
+use crate::proto::membership::Membership;
+use crate::proto::myself::{INCARNATIONS_RESERVED, Myself};
+use crate::proto::signed::Signed;
+use crate::proto::ticket::{Revocation, Revoked};
+use crate::proto::topics::Topics;
+use crate::proto::wire::gossip::Joined;
+
+/// Why a node cannot come to life.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoverError {
+    /// Neither the journal nor the configuration says where it belongs.
+    #[error(
+        "this node belongs to no mesh yet: found one with `hedgerow init`, or join one with `hedgerow join TICKET`"
+    )]
+    NoMesh,
+    /// The ticket is for another mesh than the journal's.
+    #[error(
+        "this node belongs to another mesh than the ticket's: a node never changes its mesh. Use another data folder, or move this one away"
+    )]
+    OtherMesh,
+    /// The node left on purpose and no new ticket was given.
+    #[error("this node has left its mesh: join again with `hedgerow join TICKET`")]
+    HasLeft,
+}
+
+impl Node {
+    /// A node that remembers `durable`. `seed` is fresh randomness for this life.
+    ///
+    /// Nothing is sent or written before the first [`Node::handle_timeout`].
+    ///
+    /// # Errors
+    /// The node belongs nowhere, or its ticket contradicts its journal.
+    pub fn recover(
+        config: Config,
+        seed: [u8; 32],
+        durable: Durable,
+        now: Time,
+    ) -> Result<Self, RecoverError> {
+        let id = config.keypair.public();
+        let offered = config.ticket.as_ref().map(|ticket| Belonging::by_ticket(ticket, &id));
+        let belonging = match (durable.belonging, offered) {
+            (Some(known), Some(offered)) if known.mesh != offered.mesh => {
+                return Err(RecoverError::OtherMesh);
+            }
+            // A board that was admitted keeps its credential: the new ticket may be revoked.
+            (Some(known), _) if !durable.left && durable.admission.is_some() => known,
+            (_, Some(offered)) => offered,
+            (Some(_), None) if durable.left => return Err(RecoverError::HasLeft),
+            (Some(known), None) => known,
+            (None, None) => return Err(RecoverError::NoMesh),
+        };
+        let membership = Membership::new(config.membership, now);
+        let admission = durable.admission.filter(|signed| {
+            signed.peek().is_ok_and(|a| a.ticket == belonging.credential.ticket.digest())
+        });
+        let mut node = Self {
+            me: Myself::new(config, belonging, admission, durable.incarnation),
+            born: now,
+            phase: Phase::Fresh,
+            clock: EffectiveTime::new(now),
+            members: Members::default(),
+            links: Links::default(),
+            membership,
+            topics: Topics::default(),
+            admitted: BTreeSet::new(),
+            refused_by: None,
+            persisting: BTreeMap::new(),
+            next_op: 0,
+            bootstrap_at: now,
+            rng: ChaCha8Rng::from_seed(seed),
+        };
+        node.recall(durable.members.into_values(), durable.revocations, now);
+        Ok(node)
+    }
+
+    fn recall(
+        &mut self,
+        members: impl Iterator<Item = Joined>,
+        revocations: BTreeMap<Revoked, Signed<Revocation>>,
+        now: Time,
+    ) {
+        for (target, signed) in revocations {
+            self.members.revoke(target, signed);
+        }
+        let mut out = Effects::default();
+        let (Parts { membership, .. }, mut turn) = self.turn(now, &mut out);
+        for joined in members {
+            membership.recall(&mut turn, joined);
+        }
+    }
+
+    /// Makes durable what must be before the first word is said.
+    pub(super) fn start(&mut self, out: &mut Effects) {
+        self.phase = Phase::Starting;
+        let belongs = Record::Belongs {
+            root: self.me.belonging.root,
+            credential: self.me.belonging.credential.clone(),
+        };
+        self.persist(belongs, Persisting::Memory, out);
+        let upto = Incarnation(self.me.record().incarnation.0 + INCARNATIONS_RESERVED);
+        let persisting = Persisting::Incarnations(upto, None);
+        self.persist(Record::Incarnations { upto }, persisting, out);
+    }
+
+    /// The first records are durable: take part.
+    pub(super) fn begin(&mut self, now: Time, out: &mut Effects) {
+        self.phase = Phase::Running;
+        self.bootstrap_at = now;
+        let (Parts { membership, .. }, mut turn) = self.turn(now, out);
+        membership.announce_self(&mut turn);
+        out.push(Effect::Event(Event::Started {
+            node: self.me.id(),
+            mesh: self.me.belonging.mesh,
+            incarnation: self.me.record().incarnation.0,
+        }));
+        for peer in self.links.connected() {
+            out.push(Effect::Send { to: peer, message: self.me.hello().into() });
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What a node says of itself and of the mesh when it is asked.
+
+use super::{Node, Phase};
+use crate::proto::id::NodeId;
+use crate::proto::io::{NodeView, Reply, ReplyError, StatusView, ViewState, WhyView};
+use crate::proto::machine::Time;
+use crate::proto::members::Member;
+use crate::proto::ticket::Revoked;
+use crate::proto::wire::gossip::Standing;
+
+impl Node {
+    pub(super) fn status(&self, now: Time) -> StatusView {
+        let nodes = self.nodes(now);
+        let count = |state| nodes.iter().filter(|node| node.state == state).count() as u32;
+        let (view, view_why) = self.view();
+        StatusView {
+            node: self.me.id(),
+            name: self.me.record().name.to_string(),
+            mesh: self.me.belonging.mesh,
+            incarnation: self.me.record().incarnation.0,
+            view,
+            view_why,
+            up: count("up"),
+            suspect: count("suspect"),
+            down: count("down"),
+            left: count("left"),
+            nodes,
+        }
+    }
+
+    pub(super) fn nodes(&self, now: Time) -> Vec<NodeView> {
+        self.members.iter().map(|(node, member)| self.node_view(now, node, member)).collect()
+    }
+
+    /// Everything about one member, by name or by the beginning of its id.
+    pub(super) fn why(&self, now: Time, object: &str) -> Reply {
+        let found: Vec<(&NodeId, &Member)> = self
+            .members
+            .iter()
+            .filter(|(node, member)| {
+                *member.record.name == *object || node.to_string().starts_with(object)
+            })
+            .collect();
+        let error = |code, message| Reply::Error(ReplyError { code, message });
+        match found[..] {
+            [] => error(
+                "not-found",
+                format!(
+                    "no member is called `{object}` or has an id that begins so; `hedgerow nodes` lists them"
+                ),
+            ),
+            [(node, member)] => Reply::Why(WhyView {
+                object: format!("node {} ({node})", member.record.name),
+                findings: self.findings(now, node, member),
+            }),
+            _ => error(
+                "ambiguous",
+                format!("{} members match `{object}`; give more of the id", found.len()),
+            ),
+        }
+    }
+
+    fn view(&self) -> (ViewState, String) {
+        let (silent, of) = self.membership.silent();
+        let others_up = self.members.up().count().saturating_sub(1);
+        let refused = self.refused_by.map(|(node, refusal)| {
+            format!("{} refused this node: {}", node.short(), refusal.advice())
+        });
+        match &self.phase {
+            Phase::Fresh | Phase::Starting => {
+                (ViewState::Starting, "waiting for the disk".to_owned())
+            }
+            Phase::Halted(why) => (ViewState::Halted, format!("{why}; restart this node")),
+            Phase::Leaving | Phase::Left => {
+                (ViewState::Left, "this node left; join again with `hedgerow join TICKET`".to_owned())
+            }
+            Phase::Running if self.members.len() <= 1 && self.has_bootstrap() => (
+                ViewState::Joining,
+                refused.unwrap_or_else(|| {
+                    "no board named in the ticket answers yet; check that one of them is up and that its addresses can be reached from here".to_owned()
+                }),
+            ),
+            Phase::Running if self.members.len() <= 1 => (
+                ViewState::Alone,
+                "no other board has joined; make a ticket with `hedgerow ticket new` and run `hedgerow join TICKET` on another board".to_owned(),
+            ),
+            Phase::Running if self.membership.is_isolated() => (
+                ViewState::Isolated,
+                format!("{silent} of the {of} watched members are silent: the fault may be on this side, so nobody is held for dead"),
+            ),
+            Phase::Running if others_up == 0 => (
+                ViewState::Alone,
+                "every other member is down or left; `hedgerow why NODE` says what is known of each".to_owned(),
+            ),
+            Phase::Running => (ViewState::Whole, refused.unwrap_or_default()),
+        }
+    }
+
+    fn has_bootstrap(&self) -> bool {
+        let ticket = self.me.belonging.credential.ticket.peek();
+        ticket.is_ok_and(|body| body.bootstrap.iter().any(|first| first.node != self.me.id()))
+    }
+
+    fn node_view(&self, now: Time, node: &NodeId, member: &Member) -> NodeView {
+        let me = *node == self.me.id();
+        let watch = self.membership.watch(node);
+        let suspect = self.membership.suspicions().get(node).is_some();
+        let state = match member.standing {
+            Standing::Up if suspect => "suspect",
+            Standing::Up => "up",
+            Standing::Down => "down",
+            Standing::Left => "left",
+        };
+        let path = match (me, self.links.is_usable(node)) {
+            (true, _) => "self",
+            (false, true) => "linked",
+            (false, false) => "-",
+        };
+        NodeView {
+            node: *node,
+            name: member.record.name.to_string(),
+            me,
+            state,
+            class: member.record.board.class,
+            incarnation: member.incarnation().0,
+            version: member.record.board.version.to_string(),
+            path,
+            seen_ms: watch.and_then(|w| w.heard).map(|heard| now.since(heard).as_millis() as u64),
+            rtt_us: watch.and_then(|w| w.rtt).map(|rtt| rtt.as_micros() as u64),
+            addresses: member.record.addresses.iter().map(ToString::to_string).collect(),
+            why: if state == "up" { String::new() } else { self.reason(now, node, member) },
+        }
+    }
+
+    /// Why a member is not simply up.
+    fn reason(&self, now: Time, node: &NodeId, member: &Member) -> String {
+        let ago = now.since(member.since).as_secs();
+        match (member.standing, self.membership.suspicions().get(node)) {
+            (Standing::Up, Some(suspicion)) => {
+                let by: Vec<String> = suspicion.by.iter().map(|by| self.name_of(by)).collect();
+                format!("no answer to {}", by.join(", "))
+            }
+            (Standing::Up, None) => String::new(),
+            (Standing::Down, _) => format!("no answer; held for dead {ago} s ago"),
+            (Standing::Left, _) if self.members.is_revoked(&Revoked::Node(*node)) => {
+                "revoked by the operator".to_owned()
+            }
+            (Standing::Left, _) => format!("left {ago} s ago"),
+        }
+    }
+
+    fn findings(&self, now: Time, node: &NodeId, member: &Member) -> Vec<String> {
+        let mut findings = Vec::new();
+        let view = self.node_view(now, node, member);
+        findings.push(match view.why.is_empty() {
+            true => format!("{} for {} s", view.state, now.since(member.since).as_secs()),
+            false => format!("{}: {}", view.state, view.why),
+        });
+        if view.me {
+            findings
+                .push(format!("it is the node that answers; {:?}", self.view().0).to_lowercase());
+        }
+        if let Some(watch) = self.membership.watch(node) {
+            findings.push(match (watch.heard, watch.rtt) {
+                (Some(heard), Some(rtt)) => format!(
+                    "this node watches it: heard {} ms ago, round trip {} µs",
+                    now.since(heard).as_millis(),
+                    rtt.as_micros()
+                ),
+                _ => "this node watches it and has never had an answer".to_owned(),
+            });
+        } else if !view.me {
+            findings.push("this node does not watch it; others do".to_owned());
+        }
+        if let Some(link) = self.links.get(node) {
+            let at = link.address.as_ref().map_or("?", |address| address);
+            if self.links.is_usable(node) {
+                findings.push(format!("connected at {at}"));
+            } else if let Some(error) = &link.last_error {
+                findings.push(format!("not connected; the last attempt ended: {error}"));
+            }
+        }
+        findings.push(format!("incarnation {}, id {node}", member.incarnation().0));
+        findings.push(match view.addresses.is_empty() {
+            true => "it has told no address".to_owned(),
+            false => format!("says it can be reached at {}", view.addresses.join(", ")),
+        });
+        findings
+    }
+
+    fn name_of(&self, node: &NodeId) -> String {
+        self.members.get(node).map_or_else(|| node.short(), |m| m.record.name.to_string())
+    }
+}

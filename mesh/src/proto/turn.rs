@@ -1,0 +1,45 @@
+//! What a part works with during one call.
+
+use rand_chacha::ChaCha8Rng;
+
+use super::id::NodeId;
+use super::io::{Effect, Event};
+use super::links::Links;
+use super::machine::{Effects, Time};
+use super::members::Members;
+use super::myself::Myself;
+use super::wire::Message;
+
+/// The surroundings of one call: read by every part. `members` has one writer, `membership`; of
+/// `links` parts use `want_until` only.
+pub(crate) struct Turn<'a> {
+    pub(crate) now: Time,
+    pub(crate) me: &'a Myself,
+    pub(crate) members: &'a mut Members,
+    pub(crate) links: &'a mut Links,
+    pub(crate) rng: &'a mut ChaCha8Rng,
+    pub(crate) out: &'a mut Effects,
+}
+
+impl Turn<'_> {
+    /// Sends to a peer that has passed `hello`; to others nothing can be sent.
+    pub(crate) fn send(&mut self, to: NodeId, message: impl Into<Message>) -> bool {
+        let usable = self.links.is_usable(&to);
+        if usable {
+            self.out.push(Effect::Send { to, message: message.into() });
+        }
+        usable
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.out.push(Effect::Event(event));
+    }
+
+    pub(crate) fn misbehaved(&mut self, node: NodeId, what: impl Into<String>) {
+        self.event(Event::Misbehaved { node, what: what.into() });
+    }
+
+    pub(crate) fn name_of(&self, node: &NodeId) -> String {
+        self.members.get(node).map_or_else(|| node.short(), |m| m.record.name.to_string())
+    }
+}
