@@ -39,6 +39,10 @@ pub struct Board {
     pub life: u32,
     /// It was switched on and is not meant to be off: `heal` starts it again.
     pub wanted: bool,
+    /// It founds the mesh: its ticket names nobody and never expires.
+    pub is_founder: bool,
+    /// It knows other members, or founded the mesh: it can be named in a ticket.
+    pub is_member: bool,
     /// Counts its pauses; the last one ends them all.
     pub pauses: u32,
     /// What the process has not got to yet.
@@ -113,6 +117,8 @@ impl Board {
             node: None,
             life: 0,
             wanted: false,
+            is_founder: index == 0,
+            is_member: index == 0,
             pauses: 0,
             inbox: VecDeque::new(),
             peers: BTreeMap::new(),

@@ -164,10 +164,10 @@ impl Evidence {
     }
 
     fn same_view(&self) -> Result<(), String> {
-        let mut first: Option<(BoardIndex, BTreeMap<NodeId, (&str, u64)>)> = None;
+        let mut first: Option<(BoardIndex, View<'_>)> = None;
         for board in self.members() {
             let lines = self.view(board)?.nodes.iter();
-            let view: BTreeMap<_, _> =
+            let view: View<'_> =
                 lines.map(|line| (line.node, (line.state, line.incarnation))).collect();
             match &first {
                 None => first = Some((board, view)),
@@ -181,9 +181,10 @@ impl Evidence {
     }
 }
 
-type View<'a> = (BoardIndex, &'a BTreeMap<NodeId, (&'a str, u64)>);
+/// State and incarnation of everyone.
+type View<'a> = BTreeMap<NodeId, (&'a str, u64)>;
 
-fn difference((a, of_a): View<'_>, (b, of_b): View<'_>) -> String {
+fn difference((a, of_a): (BoardIndex, &View<'_>), (b, of_b): (BoardIndex, &View<'_>)) -> String {
     let nodes: BTreeSet<&NodeId> = of_a.keys().chain(of_b.keys()).collect();
     let about = nodes.into_iter().find(|node| of_a.get(*node) != of_b.get(*node));
     match about {

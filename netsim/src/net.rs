@@ -166,7 +166,11 @@ impl Net {
     }
 
     /// A new connection between two processes.
-    pub fn connect(&mut self, dialler: (BoardIndex, NodeId), other: (BoardIndex, NodeId)) -> ConnIndex {
+    pub fn connect(
+        &mut self,
+        dialler: (BoardIndex, NodeId),
+        other: (BoardIndex, NodeId),
+    ) -> ConnIndex {
         let made = self.made.entry((dialler.0, other.0)).or_default();
         *made += 1;
         let which = *made;

@@ -175,7 +175,13 @@ impl Watch {
             .map(|invariant| (invariant.wants(), invariant))
             .collect();
         let wanted = invariants.iter().fold(0, |all, (wants, _)| all | wants);
-        Self { trace: Trace::default(), timeline, invariants, wanted, findings: Findings::default() }
+        Self {
+            trace: Trace::default(),
+            timeline,
+            invariants,
+            wanted,
+            findings: Findings::default(),
+        }
     }
 
     /// Shows one thing to everyone.

@@ -112,7 +112,10 @@ impl Timeline {
                 format!("member-up {} incarnation {incarnation}", self.who(node))
             }
             Event::MemberDown { node, incarnation, alerters, .. } => {
-                format!("member-down {} incarnation {incarnation}, {alerters} alerts", self.who(node))
+                format!(
+                    "member-down {} incarnation {incarnation}, {alerters} alerts",
+                    self.who(node)
+                )
             }
             Event::MemberLeft { node, .. } => format!("member-left {}", self.who(node)),
             Event::Suspected { node, by } => {

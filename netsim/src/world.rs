@@ -193,7 +193,9 @@ impl World {
             return self.tell_closed(conn, way);
         }
         match load {
-            Load::Frame(frame) => self.wake(receiver.board, crate::board::Wake::Frame(conn, end, frame)),
+            Load::Frame(frame) => {
+                self.wake(receiver.board, crate::board::Wake::Frame(conn, end, frame))
+            }
             Load::Fin => {
                 self.tell_closed(conn, way);
                 self.detach(conn, end, "closed by the other side");

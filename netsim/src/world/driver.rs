@@ -133,7 +133,9 @@ impl World {
     fn arm(&mut self, board: BoardIndex) {
         let now = self.now;
         let state = &mut self.boards[usize::from(board)];
-        let Some(timeout) = state.node.as_ref().and_then(|node| node.poll_timeout()) else { return };
+        let Some(timeout) = state.node.as_ref().and_then(|node| node.poll_timeout()) else {
+            return;
+        };
         // An earlier event will look again, so most calls end here.
         if timeout.at == Time::NEVER || state.armed.is_some_and(|(at, _)| at <= timeout.at) {
             return;
@@ -237,15 +239,18 @@ impl World {
         }
     }
 
-    /// What was parked is handled after what is already being handled.
+    /// Opens the gate; what was parked is handled next.
     fn admit(&mut self, board: BoardIndex, peer: &NodeId) {
         let state = &mut self.boards[usize::from(board)];
         let Some(known) = state.peers.get_mut(peer) else { return };
         known.admitted = true;
-        for (conn, end) in &known.conns {
+        state.is_member = true;
+        for (conn, end) in known.conns.iter().rev() {
             let parked = std::mem::take(&mut self.net.end_mut(*conn, *end).parked);
-            let frames = parked.into_iter().map(|frame| Wake::Frame(*conn, *end, frame));
-            state.inbox.extend(frames);
+            // Before anything that came later on the same connection.
+            for frame in parked.into_iter().rev() {
+                state.inbox.push_front(Wake::Frame(*conn, *end, frame));
+            }
         }
     }
 
@@ -354,11 +359,7 @@ impl World {
         }
     }
 
-    fn disk_begun(
-        &mut self,
-        board: BoardIndex,
-        begun: Result<Option<crate::disk::Begun>, String>,
-    ) {
+    fn disk_begun(&mut self, board: BoardIndex, begun: Result<Option<crate::disk::Begun>, String>) {
         match begun {
             Ok(None) => {}
             Ok(Some(begun)) => {

@@ -32,7 +32,8 @@ impl World {
             return;
         };
         let evidence = self.evidence();
-        let verdict = Expect::AllUp.judge(&evidence).and_then(|()| Expect::SameView.judge(&evidence));
+        let verdict =
+            Expect::AllUp.judge(&evidence).and_then(|()| Expect::SameView.judge(&evidence));
         match verdict {
             Ok(()) => {
                 self.unsettled = None;

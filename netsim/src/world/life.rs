@@ -47,7 +47,10 @@ impl World {
             Ok((scan, _)) => scan.durable,
             Err(error) => return self.find("journal-survives", Some(board), error.to_string()),
         };
-        let config = self.config(board, &durable);
+        let Some(config) = self.config(board, &durable) else {
+            // Nobody is there whom a ticket could name: the operator waits.
+            return self.queue.push(self.now + TICKET_RETRY, Due::Boot(board, life));
+        };
         let (seed, now) = (self.plan.seed, self.now);
         let entitled = !self.plan.strangers.contains(&board);
         let state = &mut self.boards[usize::from(board)];
@@ -55,30 +58,37 @@ impl World {
         self.watch.see(now, board, What::Boot(boot));
         let secret = seed::bytes(seed, Purpose::Life, u64::from(board), u64::from(life));
         let local = state.clock.local(now);
-        let node = Node::recover(config, state.id, secret, durable, local);
-        state.node = Some(Box::new(node));
+        match Node::recover(config, secret, durable, local) {
+            Ok(node) => state.node = Some(Box::new(node)),
+            Err(error) => return self.find("nodes-recover", Some(board), error.to_string()),
+        }
         state.running_since = now;
         state.armed = None;
         self.wake(board, Wake::Addresses);
         self.wall(board, life);
     }
 
-    fn config(&self, board: BoardIndex, durable: &Durable) -> Config {
-        let stranger = self.plan.strangers.contains(&board);
-        // Whom an operator would name in a new ticket: boards that are up, the founder first.
+    /// What a life is told, with a ticket where an operator would give one.
+    fn config(&self, board: BoardIndex, durable: &Durable) -> Option<Config> {
+        let state = &self.boards[usize::from(board)];
+        if durable.belonging.is_some() && !durable.left {
+            return Some(state.config(self.plan.timing, None));
+        }
+        // Whom an operator would name: boards that are up and in, the founder first.
         let contacts: Vec<_> = self
             .boards
             .iter()
-            .filter(|other| other.index != board && other.node.is_some())
-            .filter(|other| !self.plan.strangers.contains(&other.index))
+            .filter(|other| other.index != board && other.node.is_some() && other.is_member)
             .take(BOOTSTRAP_NODES_MAX)
             .map(|other| (other.index, other.id))
             .collect();
-        let state = &self.boards[usize::from(board)];
-        let needs_ticket = durable.belonging.is_none();
-        let ticket = needs_ticket
-            .then(|| board::ticket(self.plan.seed, board, self.now, stranger, &contacts));
-        state.config(self.plan.timing, ticket)
+        let contacts = if state.is_founder { Vec::new() } else { contacts };
+        if contacts.is_empty() && !state.is_founder {
+            return None;
+        }
+        let stranger = self.plan.strangers.contains(&board);
+        let ticket = board::ticket(self.plan.seed, board, self.now, stranger, &contacts);
+        Some(state.config(self.plan.timing, Some(ticket)))
     }
 
     /// The process is gone; the host lives and closes its connections.
@@ -122,6 +132,7 @@ impl World {
     pub(super) fn lose_disk(&mut self, board: BoardIndex, with_identity: bool) {
         let seed = self.plan.seed;
         let state = self.board(board);
+        (state.is_founder, state.is_member) = (false, false);
         state.disk.wipe();
         if with_identity {
             state.new_identity(seed);
@@ -196,3 +207,6 @@ impl World {
         runs.then(|| self.now - state.running_since)
     }
 }
+
+/// How often an operator looks whether a ticket can be made.
+const TICKET_RETRY: Nanos = crate::time::SECOND;

@@ -110,7 +110,19 @@ impl World {
                 self.board(*node).disk.set_slow(still);
             }
             Fault::Partition { .. } | Fault::OneWayCut { .. } => self.cut_ways(&fault, false),
-            Fault::Loss { .. } => self.net.loss_percent = u64::from(self.plan.loss_percent),
+            Fault::Loss { .. } => {
+                let others = self
+                    .active
+                    .iter()
+                    .rev()
+                    .map(|other| &self.plan.schedule[*other as usize].fault);
+                let mut others = others.filter_map(|other| match other {
+                    Fault::Loss { percent } => Some(*percent),
+                    _ => None,
+                });
+                let percent = others.next().unwrap_or(self.plan.loss_percent);
+                self.net.loss_percent = u64::from(percent);
+            }
             Fault::ClockRate { node, .. } => self.set_rate(*node, 0),
             Fault::Restart { .. } | Fault::Leave { .. } | Fault::Join { .. } => {}
         }

@@ -1,0 +1,171 @@
+//! Campaigns: many seeds, one line per failure that replays it, and what it all cost.
+
+use std::ops::Range;
+use std::panic::{self, AssertUnwindSafe};
+use std::time::{Duration, Instant};
+
+use crate::faults::Tally;
+use crate::observe::Finding;
+use crate::plan::{Outcome, Plan};
+use crate::queue::BoardIndex;
+use crate::replay::Replay;
+use crate::time::{Nanos, SECOND, Seconds};
+use crate::timeline::Timeline;
+use crate::world;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Campaign {
+    /// Which seeds.
+    pub seeds: Range<u64>,
+    /// Boards of every run.
+    pub nodes: BoardIndex,
+    /// No new run is begun after this much wall time.
+    pub budget: Option<Duration>,
+    /// Goes on after a failure.
+    pub keep_going: bool,
+    /// Runs every seed twice and compares.
+    pub twice: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// Runs.
+    pub runs: u64,
+    /// The failures: what replays each, and what was wrong.
+    pub failures: Vec<(Replay, Vec<Finding>)>,
+    /// Faults injected and felt.
+    pub tally: Tally,
+    /// True time simulated.
+    pub virtual_time: Nanos,
+    /// The same, of all nodes together.
+    pub node_time: Nanos,
+    /// Messages sent.
+    pub messages: u64,
+    /// Segments lost.
+    pub lost: u64,
+    /// The slowest convergence after the faults, and its seed.
+    pub slowest: Option<(Nanos, u64)>,
+    /// Wall time.
+    pub took: Duration,
+    /// Time of this process on the processor.
+    pub cpu: Duration,
+}
+
+/// Runs a plan; a panic of the node is a finding like any other.
+pub fn run(plan: &Plan, timeline: Option<Timeline>) -> Outcome {
+    let result = panic::catch_unwind(AssertUnwindSafe(|| world::run(plan, timeline)));
+    result.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        let text = text.unwrap_or_else(|| "a panic without words".to_owned());
+        Outcome {
+            findings: vec![Finding { at: 0, rule: "no-panic", board: None, text }],
+            trace: [0; 32],
+            ended: 0,
+            node_time: 0,
+            steps: 0,
+            messages: 0,
+            bytes: 0,
+            lost: 0,
+            tally: Tally::default(),
+            settled_after: None,
+        }
+    })
+}
+
+impl Campaign {
+    /// Runs all seeds, or as many as the budget allows.
+    pub fn run(&self, mut on_failure: impl FnMut(&Replay, &[Finding])) -> Summary {
+        let mut summary = Summary::default();
+        let (began, cpu) = (Instant::now(), cpu_time());
+        for seed in self.seeds.clone() {
+            if self.budget.is_some_and(|budget| began.elapsed() >= budget) {
+                break;
+            }
+            let replay = Replay::swarm(seed, self.nodes);
+            let plan = crate::swarm::plan(seed, self.nodes);
+            let mut outcome = run(&plan, None);
+            if self.twice && outcome.findings.is_empty() {
+                let again = run(&plan, None);
+                if again.trace != outcome.trace {
+                    let text = "the same seed did something else the second time".to_owned();
+                    let at = outcome.ended;
+                    outcome.findings =
+                        vec![Finding { at, rule: "deterministic", board: None, text }];
+                }
+            }
+            summary.add(seed, &outcome);
+            if !outcome.findings.is_empty() {
+                on_failure(&replay, &outcome.findings);
+                summary.failures.push((replay, outcome.findings));
+                if !self.keep_going {
+                    break;
+                }
+            }
+        }
+        summary.took = began.elapsed();
+        summary.cpu = cpu_time().saturating_sub(cpu);
+        summary
+    }
+}
+
+impl Summary {
+    fn add(&mut self, seed: u64, outcome: &Outcome) {
+        self.runs += 1;
+        self.tally.add(&outcome.tally);
+        self.virtual_time += outcome.ended;
+        self.node_time += outcome.node_time;
+        self.messages += outcome.messages;
+        self.lost += outcome.lost;
+        if let Some(after) = outcome.settled_after {
+            self.slowest = self.slowest.max(Some((after, seed)));
+        }
+    }
+
+    /// The summary as text.
+    pub fn text(&self) -> String {
+        let mut lines = vec![format!("{:<14} {:>9} {:>9}", "fault", "injected", "felt")];
+        lines.extend(
+            self.tally
+                .lines()
+                .map(|(name, injected, felt)| format!("{name:<14} {injected:>9} {felt:>9}")),
+        );
+        lines.push(format!("{:<14} {:>9} {:>9}", "lost segments", "", self.lost));
+        let hours = |nanos: Nanos| nanos as f64 / (3600 * SECOND) as f64;
+        let cpu = self.cpu.as_secs_f64().max(0.001);
+        lines.push(format!(
+            "{} runs, {} failures; {:.2} virtual hours, {:.1} node-hours, {} messages",
+            self.runs,
+            self.failures.len(),
+            hours(self.virtual_time),
+            hours(self.node_time),
+            self.messages
+        ));
+        if let Some((after, seed)) = self.slowest {
+            let after = Seconds(after);
+            lines.push(format!("slowest convergence after the faults: {after} s (seed {seed})"));
+        }
+        lines.push(format!(
+            "{:.1} s of wall time, {cpu:.1} s of CPU: {:.1} node-hours per CPU-second",
+            self.took.as_secs_f64(),
+            hours(self.node_time) / cpu
+        ));
+        lines.join("\n")
+    }
+}
+
+/// What this process has used of the processor, from /proc (10 ms steps); wall time elsewhere.
+pub fn cpu_time() -> Duration {
+    let ticks = std::fs::read_to_string("/proc/self/stat").ok().and_then(|stat| {
+        let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+        Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+    });
+    match ticks {
+        Some(ticks) => Duration::from_millis(ticks * 10),
+        None => START.get_or_init(Instant::now).elapsed(),
+    }
+}
+
+static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();

@@ -1,0 +1,201 @@
+//! The exam: deliberately broken nodes that netsim must catch.
+//!
+//! A mutant is a patch in `netsim/mutants`. Its first lines say what it breaks and what must notice:
+//!
+//! ```text
+//! # breaks: an incarnation is used before it is durable
+//! # caught-by: scenario reused-incarnation
+//! ```
+//!
+//! `caught-by` is `scenario NAME` or `campaign A..B`. The exam copies the tracked files of the
+//! workspace to a temporary folder once, checks that the unbroken node passes, then applies one patch
+//! after the other, builds in one target folder of its own, and runs what must notice. The shipped
+//! code has no switch for any of this.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// One broken node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Mutant {
+    name: String,
+    patch: PathBuf,
+    breaks: String,
+    caught_by: Vec<String>,
+}
+
+/// Runs the exam and prints its table. True if no mutant escaped.
+///
+/// # Errors
+/// There is no git or cargo, a patch does not apply, or the unbroken node fails.
+pub fn run(only: Option<&str>) -> Result<bool> {
+    let root = workspace()?;
+    let mut mutants = mutants(&root.join("netsim/mutants"))?;
+    mutants.retain(|mutant| only.is_none_or(|only| mutant.name.contains(only)));
+    ensure!(!mutants.is_empty(), "no mutant matches; `ls netsim/mutants` lists them");
+    let copy = Copy::new(&root)?;
+
+    copy.build().context("the unbroken workspace does not build")?;
+    let checks: BTreeSet<&Vec<String>> = mutants.iter().map(|mutant| &mutant.caught_by).collect();
+    for check in checks {
+        let is_noticed = copy.notices(check)?;
+        ensure!(
+            !is_noticed,
+            "the unbroken node fails `netsim {}`: mend that first",
+            check.join(" ")
+        );
+    }
+
+    println!("{:<32} {:<10} {:>6}  by", "mutant", "result", "s");
+    let mut escaped = 0;
+    for mutant in &mutants {
+        let began = Instant::now();
+        let result = copy.examine(mutant)?;
+        escaped += u32::from(result != "caught");
+        let (took, by) = (began.elapsed().as_secs_f64(), mutant.caught_by.join(" "));
+        println!("{:<32} {result:<10} {took:>6.1}  {by}", mutant.name);
+        if result != "caught" {
+            println!("    breaks: {}", mutant.breaks);
+        }
+    }
+    println!("{} of {} mutants caught", mutants.len() as u32 - escaped, mutants.len());
+    Ok(escaped == 0)
+}
+
+/// A copy of the workspace that may be broken.
+struct Copy {
+    folder: PathBuf,
+    target: PathBuf,
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // What cannot be removed is in the temporary folder anyway.
+        let _removed_or_not = fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Copy {
+    fn new(root: &Path) -> Result<Self> {
+        let folder = std::env::temp_dir().join(format!("netsim-exam-{}", std::process::id()));
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+        let listed = checked(Command::new("git").args(["ls-files", "-z"]).current_dir(root))?;
+        for name in listed.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+            let name = std::str::from_utf8(name).context("a file name that is not UTF-8")?;
+            let (from, to) = (root.join(name), folder.join(name));
+            if !from.is_file() {
+                continue;
+            }
+            let parent = to.parent().context("a file without a folder")?;
+            fs::create_dir_all(parent)?;
+            fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+        }
+        Ok(Self { folder, target: target.join("exam") })
+    }
+
+    /// `caught`, `escaped` or `no build`.
+    fn examine(&self, mutant: &Mutant) -> Result<&'static str> {
+        self.apply(mutant, false)?;
+        let result = match self.build() {
+            Err(_) => "no build",
+            Ok(()) if self.notices(&mutant.caught_by)? => "caught",
+            Ok(()) => "escaped",
+        };
+        self.apply(mutant, true)?;
+        Ok(result)
+    }
+
+    fn apply(&self, mutant: &Mutant, reverse: bool) -> Result<()> {
+        let mut git = Command::new("git");
+        git.args(["apply", "--unidiff-zero"])
+            .args(reverse.then_some("--reverse"))
+            .arg(&mutant.patch);
+        // Outside of any repository, so that paths are taken as they are.
+        git.current_dir(&self.folder).env("GIT_CEILING_DIRECTORIES", std::env::temp_dir());
+        let advice = "make it anew against the present code";
+        checked(&mut git).map(drop).with_context(|| format!("mutant {}: {advice}", mutant.name))
+    }
+
+    fn build(&self) -> Result<()> {
+        let mut cargo = Command::new("cargo");
+        cargo
+            .args(["build", "--quiet", "--release", "-p", "hedgerow-netsim", "--bin", "netsim"])
+            .current_dir(&self.folder)
+            .env("CARGO_TARGET_DIR", &self.target)
+            // Built far more often than run.
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+            .env("CARGO_INCREMENTAL", "1")
+            .env("RUSTFLAGS", "-Awarnings");
+        checked(&mut cargo).map(drop)
+    }
+
+    /// Whether a run of the built netsim fails as it does when a rule is broken.
+    fn notices(&self, arguments: &[String]) -> Result<bool> {
+        let netsim = self.target.join("release/netsim");
+        let output = Command::new(netsim).args(arguments).current_dir(&self.folder).output()?;
+        match output.status.code() {
+            Some(0) => Ok(false),
+            Some(1) => Ok(true),
+            _ => bail!("`netsim {}` could not run: {}", arguments.join(" "), words(&output)),
+        }
+    }
+}
+
+fn mutants(folder: &Path) -> Result<Vec<Mutant>> {
+    let listed = fs::read_dir(folder)
+        .with_context(|| format!("cannot list the mutants in {}", folder.display()))?;
+    let mut patches: Vec<PathBuf> =
+        listed.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+    patches.retain(|path| path.extension().is_some_and(|extension| extension == "patch"));
+    patches.sort();
+    patches.into_iter().map(|patch| mutant(&patch)).collect()
+}
+
+fn mutant(patch: &Path) -> Result<Mutant> {
+    let text = fs::read_to_string(patch)?;
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix("# ")?.strip_prefix(name)?.strip_prefix(": "))
+            .with_context(|| format!("{} has no line `# {name}: …`", patch.display()))
+    };
+    let caught_by = match field("caught-by")?.split_once(' ') {
+        Some(("scenario", name)) => vec!["run".to_owned(), name.to_owned()],
+        Some(("campaign", seeds)) => {
+            vec!["campaign".to_owned(), "--seeds".to_owned(), seeds.to_owned()]
+        }
+        _ => bail!("{}: `caught-by` is `scenario NAME` or `campaign A..B`", patch.display()),
+    };
+    let name = patch.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    Ok(Mutant {
+        name: name.unwrap_or_default(),
+        patch: patch.canonicalize()?,
+        breaks: field("breaks")?.to_owned(),
+        caught_by,
+    })
+}
+
+fn workspace() -> Result<PathBuf> {
+    let mut git = Command::new("git");
+    git.args(["rev-parse", "--show-toplevel"]);
+    let output =
+        checked(&mut git).context("the exam needs the source: run it inside the repository")?;
+    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
+}
+
+fn checked(command: &mut Command) -> Result<Output> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?} failed: {}", words(&output));
+    }
+    Ok(output)
+}
+
+fn words(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).trim().to_owned()
+}

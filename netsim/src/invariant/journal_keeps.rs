@@ -1,0 +1,134 @@
+//! What a disk has acknowledged is there after every restart.
+//!
+//! After a crash a journal may hold more than was acknowledged, but it must be what some number of
+//! its records add up to, in order, with all the acknowledged ones among them. The sum is made here
+//! anew, not by the journal's own code.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use hedgerow::proto::id::{Digest16, NodeId, OpId};
+use hedgerow::proto::journal::{Durable, Record};
+
+use super::Invariant;
+use crate::observe::{Finding, Findings, Observation, What, kind};
+
+/// What records add up to, in brief.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Sum {
+    belongs: Option<Digest16>,
+    admission: Option<Digest16>,
+    incarnation: u64,
+    members: BTreeMap<NodeId, Digest16>,
+    revocations: usize,
+    left: bool,
+}
+
+#[derive(Clone, Default)]
+struct Book {
+    acknowledged: Sum,
+    open: VecDeque<(OpId, Record)>,
+}
+
+pub(super) struct JournalKeeps {
+    books: Vec<Book>,
+}
+
+impl JournalKeeps {
+    pub(super) fn new(boards: usize) -> Self {
+        Self { books: vec![Book::default(); boards] }
+    }
+}
+
+impl Sum {
+    fn of(durable: &Durable) -> Self {
+        let members = durable.members.iter();
+        Self {
+            belongs: durable.belonging.as_ref().map(|b| b.credential.ticket.digest()),
+            admission: durable.admission.as_ref().map(|admission| admission.digest()),
+            incarnation: durable.incarnation.0,
+            members: members.map(|(node, joined)| (*node, joined.record.digest())).collect(),
+            revocations: durable.revocations.len(),
+            left: durable.left,
+        }
+    }
+
+    fn add(&mut self, record: &Record) {
+        match record {
+            Record::Belongs { credential, .. } => {
+                self.belongs = Some(credential.ticket.digest());
+                self.left = false;
+            }
+            Record::Admission(admission) => self.admission = Some(admission.digest()),
+            Record::Incarnations { upto } => self.incarnation = self.incarnation.max(upto.0),
+            Record::Member(joined) => {
+                if let Ok(record) = joined.record.peek() {
+                    self.members.insert(record.node, joined.record.digest());
+                }
+            }
+            Record::Forget(node) => {
+                self.members.remove(node);
+            }
+            Record::Revocation(_) => self.revocations += 1,
+            Record::Left => self.left = true,
+        }
+    }
+}
+
+impl Book {
+    /// Whether `found` is what the acknowledged records and some of the next ones add up to.
+    fn explains(&self, found: &Sum) -> bool {
+        let mut sum = self.acknowledged.clone();
+        if sum == *found {
+            return true;
+        }
+        self.open.iter().any(|(_, record)| {
+            sum.add(record);
+            sum == *found
+        })
+    }
+}
+
+impl Invariant for JournalKeeps {
+    fn name(&self) -> &'static str {
+        "nothing-acknowledged-is-lost"
+    }
+
+    fn wants(&self) -> u16 {
+        kind::LIFE | kind::EFFECT | kind::DURABLE
+    }
+
+    fn on(&mut self, seen: &Observation<'_>, findings: &mut Findings) {
+        let name = self.name();
+        let book = &mut self.books[usize::from(seen.board)];
+        match seen.what {
+            What::Durable(op) => {
+                if let Some((first, record)) = book.open.pop_front() {
+                    book.acknowledged.add(&record);
+                    if first != op {
+                        let text = format!("{op:?} was acknowledged before {first:?}");
+                        let board = Some(seen.board);
+                        findings.push(Finding { at: seen.at, rule: name, board, text });
+                    }
+                }
+            }
+            What::DiskLost => *book = Book::default(),
+            What::Boot(boot) => {
+                let found = Sum::of(boot.durable);
+                if !book.explains(&found) {
+                    let text = format!(
+                        "acknowledged was {:?}, the journal says {found:?}",
+                        book.acknowledged
+                    );
+                    let board = Some(seen.board);
+                    findings.push(Finding { at: seen.at, rule: name, board, text });
+                }
+                *book = Book { acknowledged: found, open: VecDeque::new() };
+            }
+            what => {
+                if let Some((op, record)) = what.record() {
+                    book.open.push_back((op, record.clone()));
+                }
+            }
+        }
+    }
+}

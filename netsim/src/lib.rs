@@ -1,0 +1,36 @@
+//! netsim runs the production node of Hedgerow in virtual time, under faults.
+//!
+//! One thread, one queue of things that will happen, one seed: equal plans give equal runs, to the
+//! last byte. What it simulates is everything around the node – clocks, disk, network, the driver's
+//! rules – never the node itself, which is the very code that boards run.
+//!
+//! ```text
+//! scenario file ─┐                     ┌─ trace hash
+//!                ├─▶ Plan ─▶ World ────┼─ invariants ─▶ findings
+//! swarm seed ────┘    boards, net,     └─ timeline
+//!                     disks, faults
+//! ```
+//!
+//! Read [`plan`], then [`world`], then [`faults`]. Authority, leases and services are not here yet;
+//! nor are bit rot, NATs, hostile peers and shrinking.
+
+pub mod board;
+pub mod campaign;
+pub mod disk;
+pub mod exam;
+pub mod expect;
+pub mod faults;
+pub mod invariant;
+pub mod law;
+pub mod net;
+pub mod observe;
+pub mod plan;
+pub mod queue;
+pub mod replay;
+pub mod scenario;
+pub mod seed;
+pub mod swarm;
+pub mod time;
+pub mod timeline;
+pub mod trace;
+pub mod world;

@@ -1,0 +1,202 @@
+//! netsim: the production node of Hedgerow, in virtual time, under faults.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::{Parser, Subcommand};
+use hedgerow_netsim::campaign::{self, Campaign};
+use hedgerow_netsim::exam;
+use hedgerow_netsim::observe::Finding;
+use hedgerow_netsim::plan::Outcome;
+use hedgerow_netsim::queue::BoardIndex;
+use hedgerow_netsim::replay::Replay;
+use hedgerow_netsim::scenario::{self, BOARDS_MAX};
+use hedgerow_netsim::swarm;
+use hedgerow_netsim::time::{SECOND, Seconds};
+use hedgerow_netsim::timeline::Timeline;
+
+/// Runs the production node of Hedgerow in virtual time, under faults.
+///
+/// Exits with 0 when all is well, 1 when a rule was broken, 2 when it could not run.
+#[derive(Parser)]
+#[command(name = "netsim", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs one scenario file.
+    Run {
+        /// A file, or the name of one in netsim/scenarios.
+        scenario: String,
+        /// Another seed than the file's.
+        #[arg(long)]
+        seed: Option<u64>,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Runs random schedules of faults, one for each seed.
+    Campaign {
+        /// Which seeds, the second one excluded.
+        #[arg(long, default_value = "0..1000", value_parser = seeds)]
+        seeds: Range<u64>,
+        /// Begins no new run after this long, such as 60s.
+        #[arg(long, value_parser = budget)]
+        budget: Option<Duration>,
+        /// Boards of every run.
+        #[arg(long, default_value_t = swarm::BOARDS, value_parser = clap::value_parser!(u16).range(1..=i64::from(BOARDS_MAX)))]
+        nodes: BoardIndex,
+        /// Does not stop at the first failure.
+        #[arg(long)]
+        keep_going: bool,
+        /// Runs every seed twice and compares the traces.
+        #[arg(long)]
+        twice: bool,
+    },
+    /// Runs a failure again, by the line that it printed.
+    Replay {
+        /// Such as 'swarm/1 nodes=5 seed=42'.
+        line: String,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Breaks the node in many small ways and checks that each is noticed.
+    Exam {
+        /// Only mutants whose name contains this.
+        #[arg(long)]
+        only: Option<String>,
+    },
+}
+
+#[derive(clap::Args)]
+struct Show {
+    /// Prints what happens, one line each.
+    #[arg(long)]
+    timeline: bool,
+    /// With --timeline: probes, commands and fsyncs, too.
+    #[arg(long, requires = "timeline")]
+    all: bool,
+}
+
+fn main() -> ExitCode {
+    match execute(Arguments::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("netsim: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether all is well.
+fn execute(command: Command) -> Result<bool> {
+    match command {
+        Command::Run { scenario, seed, show } => {
+            single(&Replay::scenario(find_scenario(&scenario)?, seed), &show)
+        }
+        Command::Replay { line, show } => single(&line.parse()?, &show),
+        Command::Campaign { seeds, budget, nodes, keep_going, twice } => {
+            let campaign = Campaign { seeds, nodes, budget, keep_going, twice };
+            let summary = campaign.run(print_failure);
+            println!("{}", summary.text());
+            if summary.runs == 0 {
+                bail!("no run was made: give a longer --budget or more --seeds");
+            }
+            Ok(summary.failures.is_empty())
+        }
+        Command::Exam { only } => exam::run(only.as_deref()),
+    }
+}
+
+fn single(replay: &Replay, show: &Show) -> Result<bool> {
+    let plan = replay.plan()?;
+    let timeline = show.timeline.then(|| Timeline::stdout(show.all));
+    let cpu = campaign::cpu_time();
+    let outcome = campaign::run(&plan, timeline);
+    let cpu = campaign::cpu_time().saturating_sub(cpu);
+    print_outcome(&plan.name, &outcome, cpu);
+    if !outcome.findings.is_empty() {
+        print_failure(replay, &outcome.findings);
+    }
+    Ok(outcome.findings.is_empty())
+}
+
+fn print_outcome(name: &str, outcome: &Outcome, cpu: Duration) {
+    let node_seconds = outcome.node_time / SECOND;
+    println!(
+        "{name}: {} virtual seconds, {} messages, {} bytes per node and second, trace {}",
+        Seconds(outcome.ended),
+        outcome.messages,
+        outcome.bytes / node_seconds.max(1),
+        &blake3::Hash::from(outcome.trace).to_hex()[..16]
+    );
+    for (fault, injected, felt) in outcome.tally.lines() {
+        println!("  {fault}: {injected} injected, {felt} felt");
+    }
+    if let Some(after) = outcome.settled_after {
+        println!("  all agreed {} s after the faults", Seconds(after));
+    }
+    let node_hours = node_seconds as f64 / 3600.0;
+    let cpu = cpu.as_secs_f64();
+    if cpu >= 0.1 {
+        println!("  {cpu:.1} s of CPU: {:.1} node-hours per CPU-second", node_hours / cpu);
+    }
+}
+
+fn print_failure(replay: &Replay, findings: &[Finding]) {
+    for finding in findings {
+        let who = finding.board.map_or_else(String::new, |board| format!(" n{board}"));
+        println!("FAILED {} at {} s:{who} {}", finding.rule, Seconds(finding.at), finding.text);
+    }
+    println!("replay: netsim replay '{replay}' --timeline");
+}
+
+fn find_scenario(name: &str) -> Result<PathBuf> {
+    let given = Path::new(name);
+    if given.is_file() {
+        return Ok(given.to_owned());
+    }
+    let folder =
+        ["netsim/scenarios", "scenarios", concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios")]
+            .into_iter()
+            .map(Path::new)
+            .find(|folder| folder.is_dir())
+            .with_context(|| {
+                format!("there is no file {name}, and no folder netsim/scenarios here")
+            })?;
+    let file = folder.join(name).with_extension("toml");
+    if file.is_file() {
+        return Ok(file);
+    }
+    let mut known: Vec<String> = std::fs::read_dir(folder)
+        .with_context(|| format!("cannot list {}", folder.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_string_lossy().into_owned()))
+        .collect();
+    known.sort();
+    bail!("there is no scenario {name}; {} has: {}", folder.display(), known.join(", "))
+}
+
+fn seeds(text: &str) -> Result<Range<u64>> {
+    let (from, to) = text
+        .split_once("..")
+        .and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)))
+        .ok_or_else(|| {
+            anyhow!("give the first seed and the one after the last, such as 0..1000")
+        })?;
+    if from >= to {
+        bail!("{from}..{to} holds no seed");
+    }
+    Ok(from..to)
+}
+
+fn budget(text: &str) -> Result<Duration> {
+    scenario::nanos(text)
+        .map(Duration::from_nanos)
+        .ok_or_else(|| anyhow!("give a time as a number and a unit, such as 60s or 10m"))
+}

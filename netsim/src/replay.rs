@@ -1,0 +1,141 @@
+//! One line that says everything needed to run a failure again.
+//!
+//! ```text
+//! swarm/1 seed=42 nodes=5 drop=3,7
+//! scenario/1 file=netsim/scenarios/one-crash.toml seed=9
+//! ```
+//!
+//! `drop` leaves faults of the schedule out, by number: removing one changes no other draw, so a
+//! schedule is narrowed down by hand with it (and by `shrink`, later).
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+
+use crate::plan::Plan;
+use crate::queue::BoardIndex;
+use crate::{scenario, swarm};
+
+/// See the module.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Replay {
+    source: Source,
+    seed: Option<u64>,
+    drop: Vec<usize>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Source {
+    Swarm { nodes: BoardIndex },
+    Scenario { file: PathBuf },
+}
+
+impl Replay {
+    /// A swarm run.
+    pub fn swarm(seed: u64, nodes: BoardIndex) -> Self {
+        Self { source: Source::Swarm { nodes }, seed: Some(seed), drop: Vec::new() }
+    }
+
+    /// A scenario, perhaps with another seed than the file's.
+    pub fn scenario(file: PathBuf, seed: Option<u64>) -> Self {
+        Self { source: Source::Scenario { file }, seed, drop: Vec::new() }
+    }
+
+    /// The plan that this line stands for.
+    ///
+    /// # Errors
+    /// The scenario file cannot be read, or is wrong.
+    pub fn plan(&self) -> Result<Plan> {
+        let mut plan = match &self.source {
+            Source::Swarm { nodes } => swarm::plan(self.seed.unwrap_or_default(), *nodes),
+            Source::Scenario { file } => {
+                let text = std::fs::read_to_string(file)
+                    .with_context(|| format!("cannot read the scenario {}", file.display()))?;
+                scenario::parse(file, &text)?
+            }
+        };
+        plan.seed = self.seed.unwrap_or(plan.seed);
+        let mut number = 0;
+        plan.schedule.retain(|_| {
+            number += 1;
+            !self.drop.contains(&(number - 1))
+        });
+        Ok(plan)
+    }
+}
+
+impl fmt::Display for Replay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Source::Swarm { nodes } => write!(f, "swarm/1 nodes={nodes}")?,
+            Source::Scenario { file } => write!(f, "scenario/1 file={}", file.display())?,
+        }
+        if let Some(seed) = self.seed {
+            write!(f, " seed={seed}")?;
+        }
+        if !self.drop.is_empty() {
+            let numbers: Vec<String> = self.drop.iter().map(usize::to_string).collect();
+            write!(f, " drop={}", numbers.join(","))?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Replay {
+    type Err = anyhow::Error;
+
+    fn from_str(line: &str) -> Result<Self> {
+        let mut words = line.split_whitespace();
+        let head = words.next().unwrap_or_default();
+        let (mut seed, mut nodes, mut file, mut drop) = (None, swarm::BOARDS, None, Vec::new());
+        for word in words {
+            let Some((key, value)) = word.split_once('=') else {
+                bail!("`{word}` in the replay line is not of the form key=value");
+            };
+            let number = || value.parse().with_context(|| format!("{key}={value} is no number"));
+            match key {
+                "seed" => seed = Some(number()?),
+                "nodes" => nodes = BoardIndex::try_from(number()?).context("too many nodes")?,
+                "file" => file = Some(Path::new(value).to_owned()),
+                "drop" => {
+                    let numbers: Result<_, _> = value.split(',').map(str::parse).collect();
+                    drop = numbers.with_context(|| format!("drop={value}: give fault numbers"))?;
+                }
+                _ => {
+                    bail!("unknown key `{key}` in the replay line; known: seed, nodes, file, drop")
+                }
+            }
+        }
+        let source = match (head, file) {
+            ("swarm/1", None) if (1..=scenario::BOARDS_MAX).contains(&nodes) => {
+                Source::Swarm { nodes }
+            }
+            ("scenario/1", Some(file)) => Source::Scenario { file },
+            _ => bail!(
+                "this is not a replay line of this version: copy the whole line after `replay:`, such as 'swarm/1 nodes=5 seed=42'"
+            ),
+        };
+        Ok(Self { source, seed, drop })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replay_line_reads_back() {
+        for line in [
+            "swarm/1 nodes=5 seed=42 drop=3,7",
+            "scenario/1 file=a/b.toml",
+            "swarm/1 nodes=9 seed=0",
+        ] {
+            assert_eq!(line.parse::<Replay>().unwrap().to_string(), line);
+        }
+        for line in ["", "swarm/2 seed=1", "swarm/1 sed=1", "scenario/1 seed=1"] {
+            assert!(line.parse::<Replay>().is_err(), "{line}");
+        }
+    }
+}

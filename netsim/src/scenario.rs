@@ -1,0 +1,376 @@
+//! Scenario files: a directed schedule of faults and what must come of it.
+//!
+//! ```toml
+//! about = "one board loses power; everyone knows within seconds"
+//! nodes = 5
+//! horizon = "40s"
+//!
+//! [[fault]]
+//! at = "20s"
+//! do = "power-cut"
+//! node = 3
+//!
+//! [[expect]]
+//! by = "30s"
+//! that = "down"
+//! nodes = [3]
+//! ```
+//!
+//! A file that is wrong is told as file, line, column, what is wrong there and what was probably
+//! meant.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use toml::{Spanned, Table, Value};
+
+use crate::expect::Expect;
+use crate::faults::{Fault, LOSS_PERCENT_MAX, Timed};
+use crate::law::LinkLaw;
+use crate::plan::Plan;
+use crate::queue::BoardIndex;
+use crate::time::{MILLI, Nanos, PPM_MAX, SECOND};
+
+/// Boards of one world.
+pub const BOARDS_MAX: BoardIndex = 1024;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    about: String,
+    nodes: Spanned<BoardIndex>,
+    #[serde(default)]
+    seed: u64,
+    #[serde(default)]
+    link: LinkLaw,
+    loss: Option<Spanned<u8>>,
+    clock_ppm: Option<Spanned<i32>>,
+    horizon: Spanned<String>,
+    heal: Option<Spanned<String>>,
+    settle: Option<Spanned<String>>,
+    #[serde(default)]
+    late: Spanned2<BTreeSet<BoardIndex>>,
+    #[serde(default)]
+    strangers: Spanned2<BTreeSet<BoardIndex>>,
+    #[serde(default)]
+    fault: Vec<Spanned<Table>>,
+    #[serde(default)]
+    expect: Vec<Spanned<Table>>,
+}
+
+/// `Spanned` has no default.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Spanned2<T>(Option<Spanned<T>>);
+
+impl<T> Default for Spanned2<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+/// What is wrong with a scenario file, and where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScenarioError {
+    /// Which file.
+    pub file: PathBuf,
+    /// Line and column, from 1.
+    pub at: (usize, usize),
+    /// What, and what to do.
+    pub what: String,
+}
+
+impl fmt::Display for ScenarioError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (line, column) = self.at;
+        write!(f, "{}:{line}:{column}: {}", self.file.display(), self.what)
+    }
+}
+
+impl std::error::Error for ScenarioError {}
+
+/// Something wrong at a place in the text.
+struct Wrong {
+    at: Range<usize>,
+    what: String,
+}
+
+/// Reads a scenario.
+///
+/// # Errors
+/// The text is no scenario; see [`ScenarioError`].
+pub fn parse(path: &Path, text: &str) -> Result<Plan, ScenarioError> {
+    plan(path, text).map_err(|wrong| ScenarioError {
+        file: path.to_owned(),
+        at: line_and_column(text, wrong.at.start),
+        what: wrong.what,
+    })
+}
+
+fn plan(path: &Path, text: &str) -> Result<Plan, Wrong> {
+    let file: File = toml::from_str(text).map_err(|error| Wrong {
+        at: error.span().unwrap_or(0..0),
+        what: with_suggestion(error.message()),
+    })?;
+    let boards = *file.nodes.get_ref();
+    if boards == 0 || boards > BOARDS_MAX {
+        let what = format!("`nodes` must be from 1 to {BOARDS_MAX}");
+        return Err(Wrong { at: file.nodes.span(), what });
+    }
+    let mut plan = Plan::calm(file.seed, boards, duration(&file.horizon)?);
+    plan.name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into());
+    debug_assert!(!file.about.is_empty());
+    plan.link = file.link;
+    if let Some(loss) = file.loss {
+        plan.loss_percent = limited(&loss, 0, LOSS_PERCENT_MAX, "`loss`, in per cent,")?;
+    }
+    if let Some(ppm) = file.clock_ppm {
+        plan.ppm_max = limited(&ppm, 0, PPM_MAX, "`clock-ppm`")?;
+    }
+    plan.heal_at = file.heal.as_ref().map(duration).transpose()?;
+    plan.settle_within = match &file.settle {
+        Some(settle) => Some(duration(settle)?),
+        None => plan.heal_at.map(|_| plan.settle_bound()),
+    };
+    plan.late = known_boards(file.late, boards)?;
+    plan.strangers = known_boards(file.strangers, boards)?;
+    for table in file.fault {
+        plan.schedule.push(fault(text, table, boards)?);
+    }
+    for table in file.expect {
+        plan.expects.push(expect(text, table, boards)?);
+    }
+    Ok(plan)
+}
+
+fn fault(text: &str, table: Spanned<Table>, boards: BoardIndex) -> Result<Timed, Wrong> {
+    let span = table.span();
+    let mut table = table.into_inner();
+    let at = take_duration(text, &span, &mut table, "at")?.ok_or_else(|| Wrong {
+        at: span.clone(),
+        what: "this fault has no `at`: say when it begins, such as at = \"10s\"".to_owned(),
+    })?;
+    let lasts = take_duration(text, &span, &mut table, "for")?;
+    let fault: Fault = entry(text, &span, table, "do", "fault")?;
+    check_boards(&span, &fault.boards(), boards)?;
+    let what = match &fault {
+        Fault::Loss { percent } if *percent > LOSS_PERCENT_MAX => {
+            format!("`percent` must be from 0 to {LOSS_PERCENT_MAX}")
+        }
+        Fault::ClockRate { ppm, .. } if ppm.unsigned_abs() > PPM_MAX.unsigned_abs() => {
+            format!("`ppm` must be from -{PPM_MAX} to {PPM_MAX}: the protocol assumes ± 1 %")
+        }
+        fault if fault.is_moment() && lasts.is_some() => {
+            format!("`{}` is over at once: leave out `for`", fault.name())
+        }
+        _ => return Ok(Timed { at, lasts, fault }),
+    };
+    Err(Wrong { at: span, what })
+}
+
+fn expect(text: &str, table: Spanned<Table>, boards: BoardIndex) -> Result<(Nanos, Expect), Wrong> {
+    let span = table.span();
+    let mut table = table.into_inner();
+    let by = take_duration(text, &span, &mut table, "by")?.ok_or_else(|| Wrong {
+        at: span.clone(),
+        what: "this expectation has no `by`: say when it must hold, such as by = \"30s\""
+            .to_owned(),
+    })?;
+    let expect: Expect = entry(text, &span, table, "that", "expectation")?;
+    check_boards(&span, &expect.boards(), boards)?;
+    Ok((by, expect))
+}
+
+/// Reads one tagged entry; the place of what is wrong is found by its name, since a table that was
+/// taken apart has no places any more.
+fn entry<T: DeserializeOwned>(
+    text: &str,
+    span: &Range<usize>,
+    table: Table,
+    tag: &str,
+    noun: &str,
+) -> Result<T, Wrong> {
+    if !table.contains_key(tag) {
+        let what = format!("this {noun} has no `{tag}`: say what kind it is");
+        return Err(Wrong { at: span.clone(), what });
+    }
+    Value::Table(table).try_into().map_err(|error: toml::de::Error| {
+        let named = quoted(error.message()).next().and_then(|name| find(text, span, name));
+        Wrong { at: named.unwrap_or(span.clone()), what: with_suggestion(error.message()) }
+    })
+}
+
+fn take_duration(
+    text: &str,
+    span: &Range<usize>,
+    table: &mut Table,
+    key: &str,
+) -> Result<Option<Nanos>, Wrong> {
+    let Some(value) = table.remove(key) else { return Ok(None) };
+    let at = find(text, span, key).unwrap_or(span.clone());
+    match value.as_str().and_then(nanos) {
+        Some(nanos) => Ok(Some(nanos)),
+        None => Err(Wrong { at, what: format!("`{key}` is {value}: {DURATION_HELP}") }),
+    }
+}
+
+fn duration(text: &Spanned<String>) -> Result<Nanos, Wrong> {
+    let what = || format!("{:?}: {DURATION_HELP}", text.get_ref());
+    nanos(text.get_ref()).ok_or_else(|| Wrong { at: text.span(), what: what() })
+}
+
+/// `250ms`, `10s`, `2m` or `1h` as nanoseconds.
+pub fn nanos(text: &str) -> Option<Nanos> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit {
+        "ms" => MILLI,
+        "s" => SECOND,
+        "m" => 60 * SECOND,
+        "h" => 3600 * SECOND,
+        _ => return None,
+    };
+    number.parse::<Nanos>().ok()?.checked_mul(unit).filter(|nanos| *nanos <= HORIZON_MAX)
+}
+
+fn limited<T: Copy + PartialOrd + fmt::Display>(
+    value: &Spanned<T>,
+    low: T,
+    high: T,
+    name: &str,
+) -> Result<T, Wrong> {
+    let given = *value.get_ref();
+    if given < low || given > high {
+        let what = format!("{name} must be from {low} to {high}, not {given}");
+        return Err(Wrong { at: value.span(), what });
+    }
+    Ok(given)
+}
+
+fn known_boards(
+    named: Spanned2<BTreeSet<BoardIndex>>,
+    boards: BoardIndex,
+) -> Result<BTreeSet<BoardIndex>, Wrong> {
+    let Some(named) = named.0 else { return Ok(BTreeSet::new()) };
+    let list: Vec<BoardIndex> = named.get_ref().iter().copied().collect();
+    check_boards(&named.span(), &list, boards)?;
+    if list.contains(&0) {
+        let what = "board 0 founds the mesh: it is neither late nor a stranger".to_owned();
+        return Err(Wrong { at: named.span(), what });
+    }
+    Ok(named.into_inner())
+}
+
+fn check_boards(at: &Range<usize>, named: &[BoardIndex], boards: BoardIndex) -> Result<(), Wrong> {
+    let Some(unknown) = named.iter().find(|board| **board >= boards) else { return Ok(()) };
+    let what =
+        format!("there is no board {unknown}: with nodes = {boards} they are 0 to {}", boards - 1);
+    Err(Wrong { at: at.clone(), what })
+}
+
+/// What serde says, and the known name that is nearest to the unknown one.
+fn with_suggestion(message: &str) -> String {
+    let mut names = quoted(message);
+    let unknown = message.starts_with("unknown").then(|| names.next()).flatten();
+    let Some(unknown) = unknown else { return message.to_owned() };
+    let nearest = names.map(|known| (distance(unknown, known), known)).min();
+    match nearest {
+        Some((distance, known)) if distance <= unknown.len().max(3) / 2 => {
+            format!("{message}; did you mean `{known}`?")
+        }
+        _ => message.to_owned(),
+    }
+}
+
+fn quoted(message: &str) -> impl Iterator<Item = &str> {
+    message.split('`').skip(1).step_by(2)
+}
+
+/// The place of a word in the part of the text that begins at `span`.
+fn find(text: &str, span: &Range<usize>, word: &str) -> Option<Range<usize>> {
+    let from = span.start;
+    let part = &text[from..];
+    let is_word = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+    part.match_indices(word)
+        .find(|(at, _)| {
+            let (before, after) = (&part[..*at], &part[at + word.len()..]);
+            !before.ends_with(is_word) && !after.starts_with(is_word)
+        })
+        .map(|(at, word)| from + at..from + at + word.len())
+}
+
+/// Levenshtein's distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = &text[..at.min(text.len())];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
+    (line, column)
+}
+
+const DURATION_HELP: &str =
+    "give a time as a number and a unit, such as \"250ms\", \"10s\" or \"2m\"";
+/// Clocks are exact for ten days.
+const HORIZON_MAX: Nanos = 240 * 3600 * SECOND;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "about = \"x\"\nnodes = 3\nhorizon = \"40s\"\n";
+
+    fn wrong(more: &str) -> String {
+        parse(Path::new("x.toml"), &format!("{GOOD}{more}")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_wrong_file_is_told_by_line_column_and_what_was_probably_meant() {
+        for (more, said) in [
+            ("lnik = \"lan\"\n", "x.toml:4:1: unknown field `lnik`"),
+            ("lnik = \"lan\"\n", "did you mean `link`?"),
+            ("link = \"lann\"\n", "x.toml:4:8: unknown variant `lann`"),
+            ("loss = 70\n", "x.toml:4:8: `loss`, in per cent, must be from 0 to 50, not 70"),
+            ("late = [7]\n", "x.toml:4:8: there is no board 7: with nodes = 3 they are 0 to 2"),
+            ("\n[[fault]]\nat = \"1s\"\ndo = \"pawse\"\nnode = 1\n", "x.toml:7:7: unknown variant"),
+            ("\n[[fault]]\nat = \"1s\"\ndo = \"pawse\"\nnode = 1\n", "did you mean `pause`?"),
+            ("\n[[fault]]\nat = \"1s\"\ndo = \"pawse\"\nnode = 1\n", "`slow-fsync`"),
+            (
+                "\n[[fault]]\nat = \"1 s\"\ndo = \"pause\"\nnode = 1\n",
+                "x.toml:6:1: `at` is \"1 s\"",
+            ),
+            ("\n[[fault]]\nat = \"1s\"\ndo = \"crash\"\nnods = 1\n", "x.toml:8:1: unknown field"),
+            ("\n[[fault]]\nat = \"1s\"\nnode = 1\n", "this fault has no `do`"),
+            ("\n[[fault]]\nat = \"1s\"\ndo = \"crash\"\nnode = 3\n", "there is no board 3"),
+            ("\n[[expect]]\nby = \"1s\"\nthat = \"al-up\"\n", "did you mean `all-up`?"),
+        ] {
+            let told = wrong(more);
+            assert!(told.contains(said), "{said:?} is not in {told:?}");
+        }
+    }
+
+    #[test]
+    fn a_good_file_becomes_a_plan() {
+        let more = "[[fault]]\nat = \"1s\"\nfor = \"250ms\"\ndo = \"pause\"\nnode = 1\n";
+        let plan = parse(Path::new("x.toml"), &format!("{GOOD}{more}")).unwrap();
+        let pause = Timed { at: SECOND, lasts: Some(250 * MILLI), fault: Fault::Pause { node: 1 } };
+        assert_eq!(plan.schedule, [pause]);
+    }
+}

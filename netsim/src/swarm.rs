@@ -1,0 +1,147 @@
+//! Swarm runs: one seed makes all options and a random schedule of faults.
+//!
+//! As in TigerBeetle's VOPR: first the options are drawn (how many faults, of which kinds, how long),
+//! then the faults, so that one seed is all crashes and another all partitions (swarm testing, Groce
+//! et al., ISSTA'12). A safety phase full of faults is followed by a liveness phase without any.
+
+use crate::faults::{Fault, Timed};
+use crate::law::LinkLaw;
+use crate::plan::Plan;
+use crate::queue::BoardIndex;
+use crate::seed::{Purpose, Stream};
+use crate::time::{MILLI, Nanos, PPM_MAX, SECOND};
+
+/// Boards of a swarm run unless told otherwise.
+pub const BOARDS: BoardIndex = 5;
+
+/// The kinds of fault that a schedule draws from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Crash,
+    PowerCut,
+    Wipe,
+    LoseJournal,
+    Pause,
+    SlowFsync,
+    Partition,
+    OneWayCut,
+    Loss,
+    ClockRate,
+    Leave,
+}
+
+const KINDS: [Kind; 11] = [
+    Kind::Crash,
+    Kind::PowerCut,
+    Kind::Wipe,
+    Kind::LoseJournal,
+    Kind::Pause,
+    Kind::SlowFsync,
+    Kind::Partition,
+    Kind::OneWayCut,
+    Kind::Loss,
+    Kind::ClockRate,
+    Kind::Leave,
+];
+
+/// The plan of a seed.
+pub fn plan(seed: u64, boards: BoardIndex) -> Plan {
+    let mut options = Stream::new(seed, Purpose::Options, 0, 0);
+    let faulty = options.between(30, 150) * SECOND;
+    let heal_at = START + faulty;
+    let mut plan = Plan::calm(seed, boards, 0);
+    plan.name = format!("swarm {seed}");
+    plan.link = if options.percent(20) { LinkLaw::Lan } else { LinkLaw::Wan };
+    plan.loss_percent = options.pick(&[0, 0, 5, 20]);
+    plan.ppm_max = options.pick(&[50, PPM_MAX]);
+    if boards > 2 && options.percent(30) {
+        plan.late.insert(boards - 1);
+    }
+    plan.heal_at = Some(heal_at);
+    plan.settle_within = Some(plan.settle_bound());
+    plan.horizon = heal_at + plan.settle_bound() + MARGIN;
+    plan.schedule = schedule(seed, boards, &mut options, heal_at);
+    for board in plan.late.clone() {
+        let at = options.between(START, heal_at);
+        plan.schedule.push(Timed { at, lasts: None, fault: Fault::Join { node: board } });
+    }
+    plan
+}
+
+fn schedule(seed: u64, boards: BoardIndex, options: &mut Stream, until: Nanos) -> Vec<Timed> {
+    // Each kind is in or out, but never all out.
+    let mut kinds: Vec<Kind> = KINDS.into_iter().filter(|_| options.percent(50)).collect();
+    if kinds.is_empty() {
+        kinds.push(options.pick(&KINDS));
+    }
+    let gap_max = options.between(500 * MILLI, 12 * SECOND);
+    let mut draw = Stream::new(seed, Purpose::Faults, 0, 0);
+    let mut at = if draw.percent(20) { 0 } else { START };
+    let (mut leaves, mut schedule) = (0, Vec::new());
+    loop {
+        at += draw.between(100 * MILLI, gap_max);
+        if at >= until || schedule.len() >= FAULTS_MAX {
+            return schedule;
+        }
+        let kind = draw.pick(&kinds);
+        // A fault's own draws come from its own stream: leaving one out changes no other.
+        let mut own = Stream::new(seed, Purpose::Faults, 1, schedule.len() as u64);
+        if kind == Kind::Leave {
+            leaves += 1;
+            if leaves > boards / 3 {
+                continue;
+            }
+        }
+        schedule.push(fault(kind, at, boards, &mut own));
+    }
+}
+
+fn fault(kind: Kind, at: Nanos, boards: BoardIndex, draw: &mut Stream) -> Timed {
+    let node = draw.below(u64::from(boards)) as BoardIndex;
+    let down = draw.between(200 * MILLI, 20 * SECOND);
+    let cut = draw.between(500 * MILLI, 40 * SECOND);
+    let (lasts, fault) = match kind {
+        Kind::Crash => (Some(down), Fault::Crash { node }),
+        Kind::PowerCut => (Some(down + SECOND), Fault::PowerCut { node }),
+        Kind::Wipe => (Some(down + SECOND), Fault::Wipe { node }),
+        Kind::LoseJournal => (Some(down + SECOND), Fault::LoseJournal { node }),
+        Kind::Pause => {
+            let short = draw.percent(50);
+            let max = if short { 800 * MILLI } else { 8 * SECOND };
+            (Some(draw.between(50 * MILLI, max)), Fault::Pause { node })
+        }
+        Kind::SlowFsync => (Some(draw.between(2 * SECOND, 30 * SECOND)), Fault::SlowFsync { node }),
+        Kind::Partition => (Some(cut), partition(boards, draw)),
+        Kind::OneWayCut => {
+            let other = draw.below(u64::from(boards)) as BoardIndex;
+            let everyone = (0..boards).filter(|board| *board != node).collect();
+            let to = if draw.percent(50) { everyone } else { vec![other] };
+            let (from, to) = if draw.percent(50) { (vec![node], to) } else { (to, vec![node]) };
+            (Some(cut), Fault::OneWayCut { from, to })
+        }
+        Kind::Loss => (Some(cut), Fault::Loss { percent: draw.pick(&[0, 5, 20, 40]) }),
+        Kind::ClockRate => {
+            let ppm = draw.between(0, 2 * PPM_MAX.unsigned_abs() as u64) as i32 - PPM_MAX;
+            (Some(cut), Fault::ClockRate { node, ppm })
+        }
+        Kind::Leave => (None, Fault::Leave { node }),
+    };
+    Timed { at, lasts, fault }
+}
+
+/// Two or three groups; none may be everyone.
+fn partition(boards: BoardIndex, draw: &mut Stream) -> Fault {
+    let count = draw.between(2, 3) as usize;
+    let mut groups = vec![Vec::new(); count];
+    for board in 0..boards {
+        groups[draw.below(count as u64) as usize].push(board);
+    }
+    Fault::Partition { groups }
+}
+
+/// Faults usually begin when the mesh has formed.
+const START: Nanos = 12 * SECOND;
+/// Faults of one run.
+const FAULTS_MAX: usize = 200;
+/// The run ends a little after the bound, so that the bound is what fails.
+const MARGIN: Nanos = 10 * SECOND;
