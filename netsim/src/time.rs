@@ -6,6 +6,7 @@
 
 use core::fmt;
 
+use hedgerow::proto::effective_time::BUILD_UNIX;
 use hedgerow::proto::machine::Time;
 
 /// True time or a length of it, nanoseconds.
@@ -17,8 +18,8 @@ pub const SECOND: Nanos = 1_000_000_000;
 /// The bound on a crystal's error that the protocol assumes, parts per million.
 pub const PPM_MAX: i32 = 10_000;
 
-/// Unix seconds at true time 0.
-const WALL_START: u64 = 1_790_000_000;
+/// Unix seconds at true time 0: a day after this version was made.
+const WALL_START: u64 = BUILD_UNIX + 86_400;
 
 /// One board's clocks.
 #[derive(Clone, Copy, Debug)]

@@ -261,6 +261,8 @@ pub enum Command {
         /// The message.
         body: Blob<PUBLICATION_BYTES_MAX>,
     },
+    /// What has been revoked.
+    Revocations,
     /// Spread a revocation signed by root.
     Revoke(Signed<Revocation>),
 }
@@ -275,6 +277,8 @@ pub enum Reply {
     Nodes(Vec<NodeView>),
     /// To `Why`.
     Why(WhyView),
+    /// To `Revocations`: `ticket ID` or `node ID`.
+    Revocations(Vec<String>),
     /// Done.
     Done,
     /// Not done.
@@ -300,6 +304,8 @@ pub struct StatusView {
     pub name: String,
     /// The mesh.
     pub mesh: MeshId,
+    /// What its operator calls it.
+    pub mesh_name: String,
     /// Its incarnation.
     pub incarnation: u64,
     /// How much of the mesh it sees.

@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::ChaCha8Rng;
 
+pub use recover::RecoverError;
+
 use super::admission;
 use super::bounded::Text;
 use super::effective_time::EffectiveTime;
@@ -50,8 +52,10 @@ pub struct Node {
     topics: Topics,
     /// Peers whose hello on the present connection has passed.
     admitted: BTreeSet<NodeId>,
-    /// The last refusal by another board, for `status`.
-    refused_by: Option<(NodeId, Refusal)>,
+    /// Whether this node founded the mesh, or any member has ever let it in.
+    let_in: bool,
+    /// The last refusal, for `status`: who, why, and whether this node was the one that refused.
+    last_refusal: Option<(NodeId, Refusal, bool)>,
     persisting: BTreeMap<OpId, Persisting>,
     next_op: u64,
     bootstrap_at: Time,
@@ -186,6 +190,7 @@ impl Node {
             out.push(Effect::Event(Event::Misbehaved { node: from, what }));
             return;
         }
+        self.let_in = true;
         let (Parts { membership, topics }, mut turn) = self.turn(now, out);
         match message {
             Message::Probe(probe) => membership.on_probe(&mut turn, from, probe),
@@ -245,15 +250,22 @@ impl Node {
         out.push(Effect::Send { to: peer, message: Refused { reason, text }.into() });
         out.push(Effect::Disconnect { peer });
         out.push(Effect::Event(Event::Refused { node: peer, reason }));
+        if !self.let_in {
+            self.last_refusal = Some((peer, reason, true));
+        }
         self.links.shun(&peer, now + SHUN);
     }
 
     fn on_refused(&mut self, now: Time, from: NodeId, refused: &Refused, out: &mut Effects) {
         let text: String = refused.text.chars().filter(|c| !c.is_control()).collect();
-        self.refused_by = Some((from, refused.reason));
+        self.last_refusal = Some((from, refused.reason, false));
         let why = format!("refused: {}", refused.reason.advice());
         self.links.on_failure(&from, why, now, &mut self.rng);
         self.links.shun(&from, now + SHUN);
+        if !self.let_in {
+            // It passed this side's judgement, but a node that nobody lets in has no members.
+            self.members.remove(&from);
+        }
         out.push(Effect::Event(Event::RefusedBy { node: from, reason: refused.reason, text }));
     }
 
@@ -266,6 +278,7 @@ impl Node {
             && admission.by == from
             && admission.ticket == self.me.belonging.credential.ticket.digest();
         if mine && self.me.admission.is_none() {
+            self.let_in = true;
             self.me.admission = Some(welcome.admission.clone());
             self.persist(Record::Admission(welcome.admission), Persisting::Memory, out);
         }
@@ -305,14 +318,11 @@ impl Node {
                 Notice::Refute(incarnation) => self.rise(now, incarnation, out),
                 Notice::Revoked(revocation, signed) => {
                     self.persist(Record::Revocation(signed), Persisting::Memory, out);
-                    let target = match revocation.target {
-                        Revoked::Ticket(ticket) => format!("ticket {ticket}"),
-                        Revoked::Node(node) => {
-                            self.drop_revoked(now, node, out);
-                            format!("node {node}")
-                        }
-                    };
+                    let target = revocation.target.to_string();
                     out.push(Effect::Event(Event::Revoked { target }));
+                    if let Revoked::Node(node) = revocation.target {
+                        self.drop_revoked(now, node, out);
+                    }
                 }
             }
         }
@@ -354,6 +364,7 @@ impl Node {
             Command::Status => Reply::Status(self.status(now)),
             Command::Nodes => Reply::Nodes(self.nodes(now)),
             Command::Why(object) => self.why(now, &object),
+            Command::Revocations => Reply::Revocations(self.revocations()),
             Command::Leave if self.phase == Phase::Running => {
                 self.phase = Phase::Leaving;
                 return self.persist(Record::Left, Persisting::Leave(op), out);

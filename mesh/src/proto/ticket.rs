@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::bounded::{List, Text};
 use super::id::{Digest16, Domain, Keypair, MeshId, NodeId, PublicKey, Signature};
+use super::record::Name;
 use super::signed::{Signable, Signed};
 use super::wire::codec;
 
@@ -60,6 +61,8 @@ pub struct Bootstrap {
 pub struct TicketBody {
     /// The mesh that this ticket opens.
     pub mesh: MeshId,
+    /// What its operator calls it; shown, never judged.
+    pub mesh_name: Name,
     /// The ticket key; its secret seed travels in the ticket's text only.
     pub key: PublicKey,
     /// What the holder may become.
@@ -101,6 +104,15 @@ pub enum Revoked {
     Ticket(Digest16),
     /// A node: disconnected everywhere, for ever.
     Node(NodeId),
+}
+
+impl core::fmt::Display for Revoked {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Ticket(ticket) => write!(f, "ticket {ticket}"),
+            Self::Node(node) => write!(f, "node {node}"),
+        }
+    }
 }
 
 impl Signable for TicketBody {
@@ -191,6 +203,8 @@ pub enum ChainError {
 /// What `hedgerow ticket new` asks for.
 #[derive(Clone, Debug)]
 pub struct TicketRequest {
+    /// What the operator calls the mesh.
+    pub mesh_name: Name,
     /// What the holder may become.
     pub role: Role,
     /// Now, unix seconds.
@@ -392,6 +406,7 @@ fn verify_chain(
 fn body_of(mesh: MeshId, request: TicketRequest, seed: &[u8; 32]) -> TicketBody {
     TicketBody {
         mesh,
+        mesh_name: request.mesh_name,
         key: Keypair::from_seed(seed).public(),
         role: request.role,
         issued: request.issued,
@@ -414,6 +429,7 @@ mod tests {
             addresses: List::capped([Text::capped("/ip4/192.0.2.1/udp/4711/quic-v1")]),
         };
         let request = TicketRequest {
+            mesh_name: Name::capped("home"),
             role,
             issued: 1000,
             expires: 2000,
@@ -473,6 +489,7 @@ mod tests {
             let certificate =
                 Signed::seal(&Delegate { mesh, key: delegate.public(), expires }, &root()).unwrap();
             let request = TicketRequest {
+                mesh_name: Name::capped("home"),
                 role: Role::Member,
                 issued: 1000,
                 expires: 0,

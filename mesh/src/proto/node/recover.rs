@@ -73,7 +73,10 @@ impl Node {
         let admission = durable.admission.filter(|signed| {
             signed.peek().is_ok_and(|a| a.ticket == belonging.credential.ticket.digest())
         });
+        let founded =
+            belonging.credential.ticket.peek().is_ok_and(|body| body.bootstrap.is_empty());
         let mut node = Self {
+            let_in: founded || admission.is_some(),
             me: Myself::new(config, belonging, admission, durable.incarnation),
             born: now,
             phase: Phase::Fresh,
@@ -83,7 +86,7 @@ impl Node {
             membership,
             topics: Topics::default(),
             admitted: BTreeSet::new(),
-            refused_by: None,
+            last_refusal: None,
             persisting: BTreeMap::new(),
             next_op: 0,
             bootstrap_at: now,

@@ -17,6 +17,7 @@ impl Node {
             node: self.me.id(),
             name: self.me.record().name.to_string(),
             mesh: self.me.belonging.mesh,
+            mesh_name: self.mesh_name(),
             incarnation: self.me.record().incarnation.0,
             view,
             view_why,
@@ -60,11 +61,21 @@ impl Node {
         }
     }
 
+    pub(super) fn revocations(&self) -> Vec<String> {
+        self.members.revocations().map(|(target, _)| target.to_string()).collect()
+    }
+
+    fn mesh_name(&self) -> String {
+        let ticket = self.me.belonging.credential.ticket.peek();
+        ticket.map_or_else(|_| String::new(), |body| body.mesh_name.to_string())
+    }
+
     fn view(&self) -> (ViewState, String) {
         let (silent, of) = self.membership.silent();
         let others_up = self.members.up().count().saturating_sub(1);
-        let refused = self.refused_by.map(|(node, refusal)| {
-            format!("{} refused this node: {}", node.short(), refusal.advice())
+        let refused = self.last_refusal.map(|(node, refusal, by_me)| match by_me {
+            false => format!("{} refused this node: {}", node.short(), refusal.advice()),
+            true => format!("{} is not let in here: {}", node.short(), refusal.advice()),
         });
         match &self.phase {
             Phase::Fresh | Phase::Starting => {
@@ -74,7 +85,7 @@ impl Node {
             Phase::Leaving | Phase::Left => {
                 (ViewState::Left, "this node left; join again with `hedgerow join TICKET`".to_owned())
             }
-            Phase::Running if self.members.len() <= 1 && self.has_bootstrap() => (
+            Phase::Running if !self.let_in => (
                 ViewState::Joining,
                 refused.unwrap_or_else(|| {
                     "no board named in the ticket answers yet; check that one of them is up and that its addresses can be reached from here".to_owned()
@@ -94,11 +105,6 @@ impl Node {
             ),
             Phase::Running => (ViewState::Whole, refused.unwrap_or_default()),
         }
-    }
-
-    fn has_bootstrap(&self) -> bool {
-        let ticket = self.me.belonging.credential.ticket.peek();
-        ticket.is_ok_and(|body| body.bootstrap.iter().any(|first| first.node != self.me.id()))
     }
 
     fn node_view(&self, now: Time, node: &NodeId, member: &Member) -> NodeView {

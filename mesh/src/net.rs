@@ -1,0 +1,231 @@
+//! The driver's side: real sockets, real files, the one real clock around the pure core.
+//!
+//! ```text
+//! swarm (libp2p) ─┐                       ┌─▶ swarm
+//! disk (journal) ─┼─▶ driver ▶ proto::Node ┼─▶ disk
+//! commands ───────┘                       └─▶ observe (logs, event streams), replies
+//! ```
+
+mod board;
+mod disk;
+mod driver;
+mod home;
+mod observe;
+#[expect(dead_code, reason = "bulk streams are used once state is replicated")]
+mod swarm;
+
+use std::path::PathBuf;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+pub use disk::JournalError;
+pub use home::{Home, HomeError, HomeLock, KeyFile, random_seed, write_durably};
+pub use observe::{EVENTS_KEPT, EVENTS_LAG_MAX, Events, Observed, Stamped};
+
+use crate::clock;
+use crate::error::{Gone, RunError, StartError};
+use crate::proto::bounded::List;
+use crate::proto::config::{Config, MembershipTiming};
+use crate::proto::id::{CellId, Keypair, NodeId};
+use crate::proto::io::{Command, Reply};
+use crate::proto::machine::Time;
+use crate::proto::node;
+use crate::proto::record::{LABELS_MAX, Name};
+use crate::proto::ticket::Ticket;
+use disk::Journal;
+use driver::{Driver, Request};
+use observe::Observer;
+use swarm::{SwarmConfig, SwarmError};
+
+/// Commands that wait for the node.
+const REQUESTS_MAX: usize = 256;
+
+/// How to start a node.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its data folder.
+    pub home: PathBuf,
+    /// The name operators use.
+    pub name: Name,
+    /// Multiaddrs to listen on.
+    pub listen: Vec<String>,
+    /// Multiaddrs to tell others instead of the listening ones; empty = the listening ones.
+    pub announce: Vec<String>,
+    /// Find other boards on the LAN by mDNS.
+    pub mdns: bool,
+    /// `key=value`, for placement.
+    pub labels: List<(Name, Name), LABELS_MAX>,
+    /// The ticket to join with. Needed for the first start only.
+    pub ticket: Option<Ticket>,
+    /// Membership timing.
+    pub membership: MembershipTiming,
+}
+
+/// Why a node cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}; {advice}")]
+pub struct ListenError {
+    message: String,
+    advice: &'static str,
+}
+
+/// A running node. Dropping it stops the node as a crash would: nothing is flushed.
+#[derive(Debug)]
+pub struct Node {
+    id: NodeId,
+    requests: mpsc::Sender<Request>,
+    stop: Option<oneshot::Sender<()>>,
+    observer: Observer,
+    task: JoinHandle<Result<(), RunError>>,
+    _lock: HomeLock,
+}
+
+/// A handle to a running node that can be cloned and shared.
+#[derive(Clone, Debug)]
+pub struct Client {
+    requests: mpsc::Sender<Request>,
+    observer: Observer,
+}
+
+impl Node {
+    /// Starts a node on the current tokio runtime.
+    ///
+    /// # Errors
+    /// The data folder, the journal, the ticket or a listening address cannot be used; each has its
+    /// own sentence.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let home = Home::open(&settings.home)?;
+        let lock = home.lock()?;
+        let identity = home.identity()?;
+        let id = identity.public();
+        let (journal, durable) = Journal::open(home.journal())?;
+        let config = Config {
+            keypair: identity.clone(),
+            name: settings.name,
+            cell: CellId::default(),
+            board: board::read(&home),
+            labels: settings.labels,
+            ticket: settings.ticket,
+            membership: settings.membership,
+        };
+        let now = Time(clock::now_ns());
+        let node = node::Node::recover(config, *random_seed(), durable, now)?;
+        let swarm_config = swarm_config(identity, settings.listen, settings.mdns);
+        let (swarm, swarm_events) =
+            swarm::start(swarm_config()).await.map_err(ListenError::from)?;
+        let (journal, persisted) =
+            journal.spawn().map_err(|source| StartError::System { what: "a thread", source })?;
+        let (requests, request_queue) = mpsc::channel(REQUESTS_MAX);
+        let (stop, stopped) = oneshot::channel();
+        let observer = Observer::new();
+        let driver = Driver {
+            node,
+            swarm,
+            swarm_config: Box::new(swarm_config),
+            swarm_events,
+            journal,
+            persisted,
+            requests: request_queue,
+            stop: stopped,
+            observer: observer.clone(),
+            announce: settings.announce,
+            state: driver::State::default(),
+        };
+        let task = tokio::spawn(driver.run());
+        Ok(Self { id, requests, stop: Some(stop), observer, task, _lock: lock })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// A handle that can be cloned and shared.
+    pub fn client(&self) -> Client {
+        Client { requests: self.requests.clone(), observer: self.observer.clone() }
+    }
+
+    /// Waits until the node stops by itself.
+    ///
+    /// # Errors
+    /// Why it stopped.
+    pub async fn stopped(&mut self) -> Result<(), RunError> {
+        match (&mut self.task).await {
+            Ok(result) => result,
+            Err(error) => Err(RunError::Bug(error.to_string())),
+        }
+    }
+
+    /// Stops the node: what was sent is flushed, peers see the connection close.
+    ///
+    /// # Errors
+    /// The node had stopped by itself before, and why.
+    pub async fn shutdown(mut self) -> Result<(), RunError> {
+        if let Some(stop) = self.stop.take() {
+            // An error means that it has stopped already; `stopped` says why.
+            let _ = stop.send(());
+        }
+        self.stopped().await
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Client {
+    /// Gives a command and waits for the reply.
+    ///
+    /// # Errors
+    /// The node has stopped.
+    pub async fn ask(&self, command: Command) -> Result<Reply, Gone> {
+        let (answer, reply) = oneshot::channel();
+        self.requests.send((command, answer)).await.map_err(|_| Gone)?;
+        reply.await.map_err(|_| Gone)
+    }
+
+    /// What happens from now on. Bounded: who listens too slowly is told how much it missed.
+    pub fn events(&self) -> Events {
+        self.observer.subscribe()
+    }
+
+    /// The last events, oldest first.
+    pub fn past_events(&self) -> Vec<Stamped> {
+        self.observer.kept()
+    }
+}
+
+fn swarm_config(
+    identity: Keypair,
+    listen: Vec<String>,
+    mdns: bool,
+) -> impl Fn() -> SwarmConfig + Send + 'static {
+    move || SwarmConfig {
+        identity: identity.clone(),
+        listen: listen.clone(),
+        mdns,
+        agent: concat!("hedgerow/", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
+
+impl From<SwarmError> for ListenError {
+    fn from(error: SwarmError) -> Self {
+        let advice = match &error {
+            SwarmError::Address { .. } => {
+                "an address looks like /ip4/0.0.0.0/udp/4711/quic-v1 or /ip4/0.0.0.0/tcp/4711"
+            }
+            SwarmError::PortInUse { .. } => {
+                "stop the program that uses it, or choose another port with --listen"
+            }
+            SwarmError::Listen { .. } => "choose an address of this board with --listen",
+            SwarmError::Mdns(_) => {
+                "check the network interfaces, or switch mDNS off with --no-mdns"
+            }
+            SwarmError::Transport(_) => "this is a bug in Hedgerow; please report it",
+        };
+        Self { message: error.to_string(), advice }
+    }
+}

@@ -1,0 +1,222 @@
+//! The journal's worker: one thread that appends, fsyncs and answers.
+//!
+//! Nothing in the driver waits for a disk. Records that queue up while an fsync runs are written and
+//! fsynced together. Once the file has grown enough it is replaced by a snapshot, written beside it
+//! and renamed into place. The first error is final: an fsync that failed may have dropped the very
+//! pages it reports, so it is never retried; the node stops and a restart reads what is really there.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use tokio::sync::mpsc;
+
+use super::home::{sync_folder, write_durably};
+use crate::proto::id::OpId;
+use crate::proto::journal::{self, Durable, Record, ScanError};
+
+/// Records that may wait for the disk. A node asks for few at a time; past this it is stuck.
+pub(crate) const QUEUE_MAX: usize = 8192;
+/// Records that are written with one fsync.
+const BATCH_MAX: usize = 256;
+
+/// Where records go and where the answers come from.
+pub(crate) type Queues = (mpsc::Sender<(OpId, Record)>, mpsc::Receiver<Persisted>);
+/// What the worker answers: the record of this operation is durable, or never will be.
+pub(crate) type Persisted = (OpId, Result<(), String>);
+
+/// Why a journal cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// A file operation failed.
+    #[error("cannot {what} the journal {path}: {source}")]
+    Io {
+        /// `read`, `write`, ….
+        what: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The content is damaged or of another version.
+    #[error("{path}: {source}")]
+    Scan {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ScanError,
+    },
+}
+
+/// An open journal.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    path: PathBuf,
+    file: File,
+    /// Bytes in the file, all fsynced.
+    len: u64,
+    snapshot_len: u64,
+    durable: Durable,
+}
+
+impl Journal {
+    /// Reads the journal back, cuts off a torn tail, and opens it for appending.
+    pub(crate) fn open(path: PathBuf) -> Result<(Self, Durable), JournalError> {
+        let io_error = |what| {
+            let path = path.clone();
+            move |source| JournalError::Io { what, path, source }
+        };
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(io_error("open"))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(io_error("read"))?;
+        let scan = journal::scan(&bytes)
+            .map_err(|source| JournalError::Scan { path: path.clone(), source })?;
+        let mut journal = Self {
+            path: path.clone(),
+            file,
+            len: scan.len,
+            snapshot_len: 0,
+            durable: scan.durable,
+        };
+        journal.mend(scan.torn).map_err(io_error("write"))?;
+        let durable = journal.durable.clone();
+        Ok((journal, durable))
+    }
+
+    /// Cuts off what was never fsynced and makes the rest, and the file's name, durable.
+    fn mend(&mut self, torn: u64) -> io::Result<()> {
+        if torn > 0 {
+            self.file.set_len(self.len)?;
+        }
+        if self.len == 0 {
+            self.file.write_all(journal::MAGIC)?;
+            self.len = journal::MAGIC.len() as u64;
+        }
+        self.file.sync_all()?;
+        sync_folder(&self.path)
+    }
+
+    /// Appends records and fsyncs once.
+    pub(crate) fn append(&mut self, records: &[Record]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for record in records {
+            bytes.extend(journal::frame(record, self.len).map_err(io::Error::other)?);
+        }
+        self.file.write_all(&bytes)?;
+        self.file.sync_data()?;
+        self.len += bytes.len() as u64;
+        for record in records {
+            self.durable.apply(record.clone());
+        }
+        if journal::wants_compaction(self.len, self.snapshot_len) {
+            self.compact()?;
+        }
+        Ok(())
+    }
+
+    fn compact(&mut self) -> io::Result<()> {
+        let snapshot = journal::snapshot(&self.durable).map_err(io::Error::other)?;
+        write_durably(&self.path, &snapshot)?;
+        self.file = OpenOptions::new().append(true).open(&self.path)?;
+        self.len = snapshot.len() as u64;
+        self.snapshot_len = self.len;
+        Ok(())
+    }
+
+    /// Serves `queue` until its other end is dropped or the disk fails.
+    fn serve(
+        mut self,
+        mut queue: mpsc::Receiver<(OpId, Record)>,
+        answers: &mpsc::Sender<Persisted>,
+    ) {
+        let mut batch = Vec::new();
+        while queue.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
+            let (ops, records): (Vec<OpId>, Vec<Record>) = batch.drain(..).unzip();
+            let result = self.append(&records).map_err(|error| describe(&self.path, &error));
+            let failed = result.is_err();
+            for op in ops {
+                if answers.blocking_send((op, result.clone())).is_err() {
+                    return;
+                }
+            }
+            if failed {
+                return;
+            }
+        }
+    }
+
+    /// Starts the worker.
+    pub(crate) fn spawn(self) -> io::Result<Queues> {
+        let (records, queue) = mpsc::channel(QUEUE_MAX);
+        let (answers, persisted) = mpsc::channel(QUEUE_MAX);
+        std::thread::Builder::new()
+            .name("hedgerow-disk".to_owned())
+            .spawn(move || self.serve(queue, &answers))?;
+        Ok((records, persisted))
+    }
+}
+
+fn describe(path: &Path, error: &io::Error) -> String {
+    let next = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "free some space and start this node again; nothing that was promised is lost"
+        }
+        _ => "check the disk and start this node again",
+    };
+    format!("{}: {error}; {next}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::id::Incarnation;
+
+    fn path(name: &str) -> PathBuf {
+        let path =
+            std::env::temp_dir().join(format!("hedgerow-disk-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        path
+    }
+
+    fn record(n: u64) -> Record {
+        Record::Incarnations { upto: Incarnation(n) }
+    }
+
+    #[test]
+    fn what_was_appended_is_there_after_reopening_and_a_torn_tail_is_not() {
+        let path = path("reopen");
+        let (mut journal, _) = Journal::open(path.clone()).unwrap();
+        journal.append(&[record(1), record(2)]).unwrap();
+        drop(journal);
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(&journal::frame(&record(3), 8).unwrap()[..9]).unwrap();
+        let (mut journal, durable) = Journal::open(path.clone()).unwrap();
+        assert_eq!(durable.incarnation, Incarnation(2));
+        journal.append(&[record(4)]).unwrap();
+        assert_eq!(Journal::open(path.clone()).unwrap().1.incarnation, Incarnation(4));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_journal_stays_small_however_much_is_written() {
+        let path = path("compact");
+        let (mut journal, _) = Journal::open(path.clone()).unwrap();
+        for n in 1..=200 {
+            let batch: Vec<Record> = (0..50).map(|i| record(n * 50 + i)).collect();
+            journal.append(&batch).unwrap();
+        }
+        let len = std::fs::metadata(&path).unwrap().len();
+        assert!(len < 2 * journal::COMPACT_BYTES_MIN, "{len} bytes");
+        assert_eq!(Journal::open(path.clone()).unwrap().1.incarnation, Incarnation(10_049));
+        std::fs::remove_file(path).unwrap();
+    }
+}

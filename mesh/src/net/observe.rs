@@ -1,0 +1,144 @@
+//! Observation: the one place where the node's events become logs and streams.
+//!
+//! error = the operator must act; warn = degraded; info = a line worth a day; debug = a round.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use tokio::sync::broadcast;
+
+use crate::proto::id::NodeId;
+use crate::proto::io::Event;
+
+/// Events that a slow listener may lag behind before it misses some.
+pub const EVENTS_LAG_MAX: usize = 1024;
+/// Past events that are kept for whoever asks later.
+pub const EVENTS_KEPT: usize = 256;
+/// Kinds of unknown messages that are counted apart.
+const SKIPPED_KINDS_MAX: usize = 64;
+
+/// An event and when it happened.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stamped {
+    /// Unix milliseconds by this board's clock.
+    pub at_ms: u64,
+    /// What.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Where events go.
+#[derive(Clone, Debug)]
+pub(crate) struct Observer {
+    live: broadcast::Sender<Stamped>,
+    kept: Arc<Mutex<VecDeque<Stamped>>>,
+    skipped: BTreeMap<u16, u64>,
+}
+
+/// A bounded stream of events, see [`Node::events`](super::Node::events).
+#[derive(Debug)]
+pub struct Events {
+    live: broadcast::Receiver<Stamped>,
+}
+
+/// One item of [`Events`].
+#[derive(Clone, Debug)]
+pub enum Observed {
+    /// Something happened.
+    Event(Stamped),
+    /// The listener was too slow and missed that many.
+    Lagged(u64),
+}
+
+impl Observer {
+    pub(crate) fn new() -> Self {
+        let kept = Arc::new(Mutex::new(VecDeque::new()));
+        Self { live: broadcast::channel(EVENTS_LAG_MAX).0, kept, skipped: BTreeMap::new() }
+    }
+
+    pub(crate) fn subscribe(&self) -> Events {
+        Events { live: self.live.subscribe() }
+    }
+
+    /// The last events, oldest first.
+    pub(crate) fn kept(&self) -> Vec<Stamped> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        log(&event);
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        let stamped = Stamped { at_ms, event };
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == EVENTS_KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(stamped.clone());
+        // An error only says that nobody listens.
+        let _ = self.live.send(stamped);
+    }
+
+    /// A message of a later version was skipped.
+    pub(crate) fn skipped(&mut self, from: NodeId, kind: u16) {
+        if self.skipped.len() < SKIPPED_KINDS_MAX || self.skipped.contains_key(&kind) {
+            let count = self.skipped.entry(kind).or_default();
+            *count += 1;
+            tracing::debug!(from = %from.short(), kind, count = *count, "unknown message skipped");
+        }
+    }
+}
+
+impl Events {
+    /// The next event; none once the node has stopped.
+    pub async fn next(&mut self) -> Option<Observed> {
+        match self.live.recv().await {
+            Ok(stamped) => Some(Observed::Event(stamped)),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Observed::Lagged(missed)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+fn log(event: &Event) {
+    match event {
+        Event::Started { node, mesh, incarnation } => {
+            tracing::info!(node = %node.short(), %mesh, incarnation, "started");
+        }
+        Event::Admitted { node, name } => tracing::info!(node = %node.short(), name, "let in"),
+        Event::Refused { node, reason } => {
+            tracing::warn!(node = %node.short(), ?reason, "not let in");
+        }
+        Event::RefusedBy { node, reason, text } => {
+            tracing::warn!(node = %node.short(), ?reason, text, "refused this node");
+        }
+        Event::MemberUp { node, name, incarnation } => {
+            tracing::info!(node = %node.short(), name, incarnation, "up");
+        }
+        Event::Suspected { node, by } => {
+            tracing::debug!(node = %node.short(), by = %by.short(), "suspected");
+        }
+        Event::Refuted { node } => tracing::debug!(node = %node.short(), "refuted"),
+        Event::MemberDown { node, name, incarnation, alerters } => {
+            tracing::warn!(node = %node.short(), name, incarnation, alerters, "down");
+        }
+        Event::MemberLeft { node, name } => tracing::info!(node = %node.short(), name, "left"),
+        Event::Isolated { silent, of, isolated: true } => {
+            tracing::warn!(silent, of, "isolated: judging nobody");
+        }
+        Event::Isolated { silent, of, isolated: false } => {
+            tracing::info!(silent, of, "no longer isolated");
+        }
+        Event::Revoked { target } => tracing::warn!(target, "revoked"),
+        Event::Topic { topic, from, body } => {
+            tracing::trace!(topic, from = %from.short(), bytes = body.len(), "published");
+        }
+        Event::Misbehaved { node, what } => {
+            tracing::warn!(node = %node.short(), what, "broke a rule");
+        }
+        Event::Left => tracing::info!("left the mesh"),
+        Event::Halted { why } => tracing::error!(why, "halted"),
+    }
+}

@@ -1,0 +1,7 @@
+//! Real nodes over real sockets on loopback, in one process.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps in vain has failed")]
+
+mod admission;
+mod host;
+mod membership;
