@@ -185,6 +185,7 @@ pub fn ticket(
         .map(|(board, node)| Bootstrap { node: *node, addresses: List::capped([address(*board)]) });
     let issued = time::wall(now);
     let request = TicketRequest {
+        mesh_name: Text::capped("sim"),
         role: Role::Member,
         issued,
         expires: if bootstrap.is_empty() { 0 } else { issued + TICKET_SECONDS },
