@@ -94,6 +94,23 @@ impl Expect {
 }
 
 impl Evidence {
+    /// Running members in groups that no knowledge of each other's present identity connects.
+    pub fn islands(&self) -> Vec<Vec<BoardIndex>> {
+        let mut islands: Vec<Vec<BoardIndex>> = Vec::new();
+        for board in self.members() {
+            let knows = |a, b| !matches!(self.state(b, a), Ok("unknown" | "left") | Err(_));
+            let touches = |island: &Vec<BoardIndex>| {
+                island.iter().any(|other| knows(board, *other) || knows(*other, board))
+            };
+            let (touched, mut apart): (Vec<_>, Vec<_>) = islands.into_iter().partition(touches);
+            let mut island = touched.concat();
+            island.push(board);
+            apart.push(island);
+            islands = apart;
+        }
+        islands
+    }
+
     fn members(&self) -> impl Iterator<Item = BoardIndex> + '_ {
         self.views.keys().copied().filter(|board| !self.strangers.contains(board))
     }

@@ -48,6 +48,8 @@ pub struct World {
     active: BTreeSet<u32>,
     /// (observer, subject) where a running board was taken for dead.
     false_downs: Vec<(BoardIndex, BoardIndex)>,
+    /// When everything could begin to converge, once an operator has looked.
+    settling_since: Option<Nanos>,
     settled_after: Option<Nanos>,
     /// What was still wrong when it was last looked whether everything has converged.
     unsettled: Option<String>,
@@ -82,6 +84,7 @@ impl World {
             felt: BTreeSet::new(),
             active: BTreeSet::new(),
             false_downs: Vec::new(),
+            settling_since: None,
             settled_after: None,
             unsettled: None,
             over: false,

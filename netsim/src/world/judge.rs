@@ -3,11 +3,13 @@
 
 use super::World;
 use crate::expect::{Evidence, Expect};
-use crate::queue::Due;
+use crate::queue::{BoardIndex, Due};
 use crate::time::{Nanos, SECOND, Seconds};
 
 /// Between two looks whether everything has converged.
 const LOOK_INTERVAL: Nanos = 2 * SECOND;
+/// That long after the faults an operator looks for boards that cannot find the rest.
+pub const OPERATOR_LOOKS: Nanos = 20 * SECOND;
 /// So long it must stay converged.
 const LOOKS_IN_A_ROW: u64 = 3;
 
@@ -32,6 +34,11 @@ impl World {
             return;
         };
         let evidence = self.evidence();
+        if self.now - healed >= OPERATOR_LOOKS && self.settling_since.is_none() {
+            self.settling_since =
+                Some(if self.rejoin_stranded(&evidence) { self.now } else { healed });
+        }
+        let healed = self.settling_since.unwrap_or(healed);
         let verdict =
             Expect::AllUp.judge(&evidence).and_then(|()| Expect::SameView.judge(&evidence));
         match verdict {
@@ -53,6 +60,24 @@ impl World {
             }
         }
         self.queue.push(self.now + LOOK_INTERVAL, Due::Settle);
+    }
+
+    /// Boards that no chain of knowledge connects with the rest can never find it: whoever let them
+    /// in has lost its disk. An operator sees that in `status`, moves their data away and joins them
+    /// anew. True if there were any.
+    fn rejoin_stranded(&mut self, evidence: &Evidence) -> bool {
+        let islands = evidence.islands();
+        let Some(main) = islands.iter().rev().max_by_key(|island| island.len()).cloned() else {
+            return false;
+        };
+        let stranded: Vec<BoardIndex> =
+            islands.into_iter().filter(|island| *island != main).flatten().collect();
+        for board in &stranded {
+            self.cut_power(*board);
+            self.lose_disk(*board, true);
+            self.switch_on(*board);
+        }
+        !stranded.is_empty()
     }
 
     /// The horizon came first.
