@@ -1,5 +1,6 @@
 //! netsim: the production node of Hedgerow, in virtual time, under faults.
 
+use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,6 +18,13 @@ use hedgerow_netsim::scenario::{self, BOARDS_MAX};
 use hedgerow_netsim::swarm;
 use hedgerow_netsim::time::{SECOND, Seconds};
 use hedgerow_netsim::timeline::Timeline;
+
+/// Like `println`, but a closed pipe (`netsim … | head`) is no reason to panic.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _closed_or_not = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
 
 /// Runs the production node of Hedgerow in virtual time, under faults.
 ///
@@ -104,7 +112,7 @@ fn execute(command: Command) -> Result<bool> {
         Command::Campaign { seeds, budget, nodes, keep_going, twice } => {
             let campaign = Campaign { seeds, nodes, budget, keep_going, twice };
             let summary = campaign.run(print_failure);
-            println!("{}", summary.text());
+            say!("{}", summary.text());
             if summary.runs == 0 {
                 bail!("no run was made: give a longer --budget or more --seeds");
             }
@@ -129,7 +137,7 @@ fn single(replay: &Replay, show: &Show) -> Result<bool> {
 
 fn print_outcome(name: &str, outcome: &Outcome, cpu: Duration) {
     let node_seconds = outcome.node_time / SECOND;
-    println!(
+    say!(
         "{name}: {} virtual seconds, {} messages, {} bytes per node and second, trace {}",
         Seconds(outcome.ended),
         outcome.messages,
@@ -137,24 +145,24 @@ fn print_outcome(name: &str, outcome: &Outcome, cpu: Duration) {
         &blake3::Hash::from(outcome.trace).to_hex()[..16]
     );
     for (fault, injected, felt) in outcome.tally.lines() {
-        println!("  {fault}: {injected} injected, {felt} felt");
+        say!("  {fault}: {injected} injected, {felt} felt");
     }
     if let Some(after) = outcome.settled_after {
-        println!("  all agreed {} s after the faults", Seconds(after));
+        say!("  all agreed {} s after the faults", Seconds(after));
     }
     let node_hours = node_seconds as f64 / 3600.0;
     let cpu = cpu.as_secs_f64();
     if cpu >= 0.1 {
-        println!("  {cpu:.1} s of CPU: {:.1} node-hours per CPU-second", node_hours / cpu);
+        say!("  {cpu:.1} s of CPU: {:.1} node-hours per CPU-second", node_hours / cpu);
     }
 }
 
 fn print_failure(replay: &Replay, findings: &[Finding]) {
     for finding in findings {
         let who = finding.board.map_or_else(String::new, |board| format!(" n{board}"));
-        println!("FAILED {} at {} s:{who} {}", finding.rule, Seconds(finding.at), finding.text);
+        say!("FAILED {} at {} s:{who} {}", finding.rule, Seconds(finding.at), finding.text);
     }
-    println!("replay: netsim replay '{replay}' --timeline");
+    say!("replay: netsim replay '{replay}' --timeline");
 }
 
 fn find_scenario(name: &str) -> Result<PathBuf> {

@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use hedgerow::proto::config::MembershipTiming;
 
 use crate::expect::Expect;
-use crate::faults::{Tally, Timed};
+use crate::faults::{Fault, Tally, Timed};
 use crate::law::LinkLaw;
+use crate::net::IDLE_TIMEOUT;
 use crate::observe::Finding;
 use crate::queue::BoardIndex;
 use crate::time::{Nanos, PPM_MAX, SECOND};
@@ -96,13 +97,20 @@ impl Plan {
     /// just been missed (twice: the first one may be lost with its link), a dead link takes its idle
     /// timeout to be noticed, a dial its timeout, a backed-off dial its longest pause, and a member
     /// whose death was overlooked must be found.
+    ///
+    /// Dead members are dialled in random order, and an identity that was lost with its disk stays
+    /// among them for good, so each one makes finding a living one slower.
     pub fn settle_bound(&self) -> Nanos {
         let wander = self.timing.wander_interval.as_nanos() as Nanos;
         let down = self.timing.down_after[0].as_nanos() as Nanos
             + self.timing.ack_timeout_max.as_nanos() as Nanos;
-        2 * wander + crate::net::IDLE_TIMEOUT + 2 * DIAL_TIMEOUT + 2 * down + 10 * SECOND
+        let wipes = self.schedule.iter().filter(|timed| matches!(timed.fault, Fault::Wipe { .. }));
+        let ghosts = wipes.count() as Nanos * WANDERS_PER_GHOST * wander;
+        2 * wander + IDLE_TIMEOUT + 2 * DIAL_TIMEOUT + 2 * down + 10 * SECOND + ghosts
     }
 }
 
+/// Random dials of the dead until the chance to have missed one of them all the time is 1 in 1,000.
+const WANDERS_PER_GHOST: Nanos = 7;
 /// A dial that nobody answers fails after that long.
 pub const DIAL_TIMEOUT: Nanos = 10 * SECOND;

@@ -132,15 +132,15 @@ fn plan(path: &Path, text: &str) -> Result<Plan, Wrong> {
         plan.ppm_max = limited(&ppm, 0, PPM_MAX, "`clock-ppm`")?;
     }
     plan.heal_at = file.heal.as_ref().map(duration).transpose()?;
-    plan.settle_within = match &file.settle {
-        Some(settle) => Some(duration(settle)?),
-        None => plan.heal_at.map(|_| plan.settle_bound()),
-    };
     plan.late = known_boards(file.late, boards)?;
     plan.strangers = known_boards(file.strangers, boards)?;
     for table in file.fault {
         plan.schedule.push(fault(text, table, boards)?);
     }
+    plan.settle_within = match &file.settle {
+        Some(settle) => Some(duration(settle)?),
+        None => plan.heal_at.map(|_| plan.settle_bound()),
+    };
     for table in file.expect {
         plan.expects.push(expect(text, table, boards)?);
     }

@@ -58,9 +58,9 @@ pub fn plan(seed: u64, boards: BoardIndex) -> Plan {
         plan.late.insert(boards - 1);
     }
     plan.heal_at = Some(heal_at);
+    plan.schedule = schedule(seed, boards, &mut options, heal_at);
     plan.settle_within = Some(plan.settle_bound());
     plan.horizon = heal_at + plan.settle_bound() + MARGIN;
-    plan.schedule = schedule(seed, boards, &mut options, heal_at);
     for board in plan.late.clone() {
         let at = options.between(START, heal_at);
         plan.schedule.push(Timed { at, lasts: None, fault: Fault::Join { node: board } });

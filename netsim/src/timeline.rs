@@ -17,7 +17,7 @@ use crate::time::{Nanos, Seconds};
 pub struct Timeline {
     out: Box<dyn Write>,
     all: bool,
-    names: BTreeMap<NodeId, BoardIndex>,
+    names: BTreeMap<NodeId, String>,
 }
 
 impl Timeline {
@@ -31,9 +31,19 @@ impl Timeline {
         Self { out, all, names: BTreeMap::new() }
     }
 
-    /// `node` is the identity of `board` from now on.
+    /// `node` is the identity of `board` from now on: `n3`, after it lost its disk `n3b`, ….
     pub fn name(&mut self, board: BoardIndex, node: NodeId) {
-        self.names.insert(node, board);
+        let plain = format!("n{board}");
+        let earlier = self.names.values().filter(|name| {
+            name.trim_end_matches(|letter: char| letter.is_ascii_lowercase() && letter != 'n')
+                == plain
+        });
+        let name = match earlier.count() {
+            0 => plain,
+            nth @ 1..=24 => format!("{plain}{}", char::from(b'a' + nth as u8)),
+            _ => node.short(),
+        };
+        self.names.insert(node, name);
     }
 
     /// One line, or none.
@@ -136,6 +146,6 @@ impl Timeline {
     }
 
     fn who(&self, node: &NodeId) -> String {
-        self.names.get(node).map_or_else(|| node.short(), |board| format!("n{board}"))
+        self.names.get(node).cloned().unwrap_or_else(|| node.short())
     }
 }

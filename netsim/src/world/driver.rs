@@ -102,9 +102,6 @@ impl World {
         self.see(board, What::Fired);
         self.carry_out(board, effects);
         if let Some(timeout) = still_due {
-            if std::env::var_os("LAX").is_some() {
-                return self.fire(board);
-            }
             let text = format!("still due after `handle_timeout`: {}", timeout.reason);
             self.find("timers-move-on", Some(board), text);
         }

@@ -9,7 +9,7 @@ use crate::time::{Nanos, SECOND, Seconds};
 /// Between two looks whether everything has converged.
 const LOOK_INTERVAL: Nanos = 2 * SECOND;
 /// That long after the faults an operator looks for boards that cannot find the rest.
-pub const OPERATOR_LOOKS: Nanos = 20 * SECOND;
+const OPERATOR_LOOKS: Nanos = 20 * SECOND;
 /// So long it must stay converged.
 const LOOKS_IN_A_ROW: u64 = 3;
 

@@ -1,0 +1,44 @@
+//! Every scenario file runs here, and every run is the same twice.
+
+use std::path::PathBuf;
+
+use hedgerow_netsim::{campaign, scenario, swarm};
+
+fn scenario_files() -> Vec<PathBuf> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn every_scenario_holds() {
+    let mut failures = Vec::new();
+    for file in scenario_files() {
+        let plan = scenario::parse(&file, &std::fs::read_to_string(&file).unwrap())
+            .unwrap_or_else(|error| panic!("{error}"));
+        for finding in campaign::run(&plan, None).findings {
+            failures.push(format!("{}: {finding:?}", file.display()));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn every_fault_of_every_scenario_is_felt() {
+    for file in scenario_files() {
+        let plan = scenario::parse(&file, &std::fs::read_to_string(&file).unwrap()).unwrap();
+        for (fault, injected, felt) in campaign::run(&plan, None).tally.lines() {
+            assert_eq!(injected, felt, "{fault} in {}: a fault that nobody feels", file.display());
+        }
+    }
+}
+
+#[test]
+fn one_seed_gives_one_trace_and_another_seed_another() {
+    let trace = |seed| campaign::run(&swarm::plan(seed, 5), None).trace;
+    let traces = [1, 2, 3].map(trace);
+    assert_eq!(traces, [1, 2, 3].map(trace));
+    assert!(traces[0] != traces[1] && traces[1] != traces[2] && traces[0] != traces[2]);
+}
