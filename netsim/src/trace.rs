@@ -42,12 +42,13 @@ impl Trace {
                 self.0.update(&boot.durable.incarnation.0.to_le_bytes());
             }
             What::Input(input) => self.input(input),
+            // What it says was hashed when it was sent.
             What::Received(Input::Received { from, .. }, frame) => {
-                self.0.update(&from.0).update(frame);
+                self.0.update(&from.0[..8]).update(&(frame.len() as u32).to_le_bytes());
             }
             What::Effect(effect) => self.effect(effect),
             What::Sent(Effect::Send { to, .. }, frame) => {
-                self.0.update(&to.0).update(frame);
+                self.0.update(&to.0[..8]).update(frame);
             }
             What::Durable(op) => self.number(op.0),
             What::Paused(on) => self.number(u64::from(on)),
