@@ -31,6 +31,7 @@ use crate::proto::id::{CellId, Keypair, NodeId};
 use crate::proto::io::{Command, Reply};
 use crate::proto::machine::Time;
 use crate::proto::node;
+use crate::proto::promises::Preset;
 use crate::proto::record::{LABELS_MAX, Name};
 use crate::proto::ticket::Ticket;
 use disk::Journal;
@@ -60,6 +61,8 @@ pub struct Settings {
     pub ticket: Option<Ticket>,
     /// Membership timing.
     pub membership: MembershipTiming,
+    /// Lease timing.
+    pub preset: Preset,
 }
 
 /// Why a node cannot listen.
@@ -108,6 +111,7 @@ impl Node {
             labels: settings.labels,
             ticket: settings.ticket,
             membership: settings.membership,
+            preset: settings.preset,
         };
         let now = Time(clock::now_ns());
         let node = node::Node::recover(config, *random_seed(), durable, now)?;
