@@ -1,1 +1,3 @@
 //! Deduplicated, compressed deltas of a service's state.
+
+pub mod vfs;
