@@ -14,7 +14,7 @@
 //! like bytes compress better together. Matching moved content, prefixes of gathered old pages and
 //! a shorter manifest are later steps: they add kinds of pieces.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use crate::codec::{self, Reader, put_varint};
@@ -39,20 +39,26 @@ pub(crate) struct Novel {
     pub(crate) base: Option<ChunkId>,
 }
 
-/// The novel chunks of `new` in the order both boards agree on: by path, then by index.
+/// The novel chunks of `new` in the order both boards agree on: by path, then by index. The base
+/// is that of the first occurrence that has one.
 pub(crate) fn novel(new: &Manifest, ancestor: Option<&Manifest>) -> Vec<Novel> {
-    let mut known: BTreeSet<ChunkId> = BTreeSet::new();
-    known.extend(ancestor.into_iter().flat_map(Manifest::chunks).map(|(id, _)| id));
+    let known: BTreeSet<ChunkId> =
+        ancestor.into_iter().flat_map(Manifest::chunks).map(|(id, _)| id).collect();
     let aligned = ancestor.filter(|old| old.chunk_bytes == new.chunk_bytes);
-    let mut all = Vec::new();
+    let mut all: Vec<Novel> = Vec::new();
+    let mut listed: BTreeMap<ChunkId, usize> = BTreeMap::new();
     for (entry, body) in new.files() {
         let old = aligned.and_then(|old| old.file(&entry.path));
         let mut bases = old.into_iter().flat_map(|body| body.chunks(new.chunk_bytes)).peekable();
-        for at in body.chunks(new.chunk_bytes) {
+        for at in body.chunks(new.chunk_bytes).filter(|at| !known.contains(&at.id)) {
             while bases.next_if(|base| base.index < at.index).is_some() {}
-            if known.insert(at.id) {
-                let base = bases.peek().filter(|base| base.index == at.index).map(|base| base.id);
-                all.push(Novel { id: at.id, len: at.len, base });
+            let base = bases.peek().filter(|base| base.index == at.index).map(|base| base.id);
+            match listed.get(&at.id).and_then(|place| all.get_mut(*place)) {
+                Some(before) => before.base = before.base.or(base),
+                None => {
+                    listed.insert(at.id, all.len());
+                    all.push(Novel { id: at.id, len: at.len, base });
+                }
             }
         }
     }
