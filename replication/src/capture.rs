@@ -12,6 +12,8 @@
 //! may be a mixture. Changes within one tick of the kernel's clock (about 4 ms) and stores through
 //! a mapping are not noticed.
 //!
+//! Several names of one file stay one file; several names of one symlink or whiteout become several.
+//!
 //! Not here: the clock (the caller says what time it is), memory images (a runtime adds them to the
 //! manifest as files keyed by address), mount points below the folder (they are walked into).
 //!

@@ -6,7 +6,7 @@
 //! before anything looks inside, and decodable without the others. The first segments carry the
 //! manifest, so that a large one is resumable like the rest; they are compressed with the same
 //! stretch of the ancestor's manifest as prefix, which leaves little more than the changed chunk
-//! names. The others carry [pieces](crate::delta) of the novel chunks.
+//! names. The others carry pieces of the novel chunks (`delta.rs`).
 //!
 //! The same states, level and zstd version give the same bytes. So a sender that restarts offers
 //! the same [`TransferId`], and the receiver goes on where it stopped.

@@ -18,9 +18,9 @@
 mod mem;
 
 use std::fmt::Debug;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 pub use self::mem::{Loss, MemVfs};
@@ -92,11 +92,10 @@ impl OsVfs {
 
 impl Vfs for OsVfs {
     fn create(&self, path: &str) -> io::Result<Box<dyn VfsFile>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(self.root.join(path))?;
+        // A state may hold its service's secrets: for this user only.
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        let file = options.open(self.root.join(path))?;
         Ok(Box::new(OsFile(file)))
     }
 
@@ -114,7 +113,7 @@ impl Vfs for OsVfs {
     }
 
     fn create_folder(&self, path: &str) -> io::Result<()> {
-        match fs::create_dir(self.root.join(path)) {
+        match DirBuilder::new().mode(0o700).create(self.root.join(path)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
         }

@@ -1,23 +1,25 @@
 //! Garbage collection by reference: what no kept state names goes.
 //!
 //! Kept are the newest complete states, those the caller pins, and the ancestors of unfinished
-//! transfers. A pack nobody needs is removed. A pack that is needed for less than half of its bytes
-//! is gathered: its live chunks go into a new pack, which is durable *before* the old one is
-//! removed. So a byte is rewritten only when at least as many are freed, and write amplification
-//! stays low. Only when there are more than [`PACKS_MAX`] packs are the smallest gathered as well,
-//! half of them at once, so that a growing log does not become a thousand files.
+//! transfers. A pack nobody needs is removed. Packs that are partly needed stay until the dead bytes
+//! outweigh the live ones (an eighth of them when the quota is nearly used up): then the deadest
+//! are gathered, that is, their live chunks go into a new pack, which is durable *before* the old
+//! ones are removed. Waiting is what saves the SD card: most chunks die of themselves first. When
+//! there are more than [`PACKS_MAX`] packs the smaller half is gathered, so that a growing log does
+//! not become a thousand files.
 //!
 //! A dropped state whose pack stays is listed again after a restart if all its chunks are still
 //! there. That is true, so it is harmless: nobody chooses an older state than the newest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Draft, State, Store, StoreError, unknown};
+use super::shelf::Location;
+use super::{Draft, Shelf, State, Store, StoreError, unknown};
 use crate::hash::ChunkId;
 use crate::manifest::CkptId;
 
 /// Packs beside those of kept states before small ones are gathered.
-const PACKS_MAX: usize = 32;
+const PACKS_MAX: usize = 64;
 
 /// What [`Store::gc`] did.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -71,7 +73,7 @@ impl Store {
             disk.remove(&format!("{instance}/{}", found.name))?;
         }
         disk.sync_folder(instance)?;
-        *shelf = super::Shelf::new(instance);
+        *shelf = Shelf::new(instance);
         Ok(())
     }
 
@@ -137,24 +139,11 @@ impl Store {
                 pack.len_bytes += u64::from(at.place.len);
             }
         }
-        let mut plan = Plan::default();
-        let mut rest = Vec::new();
-        for (serial, live) in tally {
-            let pack_bytes = shelf.packs.get(&serial).map_or(0, |pack| pack.len_bytes);
-            if live.chunks.is_empty() {
-                plan.empty.insert(serial);
-            } else if live.len_bytes * 2 < pack_bytes || doomed == Some(serial) {
-                plan.gather.insert(serial, live.chunks);
-            } else {
-                rest.push((live.len_bytes, serial, live.chunks));
-            }
-        }
-        if rest.len() > PACKS_MAX {
-            rest.sort();
-            let smallest = rest.into_iter().take(PACKS_MAX / 2);
-            plan.gather.extend(smallest.map(|(_, serial, chunks)| (serial, chunks)));
-        }
-        Ok(Some(plan))
+        let live_bytes: u64 =
+            live.iter().filter_map(|id| shelf.index.get(id)).map(Location::len_bytes).sum();
+        let (quota, used) = (self.config.quota_bytes, self.used_bytes());
+        let tight = used > quota / 4 * 3;
+        Ok(Some(Plan::new(shelf, tally, doomed, if tight { live_bytes / 8 } else { live_bytes })))
     }
 
     /// Copies live chunks into a new pack; takes packs with rotten ones out of `old`.
@@ -223,4 +212,47 @@ struct Plan {
 struct Live {
     len_bytes: u64,
     chunks: Vec<ChunkId>,
+}
+
+impl Plan {
+    /// Decides about packs that hold no kept state. Bounds their dead bytes and their number.
+    fn new(
+        shelf: &Shelf,
+        tally: BTreeMap<u64, Live>,
+        doomed: Option<u64>,
+        dead_bytes_max: u64,
+    ) -> Self {
+        let mut plan = Self::default();
+        let mut rest = Vec::new();
+        let mut dead_sum = 0;
+        for (serial, live) in tally {
+            let pack_bytes = shelf.packs.get(&serial).map_or(0, |pack| pack.len_bytes);
+            let dead_bytes = pack_bytes.saturating_sub(live.len_bytes);
+            if live.chunks.is_empty() {
+                plan.empty.insert(serial);
+            } else if doomed == Some(serial) {
+                plan.gather.insert(serial, live.chunks);
+            } else {
+                dead_sum += dead_bytes;
+                let dead_permille = dead_bytes.saturating_mul(1000) / pack_bytes.max(1);
+                rest.push((dead_permille, dead_bytes, serial, live));
+            }
+        }
+        if dead_sum > dead_bytes_max {
+            // Down to half of what is allowed, so that it does not begin again at once.
+            rest.sort_by_key(|(dead_permille, _, serial, _)| (*dead_permille, *serial));
+            while dead_sum > dead_bytes_max / 2
+                && let Some((_, dead_bytes, serial, live)) = rest.pop()
+            {
+                dead_sum -= dead_bytes;
+                plan.gather.insert(serial, live.chunks);
+            }
+        }
+        if rest.len() > PACKS_MAX {
+            rest.sort_by_key(|(_, _, serial, live)| (live.len_bytes, *serial));
+            let smaller = rest.into_iter().take(PACKS_MAX / 2);
+            plan.gather.extend(smaller.map(|(_, _, serial, live)| (serial, live.chunks)));
+        }
+        plan
+    }
 }

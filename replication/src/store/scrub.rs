@@ -4,11 +4,13 @@
 //! index at once: states that need it are no longer listed as complete, so nobody takes over from
 //! one. [`Store::repair`] brings them back with bytes from a peer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use super::{Draft, Store, StoreError};
+use super::{Draft, State, Store, StoreError};
+use crate::chunk::ChunkSource;
 use crate::hash::ChunkId;
+use crate::manifest::CkptId;
 
 /// Where the next step of a scrub begins.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -37,6 +39,8 @@ pub struct ScrubReport {
     pub read_bytes: u64,
     /// What is rotten.
     pub rotten: Vec<Rotten>,
+    /// States that are complete no longer, because a chunk or the manifest rotted.
+    pub lost: Vec<(String, State)>,
     /// Where to go on; `None` when everything has been read.
     pub next: Option<ScrubCursor>,
 }
@@ -50,22 +54,34 @@ impl Store {
         read_bytes_max: u64,
     ) -> Result<ScrubReport, StoreError> {
         let mut report = ScrubReport::default();
+        let mut before: BTreeMap<String, BTreeMap<State, u64>> = BTreeMap::new();
         let mut from = Some(cursor);
         while let Some(at) = from {
+            let shelves = self.shelves.range(at.instance.clone()..).take(1);
+            before.extend(shelves.map(|(name, shelf)| (name.clone(), shelf.states())));
             if report.read_bytes >= read_bytes_max && report.chunks > 0 {
                 report.next = Some(at);
                 break;
             }
             from = self.scrub_instance(at, read_bytes_max, &mut report);
         }
-        let mut hit: Vec<&str> = report.rotten.iter().map(|one| one.instance.as_str()).collect();
-        hit.dedup();
-        for instance in hit {
-            if let Some(shelf) = self.shelves.get_mut(instance) {
-                shelf.find_complete(&self.disk)?;
-            }
+        for (instance, states) in before {
+            let Some(shelf) = self.shelves.get_mut(&instance) else { continue };
+            shelf.find_complete(&self.disk)?;
+            let after = shelf.states();
+            let lost = states.into_keys().filter(|state| !after.contains_key(state));
+            report.lost.extend(lost.map(|state| (instance.clone(), state)));
         }
         Ok(report)
+    }
+
+    /// Reads and verifies every chunk of one state: before a planned move, or where a standby wants
+    /// to know that its copy would start. Fails at the first rotten or missing chunk.
+    pub fn verify(&self, instance: &str, ckpt: CkptId) -> Result<(), StoreError> {
+        let state = self.manifest(instance, ckpt)?;
+        let chunks = self.chunks(instance);
+        let ids: BTreeSet<ChunkId> = state.chunks().map(|(id, _)| id).collect();
+        ids.iter().try_for_each(|id| chunks.read_chunk(id).map(drop))
     }
 
     /// Takes verified bytes of rotten or missing chunks from a peer, durably. Bytes that are not

@@ -33,6 +33,12 @@ pub(super) struct Location {
     pub(super) place: Place,
 }
 
+impl Location {
+    pub(super) fn len_bytes(&self) -> u64 {
+        u64::from(self.place.len)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Pack {
     pub(super) len_bytes: u64,
