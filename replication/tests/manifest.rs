@@ -1,5 +1,7 @@
 //! Hostile, odd and golden manifests.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 mod common;
 
 use common::{ckpt, path, state};

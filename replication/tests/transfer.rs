@@ -1,5 +1,7 @@
 //! The wire side: resuming, refusing, and never trusting a byte.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 mod common;
 
 use common::{CHUNK, SHOP, ckpt, content, encode, noise, open, path, receive, state};
