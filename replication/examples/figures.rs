@@ -4,7 +4,7 @@
 //! and milliseconds for each step. Defaults: 64 MB, 10 ‰ of the 4 KiB pages dirty, a quarter of
 //! each dirty page changed; stores and folders below FOLDER (default: the system's temporary one),
 //! so fsync costs what that disk costs. The content is half noise, half text. Expected on two
-//! cores and a fast disk: a delta of about 180 KB, encode and apply well below 100 ms each.
+//! cores and a fast disk: a delta of about 170 KB, encode and apply well below 100 ms each.
 
 use std::error::Error;
 use std::fs;

@@ -10,7 +10,7 @@ use common::{CHUNK, SHOP, ckpt, content, encode, noise, open, path, receive, sta
 use hedgerow_replication::chunk::{ChunkSink, ChunkSource, MemChunks};
 use hedgerow_replication::store::{ScrubCursor, StoreError};
 use hedgerow_replication::transfer::TransferError;
-use hedgerow_replication::vfs::{MemVfs, Vfs};
+use hedgerow_replication::vfs::{Loss, MemVfs, Vfs};
 use hedgerow_replication::{Receiver, Store, StoreConfig};
 
 fn seqs(store: &Store) -> Vec<u64> {
@@ -121,6 +121,32 @@ fn a_discarded_state_stays_away_and_harms_no_other() {
     }
     let gone = open(&vfs).discard(SHOP, ckpt(4));
     assert!(matches!(gone, Err(StoreError::UnknownState { .. })));
+}
+
+#[test]
+fn discarding_is_safe_at_every_step_and_final_once_it_returns() {
+    let before = |seed| {
+        let vfs = MemVfs::new(seed);
+        let contents = fill(&mut open(&vfs), 5);
+        (vfs, contents)
+    };
+    for loss in Loss::ALL {
+        for seed in 0..30 {
+            let (vfs, contents) = before(seed);
+            let mut store = open(&vfs);
+            // Thirty steps are more than discarding takes: the last seeds crash after it.
+            vfs.crash_before_step(vfs.steps() + seed);
+            let discarded = store.discard(SHOP, ckpt(4)).is_ok();
+            vfs.crash(loss);
+            let store = open(&vfs);
+            assert!(!discarded || seqs(&store) == [1, 2, 3, 5], "{loss:?} {seed}: it came back");
+            assert_eq!(discarded, seed >= 7, "{loss:?} {seed}: fewer or more steps than thought");
+            for seq in [1, 2, 3, 5] {
+                let wanted = &contents[usize::try_from(seq).unwrap() - 1];
+                assert_eq!(&content(&store, seq, "db"), wanted, "{loss:?} {seed}");
+            }
+        }
+    }
 }
 
 #[test]
