@@ -29,8 +29,10 @@ use crate::proto::bounded::List;
 use crate::proto::config::{Config, MembershipTiming};
 use crate::proto::id::{CellId, Keypair, NodeId};
 use crate::proto::io::{Command, Reply};
+use crate::proto::journal::Record;
 use crate::proto::machine::Time;
 use crate::proto::node;
+use crate::proto::promises::Preset;
 use crate::proto::record::{LABELS_MAX, Name};
 use crate::proto::ticket::Ticket;
 use disk::Journal;
@@ -60,6 +62,8 @@ pub struct Settings {
     pub ticket: Option<Ticket>,
     /// Membership timing.
     pub membership: MembershipTiming,
+    /// Lease timing.
+    pub preset: Preset,
 }
 
 /// Why a node cannot listen.
@@ -97,9 +101,17 @@ impl Node {
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let home = Home::open(&settings.home)?;
         let lock = home.lock()?;
-        let identity = home.identity()?;
+        let (mut journal, durable) = Journal::open(home.journal())?;
+        let identity = home.identity(durable.identity)?;
         let id = identity.public();
-        let (journal, durable) = Journal::open(home.journal())?;
+        if durable.identity.is_none() {
+            journal.append(&[Record::Identity(id)]).map_err(|source| JournalError::Io {
+                what: "write",
+                path: home.journal(),
+                source,
+            })?;
+        }
+        home.confirm_identity()?;
         let config = Config {
             keypair: identity.clone(),
             name: settings.name,
@@ -108,6 +120,7 @@ impl Node {
             labels: settings.labels,
             ticket: settings.ticket,
             membership: settings.membership,
+            preset: settings.preset,
         };
         let now = Time(clock::now_ns());
         let node = node::Node::recover(config, *random_seed(), durable, now)?;

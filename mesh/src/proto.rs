@@ -3,8 +3,10 @@
 //! Read [`machine`], then [`io`], then [`node`].
 
 pub mod admission;
+pub mod authority;
 pub mod bounded;
 pub mod config;
+pub mod directory;
 pub mod effective_time;
 pub mod id;
 pub mod io;
@@ -15,8 +17,11 @@ pub mod members;
 pub mod membership;
 pub mod myself;
 pub mod node;
+pub(crate) mod ops;
+pub mod promises;
 pub mod record;
 pub mod signed;
+pub mod table;
 pub mod ticket;
 pub mod topics;
 pub(crate) mod turn;

@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `lock` | held while a node runs here |
-//! | `identity.key` | the secret seed of the node's key |
+//! | `identity.key` | the secret seed of the node's key (`identity.new` before its first use) |
 //! | `journal` | what the node must remember, see [`journal`](crate::proto::journal) |
 //! | `root.key`, `operator.key` | on the board where `hedgerow init` ran |
 //! | `tickets.log` | tickets made here, without their secrets |
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use zeroize::Zeroizing;
 
-use crate::proto::id::Keypair;
+use crate::proto::id::{Keypair, NodeId};
 
 const KEY_MAGIC: &[u8; 8] = b"hedgeky1";
 const KEY_BYTES: usize = 8 + 32 + 8;
@@ -40,6 +40,8 @@ pub struct HomeLock(#[expect(dead_code, reason = "the lock lives as long as the 
 pub enum KeyFile {
     /// The node's own.
     Identity,
+    /// The node's own before its journal names it.
+    Candidate,
     /// The mesh's root key.
     Root,
     /// An operator's.
@@ -75,6 +77,11 @@ pub enum HomeError {
         "{0} is missing although this node has a journal: without its key it is not the same board any more. Restore the file from a backup, or move the data folder away and join again"
     )]
     LostKey(PathBuf),
+    /// The journal is gone but the identity is not.
+    #[error(
+        "the journal in {0} is missing or belongs to another board. What this board promised is lost with it, so its key must not be used again: move the data folder away and join again with a ticket"
+    )]
+    LostJournal(PathBuf),
     /// A key that should be here is not.
     #[error("{0} is not here; run this where `hedgerow init` ran, or copy that file here")]
     NoKey(PathBuf),
@@ -143,16 +150,44 @@ impl Home {
         Ok(HomeLock(file))
     }
 
-    /// The node's key: made on the first start, read on every later one.
+    /// The node's key, if it and the journal belong together.
+    ///
+    /// `journaled` is the key that the journal says it belongs to. A fresh folder gets a candidate key
+    /// that becomes the identity by [`Home::confirm_identity`], once the journal names it: whatever
+    /// crash comes in between, a key without its journal is told from a key that was never used.
     ///
     /// # Errors
-    /// `RottenKey`, `LostKey`, or a file operation failed.
-    pub fn identity(&self) -> Result<Keypair, HomeError> {
-        match self.key(KeyFile::Identity) {
-            Err(HomeError::NoKey(path)) if self.journal().exists() => Err(HomeError::LostKey(path)),
-            Err(HomeError::NoKey(_)) => self.make_key(KeyFile::Identity),
-            read => read,
+    /// `RottenKey`, `LostKey`, `LostJournal`, or a file operation failed.
+    pub fn identity(&self, journaled: Option<NodeId>) -> Result<Keypair, HomeError> {
+        let used = match self.key(KeyFile::Identity) {
+            Err(HomeError::NoKey(_)) => None,
+            read => Some(read?),
+        };
+        match (used, journaled) {
+            (Some(key), Some(node)) if key.public() == node => Ok(key),
+            (Some(_), _) => Err(HomeError::LostJournal(self.path.clone())),
+            (None, None) => self.make_key(KeyFile::Candidate),
+            (None, Some(node)) => match self.key(KeyFile::Candidate) {
+                Ok(key) if key.public() == node => Ok(key),
+                _ => Err(HomeError::LostKey(self.key_path(KeyFile::Identity))),
+            },
         }
+    }
+
+    /// The journal names the candidate key: it is the identity from now on.
+    ///
+    /// # Errors
+    /// A file operation failed.
+    pub fn confirm_identity(&self) -> Result<(), HomeError> {
+        let (from, to) = (self.key_path(KeyFile::Candidate), self.key_path(KeyFile::Identity));
+        if to.exists() {
+            return Ok(());
+        }
+        fs::rename(&from, &to).and_then(|()| sync_folder(&to)).map_err(|source| HomeError::Io {
+            what: "rename",
+            path: from,
+            source,
+        })
     }
 
     /// Reads a key.
@@ -199,6 +234,7 @@ impl Home {
     pub fn key_path(&self, which: KeyFile) -> PathBuf {
         self.path.join(match which {
             KeyFile::Identity => "identity.key",
+            KeyFile::Candidate => "identity.new",
             KeyFile::Root => "root.key",
             KeyFile::Operator => "operator.key",
         })
@@ -265,10 +301,14 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_is_made_once_and_a_rotten_or_lost_one_is_told() {
+    fn an_identity_is_made_once_and_a_rotten_lost_or_orphaned_one_is_told() {
         let home = home("identity");
-        let made = home.identity().unwrap().public();
-        assert_eq!(home.identity().unwrap().public(), made);
+        let made = home.identity(None).unwrap().public();
+        assert_eq!(home.identity(None).unwrap().public(), made, "a candidate is kept");
+        assert_eq!(home.identity(Some(made)).unwrap().public(), made, "a crash before the rename");
+        home.confirm_identity().unwrap();
+        assert_eq!(home.identity(Some(made)).unwrap().public(), made);
+        assert!(matches!(home.identity(None), Err(HomeError::LostJournal(_))));
         let path = home.key_path(KeyFile::Identity);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 
@@ -277,11 +317,10 @@ mod tests {
             let mut rotten = good.clone();
             rotten[at] ^= 1;
             fs::write(&path, rotten).unwrap();
-            assert!(matches!(home.identity(), Err(HomeError::RottenKey(_))), "byte {at}");
+            assert!(matches!(home.identity(Some(made)), Err(HomeError::RottenKey(_))), "byte {at}");
         }
         fs::remove_file(&path).unwrap();
-        fs::write(home.journal(), b"something").unwrap();
-        assert!(matches!(home.identity(), Err(HomeError::LostKey(_))));
+        assert!(matches!(home.identity(Some(made)), Err(HomeError::LostKey(_))));
         fs::remove_dir_all(home.path()).unwrap();
     }
 

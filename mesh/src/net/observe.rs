@@ -131,6 +131,14 @@ fn log(event: &Event) {
         Event::Isolated { silent, of, isolated: false } => {
             tracing::info!(silent, of, "no longer isolated");
         }
+        Event::SteppedDown { term, why } => tracing::warn!(term, why, "no longer master"),
+        Event::TableChosen { term, number, voters } => {
+            tracing::debug!(term, number, voters, "table chosen");
+        }
+        Event::VotersChanged { voters } => tracing::info!(?voters, "other boards decide"),
+        Event::MasterIs { node, name, term } => {
+            tracing::info!(node = %node.short(), name, term, "master");
+        }
         Event::Revoked { target } => tracing::warn!(target, "revoked"),
         Event::Topic { topic, from, body } => {
             tracing::trace!(topic, from = %from.short(), bytes = body.len(), "published");

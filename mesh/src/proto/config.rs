@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use super::bounded::List;
 use super::id::{CellId, Keypair, MeshId, NodeId, PublicKey};
+use super::promises::Preset;
 use super::record::{Board, LABELS_MAX, Name};
 use super::ticket::{Credential, Ticket};
 
@@ -24,6 +25,8 @@ pub struct Config {
     pub ticket: Option<Ticket>,
     /// Membership timing.
     pub membership: MembershipTiming,
+    /// Lease timing.
+    pub preset: Preset,
 }
 
 /// Membership timing (design of the detector: Rapid's observers, Lifeguard's scaling). Every board of

@@ -212,6 +212,36 @@ pub enum Event {
         /// False when it is over.
         isolated: bool,
     },
+    /// This node stopped being master.
+    SteppedDown {
+        /// Of which term.
+        term: u64,
+        /// Why.
+        why: String,
+    },
+    /// The table that this master proposed was chosen.
+    TableChosen {
+        /// In which term.
+        term: u64,
+        /// Which change.
+        number: u64,
+        /// By how many voters it is kept.
+        voters: u16,
+    },
+    /// Other boards decide from now on.
+    VotersChanged {
+        /// Their names.
+        voters: Vec<String>,
+    },
+    /// A master announced itself.
+    MasterIs {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// In which term.
+        term: u64,
+    },
     /// A ticket or a board was revoked.
     Revoked {
         /// What.
@@ -270,6 +300,7 @@ pub enum Command {
 /// The answer to a [`Command`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(untagged)]
+#[allow(clippy::large_enum_variant, reason = "short-lived: built, sent, dropped")]
 pub enum Reply {
     /// To `Status`.
     Status(StatusView),
@@ -320,8 +351,31 @@ pub struct StatusView {
     pub down: u32,
     /// Members that left.
     pub left: u32,
+    /// Who decides; none is known yet where this is missing.
+    pub master: Option<MasterView>,
     /// Every member.
     pub nodes: Vec<NodeView>,
+}
+
+/// Who decides, as seen from one node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct MasterView {
+    /// The master that announced itself last.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Its term.
+    pub term: u64,
+    /// How often the table has changed.
+    pub version: u64,
+    /// The names of the boards that decide.
+    pub voters: Vec<String>,
+    /// How many of them are believed to be there.
+    pub voters_up: u32,
+    /// True on the master itself while its lease holds.
+    pub reigns: bool,
+    /// What is not as it should be, and what to do about it.
+    pub why: String,
 }
 
 /// How much of the mesh a node sees.

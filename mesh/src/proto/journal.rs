@@ -17,10 +17,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::authority::Remembered;
 use super::config::Belonging;
-use super::id::{Incarnation, MeshId, NodeId, PublicKey};
+use super::id::{Incarnation, MeshId, NodeId, PublicKey, Term};
 use super::record::Admission;
 use super::signed::Signed;
+use super::table::Table;
 use super::ticket::{Credential, Revocation, Revoked};
 use super::wire::codec::{self, CodecError};
 use super::wire::gossip::Joined;
@@ -61,6 +63,20 @@ pub enum Record {
     Revocation(Box<Signed<Revocation>>),
     /// This node left on purpose and must not come back by itself.
     Left,
+    /// The newest term this node took part in, its vote, and the longest lease it promised.
+    Term {
+        /// The term.
+        term: Term,
+        /// For whom it voted in it.
+        vote: Option<NodeId>,
+        /// Milliseconds.
+        lease_ms: u32,
+    },
+    /// The newest table this node has as a voter or learner, chosen or not.
+    Table(Box<Table>),
+    /// The key that this journal belongs to. The first record of every journal: a key without it
+    /// belongs to a board whose memory was lost, and must not be used again.
+    Identity(NodeId),
 }
 
 /// Everything that a node remembers across restarts.
@@ -78,6 +94,12 @@ pub struct Durable {
     pub revocations: BTreeMap<Revoked, Signed<Revocation>>,
     /// True after this node left on purpose.
     pub left: bool,
+    /// What it remembers as a voter.
+    pub voter: Remembered,
+    /// The newest table it has as a voter or learner.
+    pub table: Option<Table>,
+    /// The key that the journal belongs to.
+    pub identity: Option<NodeId>,
 }
 
 /// What a [`scan`] found.
@@ -145,12 +167,17 @@ impl Durable {
                 }
             }
             Record::Left => self.left = true,
+            Record::Term { term, vote, lease_ms } => {
+                self.voter = Remembered { term, vote, lease_ms };
+            }
+            Record::Table(table) => self.table = Some(*table),
+            Record::Identity(node) => self.identity = Some(node),
         }
     }
 
     /// The shortest list of records that adds up to this.
     pub fn records(&self) -> Vec<Record> {
-        let mut records = Vec::new();
+        let mut records: Vec<Record> = self.identity.map(Record::Identity).into_iter().collect();
         if let Some(Belonging { root, credential, .. }) = &self.belonging {
             records.push(Record::Belongs { root: *root, credential: credential.clone() });
         }
@@ -164,6 +191,11 @@ impl Durable {
             self.revocations.values().map(|signed| Record::Revocation(Box::new(signed.clone()))),
         );
         records.extend(self.left.then_some(Record::Left));
+        let Remembered { term, vote, lease_ms } = self.voter;
+        if self.voter != Remembered::default() {
+            records.push(Record::Term { term, vote, lease_ms });
+        }
+        records.extend(self.table.clone().map(|table| Record::Table(Box::new(table))));
         records
     }
 }

@@ -32,6 +32,7 @@ use rand_chacha::rand_core::Rng;
 use super::admission;
 use super::bounded::List;
 use super::config::MembershipTiming;
+use super::directory::Announcement;
 use super::id::{Incarnation, NodeId};
 use super::io::Event;
 use super::machine::{Time, Timeout};
@@ -185,7 +186,7 @@ impl Membership {
     }
 
     pub(crate) fn on_probe(&mut self, turn: &mut Turn<'_>, from: NodeId, probe: Probe) {
-        let view = turn.members.view_hash();
+        let view = turn.view_hash();
         turn.send(from, ProbeAck { seq: probe.seq, view });
         self.on_view(turn, from, probe.view);
     }
@@ -236,7 +237,7 @@ impl Membership {
         if turn.links.is_usable(&subject)
             && let Some(seq) = watched.watch.probe_now(turn.now)
         {
-            let view = turn.members.view_hash();
+            let view = turn.view_hash();
             turn.send(subject, Probe { seq, view });
         }
     }
@@ -271,6 +272,7 @@ impl Membership {
                 Fact::Down { subject, incarnation } => self.on_down(turn, subject, incarnation),
                 Fact::Left(signed) => self.on_left(turn, from, &signed),
                 Fact::Revoked(signed) => self.on_revoked(turn, Some(from), &signed),
+                Fact::Chosen(announcement) => self.announce(turn, *announcement, Some(from)),
             }
         }
     }
@@ -292,6 +294,26 @@ impl Membership {
         self.rings_stale |= first;
         let signed = Box::new(turn.me.signed().clone());
         self.flood(turn, &Fact::Alive(signed), None);
+    }
+
+    /// A table was chosen: keeps it if it is news, and tells everyone.
+    pub(crate) fn announce(
+        &mut self,
+        turn: &mut Turn<'_>,
+        announcement: Announcement,
+        from: Option<NodeId>,
+    ) {
+        let term = announcement.table.version.term;
+        let before = turn.directory.newest().map(|newest| newest.table.version.term);
+        let master = announcement.master;
+        if !turn.directory.put(announcement.clone()) {
+            return;
+        }
+        if before != Some(term) {
+            let name = turn.name_of(&master);
+            turn.event(Event::MasterIs { node: master, name, term: term.0 });
+        }
+        self.flood(turn, &Fact::Chosen(Box::new(announcement)), from);
     }
 
     /// Puts in a member that this node remembers from an earlier life.
@@ -522,7 +544,7 @@ impl Membership {
     fn step_watches(&mut self, turn: &mut Turn<'_>) {
         let mut silent = Vec::new();
         let mut alerts = Vec::new();
-        let view = turn.members.view_hash();
+        let view = turn.view_hash();
         self.watches.retain(|_, watched| watched.until > turn.now);
         for (node, watched) in &mut self.watches {
             while let Some(step) = watched.watch.step(turn.now, &self.timing) {

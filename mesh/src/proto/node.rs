@@ -8,16 +8,18 @@ mod recover;
 mod view;
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use rand_chacha::ChaCha8Rng;
 
 pub use recover::RecoverError;
 
 use super::admission;
+use super::authority::Authority;
 use super::bounded::Text;
+use super::directory::Directory;
 use super::effective_time::EffectiveTime;
-use super::id::{Incarnation, NodeId, OpId};
+use super::id::{Incarnation, NodeId, OpId, Term};
 use super::io::{Command, Effect, Event, Input, Reply, ReplyError};
 use super::journal::Record;
 use super::links::Links;
@@ -25,6 +27,7 @@ use super::machine::{Effects, Time, Timeout};
 use super::members::Members;
 use super::membership::{Membership, Notice};
 use super::myself::Myself;
+use super::ops::{Ops, Purpose};
 use super::signed::Signed;
 use super::ticket::{Address, Revocation, Revoked};
 use super::topics::Topics;
@@ -56,8 +59,9 @@ pub struct Node {
     let_in: bool,
     /// The last refusal, for `status`: who, why, and whether this node was the one that refused.
     last_refusal: Option<(NodeId, Refusal, bool)>,
-    persisting: BTreeMap<OpId, Persisting>,
-    next_op: u64,
+    directory: Directory,
+    authority: Authority,
+    ops: Ops,
     bootstrap_at: Time,
     rng: ChaCha8Rng,
 }
@@ -72,19 +76,6 @@ enum Phase {
     Leaving,
     Left,
     Halted(String),
-}
-
-/// What a record was persisted for.
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum Persisting {
-    /// Nothing waits for it.
-    Memory,
-    /// Incarnations; the second one is what has to be refuted once they are reserved.
-    Incarnations(Incarnation, Option<Incarnation>),
-    /// The notice of leaving, by this command.
-    Leave(OpId),
-    /// A revocation, by this command.
-    Revocation(OpId),
 }
 
 impl Node {
@@ -127,8 +118,11 @@ impl Node {
                 if now >= self.bootstrap_at {
                     self.seek_company(now);
                 }
-                let (Parts { membership, .. }, mut turn) = self.turn(now, out);
+                let (Parts { membership, authority, .. }, mut turn) = self.turn(now, out);
                 membership.handle_timeout(&mut turn);
+                if authority.poll_timeout().is_some_and(|timeout| timeout.at <= now) {
+                    authority.handle_timeout(&mut turn);
+                }
                 self.links.handle_timeout(now, &self.members, out);
                 self.act_on_notices(now, out);
             }
@@ -144,10 +138,21 @@ impl Node {
                 let bootstrap = Timeout { at: self.bootstrap_at, reason: "bootstrap" };
                 let parts =
                     Timeout::earlier(self.membership.poll_timeout(), self.links.poll_timeout());
+                let parts = Timeout::earlier(parts, self.authority.poll_timeout());
                 Timeout::earlier(parts, Some(bootstrap))
             }
             Phase::Starting | Phase::Leaving | Phase::Left | Phase::Halted(_) => None,
         }
+    }
+
+    /// If this node is master and may decide: its term, and until when.
+    pub fn reign(&self, now: Time) -> Option<(Term, Time)> {
+        self.authority.reign(now)
+    }
+
+    /// The authority, to read.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     fn on_discovered(&mut self, now: Time, node: NodeId, address: &Address) {
@@ -191,7 +196,7 @@ impl Node {
             return;
         }
         self.let_in = true;
-        let (Parts { membership, topics }, mut turn) = self.turn(now, out);
+        let (Parts { membership, authority, topics }, mut turn) = self.turn(now, out);
         match message {
             Message::Probe(probe) => membership.on_probe(&mut turn, from, probe),
             Message::ProbeAck(ack) => membership.on_probe_ack(&mut turn, from, ack),
@@ -203,6 +208,12 @@ impl Node {
             Message::Publication(publication) => {
                 topics.on_publication(&mut turn, from, publication);
             }
+            Message::PreVote(question) => authority.on_pre_vote(&mut turn, from, question),
+            Message::PreVoteOk(ok) => authority.on_pre_vote_ok(&mut turn, from, ok),
+            Message::Vote(request) => authority.on_vote(&mut turn, from, request),
+            Message::VoteOk(ok) => authority.on_vote_ok(&mut turn, from, ok),
+            Message::App(app) => authority.on_app(&mut turn, from, app),
+            Message::AppOk(ok) => authority.on_app_ok(&mut turn, from, ok),
             Message::Hello(_) | Message::Refused(_) | Message::Welcome(_) => {}
         }
     }
@@ -280,7 +291,7 @@ impl Node {
         if mine && self.me.admission.is_none() {
             self.let_in = true;
             self.me.admission = Some(welcome.admission.clone());
-            self.persist(Record::Admission(welcome.admission), Persisting::Memory, out);
+            self.ops.persist(Record::Admission(welcome.admission), Purpose::Memory, out);
         }
     }
 
@@ -299,25 +310,27 @@ impl Node {
     }
 
     fn reserve(&mut self, upto: Incarnation, refute: Option<Incarnation>, out: &mut Effects) {
-        let under_way = self
-            .persisting
-            .values()
-            .any(|p| matches!(p, Persisting::Incarnations(other, _) if *other >= upto));
+        let under_way =
+            self.ops.any(|p| matches!(p, Purpose::Incarnations(other, _) if *other >= upto));
         if !under_way {
-            let persisting = Persisting::Incarnations(upto, refute);
-            self.persist(Record::Incarnations { upto }, persisting, out);
+            let purpose = Purpose::Incarnations(upto, refute);
+            self.ops.persist(Record::Incarnations { upto }, purpose, out);
         }
     }
 
     fn act_on_notices(&mut self, now: Time, out: &mut Effects) {
+        if let Some(announcement) = self.authority.take_announcement() {
+            let (Parts { membership, .. }, mut turn) = self.turn(now, out);
+            membership.announce(&mut turn, announcement, None);
+        }
         for notice in self.membership.take_notices() {
             match notice {
                 Notice::Remember(joined) => {
-                    self.persist(Record::Member(joined), Persisting::Memory, out);
+                    self.ops.persist(Record::Member(joined), Purpose::Memory, out);
                 }
                 Notice::Refute(incarnation) => self.rise(now, incarnation, out),
                 Notice::Revoked(revocation, signed) => {
-                    self.persist(Record::Revocation(signed), Persisting::Memory, out);
+                    self.ops.persist(Record::Revocation(signed), Purpose::Memory, out);
                     let target = revocation.target.to_string();
                     out.push(Effect::Event(Event::Revoked { target }));
                     if let Revoked::Node(node) = revocation.target {
@@ -342,8 +355,8 @@ impl Node {
         if let Err(why) = result {
             return self.halt(format!("the journal cannot be written: {why}"), out);
         }
-        match self.persisting.remove(&op) {
-            Some(Persisting::Incarnations(upto, refute)) => {
+        match self.ops.done(op) {
+            Some(Purpose::Incarnations(upto, refute)) => {
                 self.me.on_reserved(upto);
                 if self.phase == Phase::Starting {
                     self.begin(now, out);
@@ -351,11 +364,15 @@ impl Node {
                     self.rise(now, above, out);
                 }
             }
-            Some(Persisting::Leave(command)) => self.finish_leaving(now, command, out),
-            Some(Persisting::Revocation(command)) => {
+            Some(Purpose::Leave(command)) => self.finish_leaving(now, command, out),
+            Some(Purpose::Revocation(command)) => {
                 out.push(Effect::Reply { op: command, reply: Reply::Done });
             }
-            Some(Persisting::Memory) | None => {}
+            Some(Purpose::Authority(stored)) => {
+                let (Parts { authority, .. }, mut turn) = self.turn(now, out);
+                authority.on_stored(&mut turn, stored);
+            }
+            Some(Purpose::Memory) | None => {}
         }
     }
 
@@ -365,9 +382,13 @@ impl Node {
             Command::Nodes => Reply::Nodes(self.nodes(now)),
             Command::Why(object) => self.why(now, &object),
             Command::Revocations => Reply::Revocations(self.revocations()),
+            Command::Leave if self.decides_alone() => error(
+                "decides-alone",
+                "this board decides alone: without it nothing in the mesh could be changed any more. Let two more boards join first, then three decide and any of them may leave",
+            ),
             Command::Leave if self.phase == Phase::Running => {
                 self.phase = Phase::Leaving;
-                return self.persist(Record::Left, Persisting::Leave(op), out);
+                return self.ops.persist(Record::Left, Purpose::Leave(op), out);
             }
             Command::Publish { topic, body } if self.phase == Phase::Running => {
                 let (parts, mut turn) = self.turn(now, out);
@@ -385,6 +406,13 @@ impl Node {
         out.push(Effect::Reply { op, reply });
     }
 
+    /// Whether this node is the only voter of a mesh with other members.
+    fn decides_alone(&self) -> bool {
+        let voters = &self.authority.table().voters;
+        let others = self.members.up().count() > 1;
+        voters.len() == 1 && voters.contains(&self.me.id()) && others
+    }
+
     fn on_revoke(&mut self, now: Time, op: OpId, signed: &Signed<Revocation>, out: &mut Effects) {
         if signed.by_root(&self.me.belonging.root).is_none() {
             let reply = error(
@@ -396,7 +424,7 @@ impl Node {
         let (Parts { membership, .. }, mut turn) = self.turn(now, out);
         membership.on_revoked(&mut turn, None, signed);
         let record = Record::Revocation(Box::new(signed.clone()));
-        self.persist(record, Persisting::Revocation(op), out);
+        self.ops.persist(record, Purpose::Revocation(op), out);
     }
 
     /// Nobody is connected: try the boards named in the ticket.
@@ -435,13 +463,6 @@ impl Node {
         self.phase = Phase::Halted(why);
     }
 
-    fn persist(&mut self, record: Record, purpose: Persisting, out: &mut Effects) {
-        self.next_op += 1;
-        let op = OpId(self.next_op);
-        self.persisting.insert(op, purpose);
-        out.push(Effect::Persist { op, record });
-    }
-
     /// The parts, and what they work with during this call.
     fn turn<'a>(&'a mut self, now: Time, out: &'a mut Effects) -> (Parts<'a>, Turn<'a>) {
         let turn = Turn {
@@ -449,15 +470,23 @@ impl Node {
             me: &self.me,
             members: &mut self.members,
             links: &mut self.links,
+            directory: &mut self.directory,
+            ops: &mut self.ops,
             rng: &mut self.rng,
             out,
         };
-        (Parts { membership: &mut self.membership, topics: &mut self.topics }, turn)
+        let parts = Parts {
+            membership: &mut self.membership,
+            authority: &mut self.authority,
+            topics: &mut self.topics,
+        };
+        (parts, turn)
     }
 }
 
 struct Parts<'a> {
     membership: &'a mut Membership,
+    authority: &'a mut Authority,
     topics: &'a mut Topics,
 }
 

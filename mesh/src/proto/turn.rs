@@ -2,21 +2,26 @@
 
 use rand_chacha::ChaCha8Rng;
 
+use super::directory::Directory;
 use super::id::NodeId;
 use super::io::{Effect, Event};
+use super::journal::Record;
 use super::links::Links;
 use super::machine::{Effects, Time};
 use super::members::Members;
 use super::myself::Myself;
+use super::ops::{Ops, Purpose};
 use super::wire::Message;
 
-/// The surroundings of one call: read by every part. `members` has one writer, `membership`; of
-/// `links` parts use `want_until` only.
+/// The surroundings of one call: read by every part. `members` and `directory` have one writer,
+/// `membership`; of `links` the others use `want_until` only.
 pub(crate) struct Turn<'a> {
     pub(crate) now: Time,
     pub(crate) me: &'a Myself,
     pub(crate) members: &'a mut Members,
     pub(crate) links: &'a mut Links,
+    pub(crate) directory: &'a mut Directory,
+    pub(crate) ops: &'a mut Ops,
     pub(crate) rng: &'a mut ChaCha8Rng,
     pub(crate) out: &'a mut Effects,
 }
@@ -29,6 +34,16 @@ impl Turn<'_> {
             self.out.push(Effect::Send { to, message: message.into() });
         }
         usable
+    }
+
+    /// Asks for a record to be made durable.
+    pub(crate) fn persist(&mut self, record: Record, purpose: Purpose) {
+        self.ops.persist(record, purpose, self.out);
+    }
+
+    /// Eight bytes that are equal when two boards agree about everyone and about the table.
+    pub(crate) fn view_hash(&self) -> u64 {
+        self.members.view_hash() ^ self.directory.hash()
     }
 
     pub(crate) fn event(&mut self, event: Event) {

@@ -7,10 +7,12 @@
 //! What a peer can make a node allocate or loop over is limited by the types of the messages
 //! ([`List`](super::bounded::List), [`Text`](super::bounded::Text)) and by [`FRAME_BYTES_MAX`].
 
+pub mod authority;
 pub mod codec;
 pub mod gossip;
 pub mod hello;
 
+use authority::{App, AppOk, PreVote, PreVoteOk, Vote, VoteOk};
 use codec::CodecError;
 use gossip::{Answer, Ask, Entries, Facts, Probe, ProbeAck, Publication, Summary};
 use hello::{Hello, Refused, Welcome};
@@ -106,6 +108,18 @@ messages! {
     22 Entries,
     /// A message on a topic.
     32 Publication,
+    /// Would you vote for me?
+    48 PreVote,
+    /// I would, or not.
+    49 PreVoteOk,
+    /// Vote for me.
+    50 Vote,
+    /// I do, or not.
+    51 VoteOk,
+    /// The master's heartbeat.
+    52 App,
+    /// The answer to it.
+    53 AppOk,
 }
 
 /// Why a frame holds no message.

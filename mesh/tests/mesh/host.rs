@@ -10,6 +10,7 @@ use hedgerow::proto::bounded::{List, Text};
 use hedgerow::proto::config::MembershipTiming;
 use hedgerow::proto::id::{Keypair, NodeId};
 use hedgerow::proto::io::{Command, Event, NodeView, Reply, StatusView};
+use hedgerow::proto::promises::Preset;
 use hedgerow::proto::record::Name;
 use hedgerow::proto::ticket::{Bootstrap, Role, Ticket, TicketRequest};
 
@@ -91,6 +92,7 @@ impl Host {
             labels: List::new(),
             ticket,
             membership: MembershipTiming::default(),
+            preset: Preset::LAN,
         }
     }
 

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps in vain has failed")]
 
 mod admission;
+mod authority;
 mod host;
 mod membership;

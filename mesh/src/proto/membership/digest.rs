@@ -40,7 +40,7 @@ impl Compare {
 impl Membership {
     /// A probe or an ack told the other side's view hash.
     pub(super) fn on_view(&mut self, turn: &mut Turn<'_>, from: NodeId, view: u64) {
-        if view == turn.members.view_hash() {
+        if view == turn.view_hash() {
             self.compare.differs_since.remove(&from);
             return;
         }
@@ -53,7 +53,8 @@ impl Membership {
 
     pub(super) fn send_summary(&mut self, turn: &mut Turn<'_>, to: NodeId) {
         let (buckets, revocations) = turn.members.hashes();
-        let summary = Summary { buckets: List::capped(*buckets), revocations };
+        let table = turn.directory.version();
+        let summary = Summary { buckets: List::capped(*buckets), revocations, table };
         turn.send(to, summary);
     }
 
@@ -65,19 +66,23 @@ impl Membership {
         let differing = (0..BUCKETS)
             .filter(|bucket| mine[*bucket] != summary.buckets[*bucket])
             .fold(0, |mask, bucket| mask | 1 << bucket);
-        if revocations != summary.revocations {
-            let all: Vec<_> =
-                turn.members.revocations().map(|(_, signed)| signed.clone()).collect();
-            for signed in all {
-                self.outbox.push(from, Fact::Revoked(Box::new(signed)), turn.now);
-            }
+        let rest_differs =
+            revocations != summary.revocations || turn.directory.version() != summary.table;
+        if rest_differs {
+            self.send_rest(turn, from);
         }
-        if differing != 0 {
-            send_entries(turn, from, differing, false);
-        } else if revocations != summary.revocations {
-            // Nothing else differs, and the other side may know revocations that are unknown here.
-            let reply = Entries { buckets: 0, entries: List::new(), reply: false };
-            turn.send(from, reply);
+        if differing != 0 || rest_differs {
+            send_entries(turn, from, differing, rest_differs, false);
+        }
+    }
+
+    /// Everything that is compared as a whole: revocations and the table.
+    fn send_rest(&mut self, turn: &Turn<'_>, to: NodeId) {
+        for (_, signed) in turn.members.revocations() {
+            self.outbox.push(to, Fact::Revoked(Box::new(signed.clone())), turn.now);
+        }
+        if let Some(newest) = turn.directory.newest() {
+            self.outbox.push(to, Fact::Chosen(Box::new(newest.clone())), turn.now);
         }
     }
 
@@ -107,15 +112,11 @@ impl Membership {
                 self.outbox.push(from, fact, turn.now);
             }
         }
-        if theirs.buckets == 0 && !theirs.reply {
-            let all: Vec<_> =
-                turn.members.revocations().map(|(_, signed)| signed.clone()).collect();
-            for signed in all {
-                self.outbox.push(from, Fact::Revoked(Box::new(signed)), turn.now);
-            }
+        if theirs.rest && !theirs.reply {
+            self.send_rest(turn, from);
         }
         if newer_there != 0 && !theirs.reply {
-            send_entries(turn, from, newer_there, true);
+            send_entries(turn, from, newer_there, false, true);
         }
     }
 
@@ -168,7 +169,7 @@ impl Membership {
     }
 }
 
-fn send_entries(turn: &mut Turn<'_>, to: NodeId, wanted: u64, reply: bool) {
+fn send_entries(turn: &mut Turn<'_>, to: NodeId, wanted: u64, rest: bool, reply: bool) {
     let mut entries = List::<Entry, ENTRIES_MAX>::new();
     let mut buckets = 0;
     for bucket in (0..BUCKETS).filter(|bucket| wanted & (1 << bucket) != 0) {
@@ -181,5 +182,5 @@ fn send_entries(turn: &mut Turn<'_>, to: NodeId, wanted: u64, reply: bool) {
             entries.push(line).unwrap_or_else(|_| unreachable!("room was checked above"));
         }
     }
-    turn.send(to, Entries { buckets, entries, reply });
+    turn.send(to, Entries { buckets, entries, rest, reply });
 }

@@ -10,8 +10,8 @@ use crate::proto::wire::gossip::{FACTS_MAX, Fact, Facts};
 
 /// Facts that wait for one link. Beyond, the oldest are dropped: the digest repairs them.
 pub const QUEUE_MAX: usize = 2048;
-/// `Joined` facts in one message: up to 12 KiB each, and a message must fit a frame.
-const JOINED_MAX: usize = 16;
+/// Large facts in one message, which must fit a frame: a `Joined` takes up to 12 KiB.
+const LARGE_MAX: usize = 8;
 
 /// News that waits to be sent.
 #[derive(Default, Debug)]
@@ -50,11 +50,16 @@ impl Outbox {
             if queue.facts.is_empty() || now < queue.flush_at {
                 continue;
             }
-            let mut joined = 0;
+            let mut large = 0;
             let mut facts = List::<Fact, FACTS_MAX>::new();
             while let Some(fact) = queue.facts.pop_front() {
-                joined += usize::from(matches!(fact, Fact::Joined(_)));
-                let fits = joined <= JOINED_MAX;
+                // A table alone takes up to 128 KiB: it is followed by nothing.
+                large += match &fact {
+                    Fact::Chosen(_) => LARGE_MAX,
+                    Fact::Joined(_) => 1,
+                    _ => 0,
+                };
+                let fits = large <= LARGE_MAX;
                 match if fits { facts.push(fact) } else { Err(fact) } {
                     Ok(()) => {}
                     Err(fact) => {

@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use super::{Node, Parts, Persisting, Phase};
+use super::{Node, Parts, Phase};
+use crate::proto::authority::Authority;
 use crate::proto::config::{Belonging, Config};
+use crate::proto::directory::Directory;
 use crate::proto::effective_time::EffectiveTime;
 use crate::proto::id::Incarnation;
 use crate::proto::io::{Effect, Event};
@@ -19,6 +21,7 @@ use crate::proto::machine::{Effects, Time};
 use crate::proto::members::Members;
 use crate::proto::membership::Membership;
 use crate::proto::myself::{INCARNATIONS_RESERVED, Myself};
+use crate::proto::ops::{Ops, Purpose};
 use crate::proto::signed::Signed;
 use crate::proto::ticket::{Revocation, Revoked};
 use crate::proto::topics::Topics;
@@ -70,6 +73,7 @@ impl Node {
             (None, None) => return Err(RecoverError::NoMesh),
         };
         let membership = Membership::new(config.membership, now);
+        let authority = Authority::new(config.preset, durable.voter, durable.table, now);
         let admission = durable.admission.filter(|signed| {
             signed.peek().is_ok_and(|a| a.ticket == belonging.credential.ticket.digest())
         });
@@ -87,13 +91,21 @@ impl Node {
             topics: Topics::default(),
             admitted: BTreeSet::new(),
             last_refusal: None,
-            persisting: BTreeMap::new(),
-            next_op: 0,
+            directory: Directory::default(),
+            authority,
+            ops: Ops::default(),
             bootstrap_at: now,
             rng: ChaCha8Rng::from_seed(seed),
         };
+        node.let_in |= node.is_founder();
         node.recall(durable.members.into_values(), durable.revocations, now);
         Ok(node)
+    }
+
+    /// Whether this node founded the mesh: its ticket names nobody to contact first.
+    fn is_founder(&self) -> bool {
+        let ticket = self.me.belonging.credential.ticket.peek();
+        ticket.is_ok_and(|body| body.bootstrap.is_empty())
     }
 
     fn recall(
@@ -119,18 +131,22 @@ impl Node {
             root: self.me.belonging.root,
             credential: self.me.belonging.credential.clone(),
         };
-        self.persist(belongs, Persisting::Memory, out);
+        self.ops.persist(belongs, Purpose::Memory, out);
         let upto = Incarnation(self.me.record().incarnation.0 + INCARNATIONS_RESERVED);
-        let persisting = Persisting::Incarnations(upto, None);
-        self.persist(Record::Incarnations { upto }, persisting, out);
+        let purpose = Purpose::Incarnations(upto, None);
+        self.ops.persist(Record::Incarnations { upto }, purpose, out);
     }
 
     /// The first records are durable: take part.
     pub(super) fn begin(&mut self, now: Time, out: &mut Effects) {
         self.phase = Phase::Running;
         self.bootstrap_at = now;
-        let (Parts { membership, .. }, mut turn) = self.turn(now, out);
+        let founder = self.is_founder();
+        let (Parts { membership, authority, .. }, mut turn) = self.turn(now, out);
         membership.announce_self(&mut turn);
+        if founder {
+            authority.found(&mut turn);
+        }
         out.push(Effect::Event(Event::Started {
             node: self.me.id(),
             mesh: self.me.belonging.mesh,

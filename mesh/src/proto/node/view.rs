@@ -2,7 +2,7 @@
 
 use super::{Node, Phase};
 use crate::proto::id::NodeId;
-use crate::proto::io::{NodeView, Reply, ReplyError, StatusView, ViewState, WhyView};
+use crate::proto::io::{MasterView, NodeView, Reply, ReplyError, StatusView, ViewState, WhyView};
 use crate::proto::machine::Time;
 use crate::proto::members::Member;
 use crate::proto::ticket::Revoked;
@@ -25,8 +25,39 @@ impl Node {
             suspect: count("suspect"),
             down: count("down"),
             left: count("left"),
+            master: self.master_view(now),
             nodes,
         }
+    }
+
+    fn master_view(&self, now: Time) -> Option<MasterView> {
+        let newest = self.directory.newest()?;
+        let voters = &newest.table.voters;
+        let voters_up = voters.iter().filter(|voter| self.members.is_up(voter)).count();
+        let reigns = self.authority.reign(now).is_some();
+        Some(MasterView {
+            node: newest.master,
+            name: self.name_of(&newest.master),
+            term: newest.table.version.term.0,
+            version: newest.table.version.number,
+            voters: voters.iter().map(|voter| self.name_of(voter)).collect(),
+            voters_up: voters_up as u32,
+            reigns,
+            why: self.master_why(&newest.master, voters.len(), voters_up),
+        })
+    }
+
+    fn master_why(&self, master: &NodeId, voters: usize, up: usize) -> String {
+        if up * 2 <= voters {
+            return "too few of the boards that decide are up: nothing can be changed until one of them returns".to_owned();
+        }
+        if !self.members.is_up(master) {
+            return "the master is down; the others elect a new one".to_owned();
+        }
+        if voters == 1 {
+            return "one board decides alone; with three boards any of them may die".to_owned();
+        }
+        String::new()
     }
 
     pub(super) fn nodes(&self, now: Time) -> Vec<NodeView> {

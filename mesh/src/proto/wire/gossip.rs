@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::proto::bounded::{Blob, List, Text};
+use crate::proto::directory::Announcement;
 use crate::proto::id::{Incarnation, NodeId};
 use crate::proto::record::{Admission, Leave, NodeRecord};
 use crate::proto::signed::Signed;
+use crate::proto::table::Version;
 use crate::proto::ticket::{Credential, Revocation};
 
 /// Facts in one message.
@@ -101,6 +103,8 @@ pub enum Fact {
     Left(Box<Signed<Leave>>),
     /// A ticket or a board is no longer welcome.
     Revoked(Box<Signed<Revocation>>),
+    /// A table was chosen.
+    Chosen(Box<Announcement>),
 }
 
 /// A member's record and the proof that it was let in.
@@ -121,6 +125,8 @@ pub struct Summary {
     pub buckets: List<u64, BUCKETS>,
     /// Hash of the revocations known.
     pub revocations: u64,
+    /// The newest table known.
+    pub table: Version,
 }
 
 /// My view of the members in some buckets.
@@ -130,6 +136,8 @@ pub struct Entries {
     pub buckets: u64,
     /// Who, in which life, in which state.
     pub entries: List<Entry, ENTRIES_MAX>,
+    /// The sender may lack revocations or the newest table.
+    pub rest: bool,
     /// True in an answer to `Entries`: it is not answered with entries again.
     pub reply: bool,
 }

@@ -1,0 +1,86 @@
+//! Governing: how many decide, and who.
+//!
+//! One voter until three boards are there, since two of two is worse than one; then three. A voter
+//! that stays away is replaced. Every change goes through a joint table in which a majority is one
+//! of the old *and* of the new voters (3b.3, 3b.4): in one step it would be unsafe (S1).
+
+use super::rank::Rank;
+use super::{Authority, Role};
+use crate::proto::bounded::List;
+use crate::proto::id::NodeId;
+use crate::proto::io::Event;
+use crate::proto::machine::Time;
+use crate::proto::table::{VOTERS_MAX, Voters};
+use crate::proto::turn::Turn;
+use crate::proto::wire::gossip::Standing;
+
+impl Authority {
+    /// Looks whether the voters should change, and starts the change once it can succeed.
+    pub(super) fn govern(&mut self, turn: &mut Turn<'_>) {
+        let settled = self.committed == self.table.version && self.table.incoming.is_none();
+        if !settled || self.reign(turn.now).is_none() {
+            return;
+        }
+        let wanted = self.wanted_voters(turn);
+        let Role::Leader(reign) = &mut self.role else { return };
+        let fresh: Vec<NodeId> =
+            wanted.iter().filter(|node| !self.table.voters.contains(node)).copied().collect();
+        reign.learners.clone_from(&fresh);
+        // They must have the table and answer now, or the change would stop the mesh.
+        let ready = |node: &NodeId| {
+            let peer = reign.peer(node);
+            let recent = turn.now - self.preset.heartbeat * 2;
+            peer.durable >= self.table.version && peer.heard > Some(recent)
+        };
+        if fresh.is_empty() || !fresh.iter().all(ready) {
+            return;
+        }
+        let incoming: Voters = List::capped(wanted);
+        self.propose(turn, |table| table.incoming = Some(incoming));
+    }
+
+    /// A joint table was chosen: its new side decides alone from now on.
+    pub(super) fn finish_voter_change(&mut self, turn: &mut Turn<'_>) {
+        let Some(incoming) = self.table.incoming.clone() else { return };
+        let names = incoming.iter().map(|node| turn.name_of(node)).collect();
+        turn.event(Event::VotersChanged { voters: names });
+        self.propose(turn, |table| {
+            table.voters = incoming;
+            table.incoming = None;
+        });
+    }
+
+    /// Who should decide, by what is known now. Keeps who is there.
+    fn wanted_voters(&self, turn: &Turn<'_>) -> Vec<NodeId> {
+        let me = turn.me.id();
+        let mut eligible: Vec<(Rank, NodeId)> = turn
+            .members
+            .up()
+            .filter(|(_, member)| member.record.board.durable)
+            .map(|(node, member)| (Rank::of(member), *node))
+            .collect();
+        eligible.sort_unstable();
+        let mut wanted: Vec<NodeId> = self
+            .table
+            .voters
+            .iter()
+            .filter(|node| **node == me || !self.is_gone(turn, node))
+            .copied()
+            .collect();
+        for (_, node) in eligible {
+            if wanted.len() < VOTERS_MAX && !wanted.contains(&node) {
+                wanted.push(node);
+            }
+        }
+        // Fewer than three: leave it as it is. A crash never shrinks the electorate.
+        if wanted.len() < VOTERS_MAX { self.table.voters.iter().copied().collect() } else { wanted }
+    }
+
+    /// Whether a voter has left, or has not answered for so long that another should take its place.
+    fn is_gone(&self, turn: &Turn<'_>, node: &NodeId) -> bool {
+        let Role::Leader(reign) = &self.role else { return false };
+        let left = turn.members.get(node).is_none_or(|m| m.standing == Standing::Left);
+        let silent_since: Time = reign.peer(node).heard.unwrap_or(reign.since());
+        left || turn.now.since(silent_since) >= self.preset.voter_grace
+    }
+}

@@ -1,0 +1,45 @@
+//! Rank: the bully's order among boards.
+//!
+//! The strongest board stands first. Rank never excludes (decision D18): a mesh of 1 GB boards has a
+//! master too. Uptime is not part of it: it would reorder the boards with every restart.
+
+use core::cmp::Reverse;
+
+use crate::proto::id::NodeId;
+use crate::proto::members::{Member, Members};
+use crate::proto::record::{Class, Reachability};
+use crate::proto::table::Table;
+
+/// "At least 4 GB" (Das and Sidhanta) as such a board reports it, bytes.
+pub const STRONG_MEMORY_BYTES: u64 = (7 << 30) / 2;
+
+/// Sorts boards, the best first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Rank {
+    class: Reverse<Class>,
+    strong: Reverse<bool>,
+    cores: Reverse<u16>,
+    reachable: Reverse<bool>,
+    node: NodeId,
+}
+
+impl Rank {
+    /// The rank of a member.
+    pub fn of(member: &Member) -> Self {
+        let board = &member.record.board;
+        Self {
+            class: Reverse(board.class),
+            strong: Reverse(board.memory_bytes >= STRONG_MEMORY_BYTES),
+            cores: Reverse(board.cores),
+            reachable: Reverse(member.record.reachability == Reachability::Public),
+            node: member.record.node,
+        }
+    }
+}
+
+/// The place of `node` in its electorate, 0 = stands first.
+pub fn place(table: &Table, members: &Members, node: &NodeId) -> u32 {
+    let Some(mine) = members.get(node).map(Rank::of) else { return 0 };
+    let better = |other: &NodeId| members.get(other).is_some_and(|m| Rank::of(m) < mine);
+    u32::try_from(table.electorate().iter().filter(|other| better(other)).count()).unwrap_or(0)
+}

@@ -1,0 +1,134 @@
+//! The voter: answers candidates and masters.
+
+use core::time::Duration;
+
+use super::{Authority, Owed, Remembered, Role};
+use crate::proto::id::NodeId;
+use crate::proto::promises::LEASE_MAX;
+use crate::proto::turn::Turn;
+use crate::proto::wire::authority::{App, AppOk, PreVote, PreVoteOk, Vote, VoteOk};
+
+impl Authority {
+    pub(crate) fn on_pre_vote(&mut self, turn: &mut Turn<'_>, from: NodeId, question: PreVote) {
+        let newer_here = question.last < self.table.version;
+        let free = !self.is_bound(turn);
+        let granted = free && !newer_here && question.term > self.term;
+        turn.send(from, PreVoteOk { term: question.term, granted });
+        if free && newer_here && self.may_stand(turn) {
+            // The other cannot win; without this both would wait for each other (L1).
+            self.stand_at = self.stand_at.min(turn.now + super::JITTER);
+        }
+    }
+
+    pub(crate) fn on_vote(&mut self, turn: &mut Turn<'_>, from: NodeId, request: Vote) {
+        if self.is_bound(turn) || request.term < self.term {
+            turn.send(from, VoteOk { term: self.term, granted: false });
+            return;
+        }
+        if request.term > self.term {
+            self.enter_term(turn, request.term);
+        }
+        let newer_here = request.last < self.table.version;
+        if newer_here || self.vote.is_some_and(|vote| vote != from) {
+            turn.send(from, VoteOk { term: self.term, granted: false });
+            return;
+        }
+        self.vote = Some(from);
+        self.schedule_retry(turn);
+        if self.stored.term == self.term && self.stored.vote == self.vote {
+            turn.send(from, VoteOk { term: self.term, granted: true });
+        } else {
+            self.persist_term(turn, 0);
+        }
+    }
+
+    pub(crate) fn on_app(&mut self, turn: &mut Turn<'_>, from: NodeId, app: App) {
+        let lease = Duration::from_millis(u64::from(app.lease_ms));
+        if app.generation != self.table.version.generation && !self.table.voters.is_empty() {
+            return turn.misbehaved(from, "a heartbeat of another generation of this mesh");
+        }
+        if lease > LEASE_MAX || app.table.as_ref().is_some_and(|t| t.version.term > app.term) {
+            return turn.misbehaved(from, "a heartbeat that contradicts the protocol");
+        }
+        if app.term < self.term {
+            turn.send(from, AppOk { term: self.term, sent: 0, durable: self.durable });
+            return;
+        }
+        if app.term > self.term {
+            self.enter_term(turn, app.term);
+        }
+        match &self.role {
+            Role::Leader(_) => return turn.misbehaved(from, "a second master in one term"),
+            Role::Asking(_) | Role::Standing(_) => self.role = Role::Follower,
+            Role::Follower => {}
+        }
+        self.master = Some(from);
+        self.promise.extend(turn.now, lease);
+        self.schedule(turn, self.promise.until());
+        self.keep_links(turn);
+        if let Some(table) = app.table
+            && table.version > self.table.version
+        {
+            self.table = *table;
+            self.persist_table(turn);
+        }
+        if self.table.version >= app.committed {
+            self.committed = self.committed.max(app.committed);
+        }
+        // A voter that restarted may have promised to somebody it does not remember: until that has
+        // run out, its answer must not count for anybody's lease.
+        let sent = if turn.now < self.silent_until { 0 } else { app.sent };
+        if self.stored.term < self.term || self.stored.lease_ms < app.lease_ms {
+            // The first heartbeat of a term: a restart must not forget that it began.
+            let under_way = self.owed.is_some();
+            self.owed = Some(Owed { to: from, sent, lease_ms: app.lease_ms });
+            if !under_way {
+                self.persist_term(turn, app.lease_ms);
+            }
+            return;
+        }
+        turn.send(from, AppOk { term: self.term, sent, durable: self.durable });
+    }
+
+    /// A term, perhaps with a vote, is durable: what was waiting for it may leave.
+    pub(super) fn on_term_stored(&mut self, turn: &mut Turn<'_>, stored: Remembered) {
+        if stored.term != self.term {
+            return;
+        }
+        if let Some(owed) = self.owed {
+            if stored.lease_ms < owed.lease_ms {
+                return self.persist_term(turn, owed.lease_ms);
+            }
+            self.owed = None;
+            let ok = AppOk { term: self.term, sent: owed.sent, durable: self.durable };
+            turn.send(owed.to, ok);
+            return;
+        }
+        let Some(candidate) = stored.vote.filter(|vote| Some(*vote) == self.vote) else { return };
+        if candidate == turn.me.id() {
+            self.on_own_vote(turn);
+        } else if !self.is_bound(turn) {
+            turn.send(candidate, VoteOk { term: self.term, granted: true });
+        }
+    }
+
+    /// A table is durable: tell the master, or count it as master.
+    pub(super) fn on_table_stored(&mut self, turn: &mut Turn<'_>) {
+        match (&self.role, self.master) {
+            (Role::Leader(_), _) => self.count_acks(turn),
+            (_, Some(master)) if self.stored.term == self.term => {
+                turn.send(master, AppOk { term: self.term, sent: 0, durable: self.durable });
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a promise forbids to vote: one's own reign, another's, or a forgotten one.
+    pub(super) fn is_bound(&self, turn: &Turn<'_>) -> bool {
+        let reigning = match &self.role {
+            Role::Leader(reign) => turn.now < reign.issued(),
+            Role::Follower | Role::Asking(_) | Role::Standing(_) => false,
+        };
+        reigning || self.promise.binds(turn.now)
+    }
+}

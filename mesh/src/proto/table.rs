@@ -1,0 +1,288 @@
+//! The table: who runs what, and who decides. Data without behaviour.
+//!
+//! The master owns it, its voters keep it durably, every member has a copy to read. It is replicated
+//! as a versioned whole (decision D1); on the wire a row names boards by a u16 index into the list of
+//! boards, so that a row stays under 128 bytes.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::bounded::List;
+use super::id::{Epoch, NodeId, Term};
+use super::record::Name;
+
+/// Rows of a table.
+pub const ROWS_MAX: usize = 1024;
+/// Boards that a table can name: two per row and those that decide.
+pub const TABLE_NODES_MAX: usize = 2048;
+/// Voters of one configuration.
+pub const VOTERS_MAX: usize = 3;
+
+/// One side of a configuration.
+pub type Voters = List<NodeId, VOTERS_MAX>;
+
+/// Which table: compared in this order. `gen` rises only when an operator recovers a mesh by force.
+#[derive(
+    Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize,
+)]
+pub struct Version {
+    /// How often the mesh was recovered by force.
+    pub generation: u32,
+    /// The master's term that made it.
+    pub term: Term,
+    /// Counts the changes.
+    pub number: u64,
+}
+
+/// Names a checkpoint of an instance: the epoch that made it and its number in that epoch.
+#[derive(
+    Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize,
+)]
+pub struct CheckpointId {
+    /// The epoch of the active that made it.
+    pub epoch: Epoch,
+    /// Counts up within the epoch.
+    pub seq: u64,
+}
+
+/// Who runs what, and who decides.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(into = "Compact", try_from = "Compact")]
+pub struct Table {
+    /// Which table.
+    pub version: Version,
+    /// Who decides: one board, or three.
+    pub voters: Voters,
+    /// While the voters change: who will decide. Every majority is then one of both.
+    pub incoming: Option<Voters>,
+    /// The instances, in the order of their keys.
+    pub rows: Vec<Row>,
+}
+
+/// One instance of a service (3b, *Statements*).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// The service.
+    pub service: Name,
+    /// Which of its instances.
+    pub ordinal: u16,
+    /// Changes exactly when the right to run changes.
+    pub epoch: Epoch,
+    /// Rises with every change of this row.
+    pub revision: u64,
+    /// Who runs it.
+    pub active: NodeId,
+    /// Who carries on.
+    pub standby: Option<NodeId>,
+    /// Whether the standby holds a complete state of this row's lineage.
+    pub ready: bool,
+    /// Who is being filled to become the standby.
+    pub fill: Option<NodeId>,
+    /// The active gave the instance up in a planned move.
+    pub released: bool,
+    /// The active lost its disk.
+    pub lost: bool,
+    /// Being taken out of service.
+    pub retiring: bool,
+    /// A floor for the state to start from.
+    pub base: CheckpointId,
+    /// BLAKE3 of the service's specification.
+    pub spec: [u8; 32],
+}
+
+impl Table {
+    /// Every board that counts in some majority.
+    pub fn electorate(&self) -> BTreeSet<NodeId> {
+        self.voters.iter().chain(self.incoming.iter().flatten()).copied().collect()
+    }
+
+    /// Whether those for which `agrees` holds are a majority of the voters, and of the incoming ones
+    /// too while the voters change (S1 of 3b: one step is unsafe).
+    pub fn is_majority(&self, agrees: impl Fn(&NodeId) -> bool) -> bool {
+        let of = |side: &Voters| side.iter().filter(|node| agrees(node)).count() * 2 > side.len();
+        of(&self.voters) && self.incoming.as_ref().is_none_or(of)
+    }
+}
+
+/// The table as it is written and sent.
+#[derive(Serialize, Deserialize)]
+struct Compact {
+    version: Version,
+    voters: List<u16, VOTERS_MAX>,
+    incoming: Option<List<u16, VOTERS_MAX>>,
+    nodes: List<NodeId, TABLE_NODES_MAX>,
+    rows: List<CompactRow, ROWS_MAX>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CompactRow {
+    service: Name,
+    ordinal: u16,
+    epoch: Epoch,
+    revision: u64,
+    active: u16,
+    standby: Option<u16>,
+    fill: Option<u16>,
+    /// Bit 0 ready, 1 released, 2 lost, 3 retiring.
+    flags: u8,
+    base: CheckpointId,
+    spec: [u8; 32],
+}
+
+impl From<Table> for Compact {
+    fn from(table: Table) -> Self {
+        let mut named = table.electorate();
+        for row in &table.rows {
+            named.extend([Some(row.active), row.standby, row.fill].into_iter().flatten());
+        }
+        let nodes: Vec<NodeId> = named.into_iter().collect();
+        let index = |node: &NodeId| nodes.binary_search(node).map_or(u16::MAX, |at| at as u16);
+        let side = |side: &Voters| List::capped(side.iter().map(index));
+        let rows = table.rows.iter().map(|row| CompactRow {
+            service: row.service.clone(),
+            ordinal: row.ordinal,
+            epoch: row.epoch,
+            revision: row.revision,
+            active: index(&row.active),
+            standby: row.standby.as_ref().map(index),
+            fill: row.fill.as_ref().map(index),
+            flags: u8::from(row.ready)
+                | u8::from(row.released) << 1
+                | u8::from(row.lost) << 2
+                | u8::from(row.retiring) << 3,
+            base: row.base,
+            spec: row.spec,
+        });
+        Self {
+            version: table.version,
+            voters: side(&table.voters),
+            incoming: table.incoming.as_ref().map(side),
+            rows: List::capped(rows),
+            nodes: List::capped(nodes.iter().copied()),
+        }
+    }
+}
+
+/// A table whose rows name boards that it does not list, or whose rows are out of order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a table that contradicts itself")]
+struct Crooked;
+
+impl TryFrom<Compact> for Table {
+    type Error = Crooked;
+
+    fn try_from(compact: Compact) -> Result<Self, Crooked> {
+        let node = |index: u16| compact.nodes.get(usize::from(index)).copied().ok_or(Crooked);
+        let side = |side: &List<u16, VOTERS_MAX>| {
+            let nodes = side.iter().map(|index| node(*index)).collect::<Result<Vec<_>, _>>()?;
+            Ok(List::capped(nodes))
+        };
+        let mut rows = Vec::with_capacity(compact.rows.len());
+        for row in &compact.rows {
+            if row.flags >= 1 << 4 {
+                return Err(Crooked);
+            }
+            rows.push(Row {
+                service: row.service.clone(),
+                ordinal: row.ordinal,
+                epoch: row.epoch,
+                revision: row.revision,
+                active: node(row.active)?,
+                standby: row.standby.map(node).transpose()?,
+                fill: row.fill.map(node).transpose()?,
+                ready: row.flags & 1 != 0,
+                released: row.flags & 2 != 0,
+                lost: row.flags & 4 != 0,
+                retiring: row.flags & 8 != 0,
+                base: row.base,
+                spec: row.spec,
+            });
+        }
+        let sorted = rows.windows(2).all(|w| key(&w[0]) < key(&w[1]));
+        let voters: Voters = side(&compact.voters)?;
+        if !sorted || voters.is_empty() {
+            return Err(Crooked);
+        }
+        let incoming = compact.incoming.as_ref().map(side).transpose()?;
+        if incoming.as_ref().is_some_and(|incoming| incoming.is_empty()) {
+            return Err(Crooked);
+        }
+        Ok(Self { version: compact.version, voters, incoming, rows })
+    }
+}
+
+fn key(row: &Row) -> (&str, u16) {
+    (&row.service, row.ordinal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::wire::codec;
+
+    fn node(n: u8) -> NodeId {
+        super::super::id::PublicKey([n; 32])
+    }
+
+    fn table() -> Table {
+        let row = |service: &str, active, standby| Row {
+            service: Name::capped(service),
+            ordinal: 0,
+            epoch: Epoch(3),
+            revision: 9,
+            active,
+            standby,
+            ready: true,
+            fill: Some(node(7)),
+            released: false,
+            lost: true,
+            retiring: false,
+            base: CheckpointId { epoch: Epoch(2), seq: 40 },
+            spec: [5; 32],
+        };
+        Table {
+            version: Version { generation: 0, term: Term(4), number: 12 },
+            voters: List::capped([node(1), node(2), node(3)]),
+            incoming: Some(List::capped([node(1), node(2), node(4)])),
+            rows: vec![row("api", node(1), Some(node(9))), row("db", node(8), None)],
+        }
+    }
+
+    #[test]
+    fn a_table_reads_back_and_a_row_is_small() {
+        let bytes = codec::encode(&table()).unwrap();
+        assert_eq!(codec::decode::<Table>(&bytes).unwrap(), table());
+        let mut big = table();
+        big.rows = (0..ROWS_MAX)
+            .map(|n| Row {
+                service: Name::capped(&format!("service-{n:04}")),
+                ..table().rows[0].clone()
+            })
+            .collect();
+        let bytes = codec::encode(&big).unwrap();
+        assert!(bytes.len() / ROWS_MAX <= 128, "{} bytes", bytes.len());
+        assert_eq!(codec::decode::<Table>(&bytes).unwrap(), big);
+    }
+
+    #[test]
+    fn while_the_voters_change_a_majority_is_one_of_both() {
+        let agree = |nodes: &[u8]| {
+            let nodes: Vec<NodeId> = nodes.iter().map(|n| node(*n)).collect();
+            table().is_majority(|n| nodes.contains(n))
+        };
+        assert!(agree(&[1, 2]));
+        assert!(!agree(&[1, 4]), "the old voters have not agreed (S1)");
+        assert!(!agree(&[1, 3]), "the new voters have not agreed (S1)");
+        assert!(agree(&[1, 3, 4]));
+    }
+
+    #[test]
+    fn a_table_with_an_index_out_of_range_is_refused() {
+        let mut compact = Compact::from(table());
+        compact.rows =
+            List::capped(compact.rows.into_iter().map(|row| CompactRow { active: 999, ..row }));
+        let bytes = codec::encode(&compact).unwrap();
+        assert!(codec::decode::<Table>(&bytes).is_err());
+    }
+}
