@@ -8,6 +8,7 @@ use hedgerow::proto::id::{CellId, Keypair, NodeId, OpId};
 use hedgerow::proto::io::{Command, StatusView};
 use hedgerow::proto::machine::{Effects, Time};
 use hedgerow::proto::node::Node;
+use hedgerow::proto::promises::Preset;
 use hedgerow::proto::record::{Board as Facts, Class};
 use hedgerow::proto::ticket::{Address, Bootstrap, Role, Ticket, TicketRequest};
 use hedgerow::proto::wire::{WIRE_VERSION, WIRE_VERSION_MIN};
@@ -148,7 +149,12 @@ impl Board {
     }
 
     /// What its next life is told.
-    pub fn config(&self, timing: MembershipTiming, ticket: Option<Ticket>) -> Config {
+    pub fn config(
+        &self,
+        timing: MembershipTiming,
+        preset: Preset,
+        ticket: Option<Ticket>,
+    ) -> Config {
         Config {
             keypair: self.keypair.clone(),
             name: Text::capped(&format!("n{}", self.index)),
@@ -157,6 +163,7 @@ impl Board {
             labels: List::new(),
             ticket,
             membership: timing,
+            preset,
         }
     }
 }

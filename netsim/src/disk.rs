@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use hedgerow::proto::id::OpId;
+use hedgerow::proto::id::{NodeId, OpId};
 use hedgerow::proto::journal::{self, Record, Scan, ScanError};
 
 use crate::law;
@@ -163,13 +163,20 @@ impl Disk {
     }
 
     /// Reads the journal for a new life: cuts a torn tail off and fsyncs what is left *before* anybody
-    /// relies on it, since after a process crash it may not be safe yet. Gives back how long that takes.
+    /// relies on it, since after a process crash it may not be safe yet. An empty journal begins with
+    /// the board's key. Gives back how long that takes.
     ///
     /// # Errors
     /// The journal is damaged, which this disk never does to fsynced bytes.
-    pub fn recover(&mut self) -> Result<(Scan, Nanos), ScanError> {
-        let scan = journal::scan(&self.file)?;
+    pub fn recover(&mut self, me: NodeId) -> Result<(Scan, Nanos), ScanError> {
+        let mut scan = journal::scan(&self.file)?;
         self.file.truncate(scan.len as usize);
+        if scan.durable.identity.is_none() {
+            // As the driver does: the first record of every journal says whose it is.
+            let frame = journal::frame(&Record::Identity(me), 0).expect("a key fits a frame");
+            self.file = [journal::MAGIC.as_slice(), &frame].concat();
+            scan = journal::scan(&self.file)?;
+        }
         self.synced = self.file.len();
         self.snapshot_bytes = self.snapshot_bytes.min(scan.len);
         Ok((scan, self.latency().0))
@@ -240,6 +247,8 @@ mod tests {
         Disk::new(Stream::new(seed, Purpose::Fsync, 0, 0), Stream::new(seed, Purpose::Torn, 0, 0))
     }
 
+    const ME: NodeId = hedgerow::proto::id::PublicKey([7; 32]);
+
     fn upto(n: u64) -> Record {
         Record::Incarnations { upto: Incarnation(n) }
     }
@@ -261,7 +270,7 @@ mod tests {
                 }
             }
             disk.cut_power();
-            let (scan, _) = disk.recover().unwrap();
+            let (scan, _) = disk.recover(ME).unwrap();
             assert!(scan.durable.incarnation.0 >= acknowledged, "seed {seed}");
         }
     }
@@ -271,7 +280,7 @@ mod tests {
         let mut disk = disk(1);
         disk.append(OpId(1), upto(7)).unwrap();
         disk.crash();
-        assert_eq!(disk.recover().unwrap().0.durable.incarnation, Incarnation(7));
+        assert_eq!(disk.recover(ME).unwrap().0.durable.incarnation, Incarnation(7));
     }
 
     #[test]
@@ -288,6 +297,6 @@ mod tests {
             next = disk.done(begun.turn).unwrap().1;
         }
         assert!(disk.file.len() < 200, "{} bytes", disk.file.len());
-        assert_eq!(disk.recover().unwrap().0.durable.incarnation, Incarnation(9999));
+        assert_eq!(disk.recover(ME).unwrap().0.durable.incarnation, Incarnation(9999));
     }
 }

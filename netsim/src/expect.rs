@@ -38,6 +38,13 @@ pub enum Expect {
     SameView,
     /// Until then nobody has taken a running board for dead.
     NoFalseDown,
+    /// Until then nobody has even suspected a running board.
+    NeverSuspected,
+    /// Until then nobody has taken these boards for dead, running, paused or cut off as they were.
+    NeverDown {
+        /// Which.
+        nodes: Vec<BoardIndex>,
+    },
     /// This board says that it hears too few of those it watches.
     Isolated {
         /// Which.
@@ -54,8 +61,21 @@ pub struct Evidence {
     pub strangers: BTreeSet<BoardIndex>,
     /// The identity of each board now.
     pub ids: Vec<NodeId>,
-    /// (observer, subject) of every running board that was taken for dead.
-    pub false_downs: Vec<(BoardIndex, BoardIndex)>,
+    /// Boards that were suspected or taken for dead while their process existed.
+    pub blamed: Vec<Blame>,
+}
+
+/// A board with an existing process was suspected, or taken for dead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Blame {
+    /// Who said so.
+    pub by: BoardIndex,
+    /// Of whom.
+    pub who: BoardIndex,
+    /// Taken for dead, not only suspected.
+    pub down: bool,
+    /// It ran, unpaused, and packets passed between the two.
+    pub falsely: bool,
 }
 
 impl Expect {
@@ -71,10 +91,11 @@ impl Expect {
             Self::UpAmong { nodes } => evidence.up_among(nodes),
             Self::Unknown { node } => evidence.unknown(*node),
             Self::SameView => evidence.same_view(),
-            Self::NoFalseDown => match evidence.false_downs.first() {
-                None => Ok(()),
-                Some((by, who)) => Err(format!("n{by} took n{who} for dead, which was running")),
-            },
+            Self::NoFalseDown => evidence.nobody(|blame| blame.down && blame.falsely),
+            Self::NeverSuspected => evidence.nobody(|blame| blame.falsely),
+            Self::NeverDown { nodes } => {
+                evidence.nobody(|blame| blame.down && nodes.contains(&blame.who))
+            }
             Self::Isolated { node } => {
                 let view = evidence.view(*node)?;
                 let is = format!("{:?}", view.view);
@@ -86,9 +107,11 @@ impl Expect {
     /// Every board that it names.
     pub fn boards(&self) -> Vec<BoardIndex> {
         match self {
-            Self::Down { nodes } | Self::UpAmong { nodes } => nodes.clone(),
+            Self::Down { nodes } | Self::UpAmong { nodes } | Self::NeverDown { nodes } => {
+                nodes.clone()
+            }
             Self::Left { node } | Self::Unknown { node } | Self::Isolated { node } => vec![*node],
-            Self::AllUp | Self::SameView | Self::NoFalseDown => Vec::new(),
+            Self::AllUp | Self::SameView | Self::NoFalseDown | Self::NeverSuspected => Vec::new(),
         }
     }
 }
@@ -109,6 +132,14 @@ impl Evidence {
             islands = apart;
         }
         islands
+    }
+
+    fn nobody(&self, is_blamed: impl Fn(&Blame) -> bool) -> Result<(), String> {
+        match self.blamed.iter().find(|blame| is_blamed(blame)) {
+            None => Ok(()),
+            Some(Blame { by, who, down: true, .. }) => Err(format!("n{by} took n{who} for dead")),
+            Some(Blame { by, who, .. }) => Err(format!("n{by} suspected n{who}")),
+        }
     }
 
     fn members(&self) -> impl Iterator<Item = BoardIndex> + '_ {

@@ -28,13 +28,9 @@ pub enum Fault {
         node: BoardIndex,
     },
     /// Power is cut and the disk is gone, identity included. When the fault ends, a new board with
-    /// the same name joins with a new ticket.
+    /// the same name joins with a new ticket. (If only the journal is gone the driver refuses the old
+    /// key, so for a node that is the same.)
     Wipe {
-        /// Which board.
-        node: BoardIndex,
-    },
-    /// As `wipe`, but the identity file survives (it is in the operator's backup).
-    LoseJournal {
         /// Which board.
         node: BoardIndex,
     },
@@ -110,7 +106,6 @@ impl Fault {
             Self::Crash { .. } => "crash",
             Self::PowerCut { .. } => "power-cut",
             Self::Wipe { .. } => "wipe",
-            Self::LoseJournal { .. } => "lose-journal",
             Self::Restart { .. } => "restart",
             Self::Pause { .. } => "pause",
             Self::SlowFsync { .. } => "slow-fsync",
@@ -129,7 +124,6 @@ impl Fault {
             Self::Crash { node }
             | Self::PowerCut { node }
             | Self::Wipe { node }
-            | Self::LoseJournal { node }
             | Self::Restart { node }
             | Self::Pause { node }
             | Self::SlowFsync { node }

@@ -36,7 +36,7 @@ pub enum What<'a> {
         /// In a word.
         how: &'static str,
     },
-    /// Its disk now holds less than it did: `wipe` (with the identity) or `lose-journal`.
+    /// Its disk is gone, and with it its identity.
     DiskLost,
     /// A process stops, or goes on.
     Paused(bool),
@@ -224,7 +224,9 @@ impl Watch {
 
     /// The run is over: the trace hash and all findings.
     pub fn finish(mut self, at: Nanos) -> ([u8; 32], Vec<Finding>) {
-        for (_, invariant) in &mut self.invariants {
+        // A run that was broken off has not come to its end.
+        let whole = !self.failed();
+        for (_, invariant) in self.invariants.iter_mut().filter(|_| whole) {
             invariant.finish(at, &mut self.findings);
         }
         (self.trace.finish(), self.findings.into_vec())

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use hedgerow::proto::config::MembershipTiming;
+use hedgerow::proto::promises::Preset;
 
 use crate::expect::Expect;
 use crate::faults::{Fault, Tally, Timed};
@@ -35,6 +36,8 @@ pub struct Plan {
     pub ppm_max: i32,
     /// Timing of the node.
     pub timing: MembershipTiming,
+    /// Lease timing of the node.
+    pub preset: Preset,
     /// Faults in any order.
     pub schedule: Vec<Timed>,
     /// At this true time all faults end and every board that is down is started again.
@@ -85,6 +88,7 @@ impl Plan {
             loss_percent: 0,
             ppm_max: PPM_MAX,
             timing: MembershipTiming::default(),
+            preset: Preset::WAN,
             schedule: Vec::new(),
             heal_at: None,
             settle_within: None,

@@ -20,7 +20,6 @@ enum Kind {
     Crash,
     PowerCut,
     Wipe,
-    LoseJournal,
     Pause,
     SlowFsync,
     Partition,
@@ -30,11 +29,10 @@ enum Kind {
     Leave,
 }
 
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 10] = [
     Kind::Crash,
     Kind::PowerCut,
     Kind::Wipe,
-    Kind::LoseJournal,
     Kind::Pause,
     Kind::SlowFsync,
     Kind::Partition,
@@ -104,7 +102,6 @@ fn fault(kind: Kind, at: Nanos, boards: BoardIndex, draw: &mut Stream) -> Timed 
         Kind::Crash => (Some(down), Fault::Crash { node }),
         Kind::PowerCut => (Some(down + SECOND), Fault::PowerCut { node }),
         Kind::Wipe => (Some(down + SECOND), Fault::Wipe { node }),
-        Kind::LoseJournal => (Some(down + SECOND), Fault::LoseJournal { node }),
         Kind::Pause => {
             let short = draw.percent(50);
             let max = if short { 800 * MILLI } else { 8 * SECOND };

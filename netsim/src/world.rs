@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hedgerow::proto::id::NodeId;
 
 use crate::board::Board;
+use crate::expect::Blame;
 use crate::faults::Tally;
 use crate::net::{Arrival, Load, Net};
 use crate::observe::{Watch, What};
@@ -46,8 +47,8 @@ pub struct World {
     begun: BTreeSet<u32>,
     felt: BTreeSet<u32>,
     active: BTreeSet<u32>,
-    /// (observer, subject) where a running board was taken for dead.
-    false_downs: Vec<(BoardIndex, BoardIndex)>,
+    /// Boards that were suspected or taken for dead while their process existed.
+    blamed: Vec<Blame>,
     /// When everything could begin to converge, once an operator has looked.
     settling_since: Option<Nanos>,
     settled_after: Option<Nanos>,
@@ -83,7 +84,7 @@ impl World {
             begun: BTreeSet::new(),
             felt: BTreeSet::new(),
             active: BTreeSet::new(),
-            false_downs: Vec::new(),
+            blamed: Vec::new(),
             settling_since: None,
             settled_after: None,
             unsettled: None,

@@ -1,5 +1,7 @@
 //! Every scenario file runs here, and every run is the same twice.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::path::PathBuf;
 
 use hedgerow_netsim::{campaign, scenario, swarm};

@@ -1,7 +1,6 @@
 //! No two lives of one identity use the same incarnation.
 //!
-//! An incarnation is used when it leaves the board in the board's own signed record. Losing the
-//! journal but not the identity is the one excuse: then nothing can remember.
+//! An incarnation is used when it leaves the board in the board's own signed record.
 
 use std::collections::BTreeMap;
 
@@ -62,11 +61,6 @@ impl Invariant for Incarnations {
         match seen.what {
             What::Boot(boot) => {
                 self.now.insert(seen.board, (boot.node, boot.life));
-            }
-            What::DiskLost => {
-                if let Some((node, _)) = self.now.get(&seen.board) {
-                    self.used.remove(node);
-                }
             }
             What::Effect(Effect::Event(Event::Started { incarnation, .. })) => {
                 self.uses(seen, *incarnation, findings);

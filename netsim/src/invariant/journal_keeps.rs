@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use hedgerow::proto::id::{Digest16, NodeId, OpId};
 use hedgerow::proto::journal::{Durable, Record};
+use hedgerow::proto::table::Table;
 
 use super::Invariant;
 use crate::observe::{Finding, Findings, Observation, What, kind};
@@ -21,6 +22,10 @@ struct Sum {
     members: BTreeMap<NodeId, Digest16>,
     revocations: usize,
     left: bool,
+    identity: Option<NodeId>,
+    /// Term, vote, milliseconds of the longest lease.
+    voter: (u64, Option<NodeId>, u32),
+    table: Option<Table>,
 }
 
 #[derive(Clone, Default)]
@@ -49,6 +54,9 @@ impl Sum {
             members: members.map(|(node, joined)| (*node, joined.record.digest())).collect(),
             revocations: durable.revocations.len(),
             left: durable.left,
+            identity: durable.identity,
+            voter: (durable.voter.term.0, durable.voter.vote, durable.voter.lease_ms),
+            table: durable.table.clone(),
         }
     }
 
@@ -70,6 +78,9 @@ impl Sum {
             }
             Record::Revocation(_) => self.revocations += 1,
             Record::Left => self.left = true,
+            Record::Term { term, vote, lease_ms } => self.voter = (term.0, *vote, *lease_ms),
+            Record::Table(table) => self.table = Some((**table).clone()),
+            Record::Identity(node) => self.identity = Some(*node),
         }
     }
 }
@@ -114,6 +125,8 @@ impl Invariant for JournalKeeps {
             What::DiskLost => *book = Book::default(),
             What::Boot(boot) => {
                 let found = Sum::of(boot.durable);
+                // Written before the first life begins, by the driver.
+                book.acknowledged.identity = Some(boot.node);
                 if !book.explains(&found) {
                     let text = format!(
                         "acknowledged was {:?}, the journal says {found:?}",

@@ -198,7 +198,8 @@ impl World {
 
     fn event(&mut self, board: BoardIndex, event: &Event) {
         match event {
-            Event::MemberDown { node, .. } => self.note_down(board, node),
+            Event::MemberDown { node, .. } => self.note_blame(board, node, true),
+            Event::Suspected { node, .. } => self.note_blame(board, node, false),
             Event::Left => {
                 let life = self.board(board).life;
                 self.queue.push(self.now + EXIT_AFTER, Due::Exit(board, life));

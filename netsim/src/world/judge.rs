@@ -74,7 +74,7 @@ impl World {
             islands.into_iter().filter(|island| *island != main).flatten().collect();
         for board in &stranded {
             self.cut_power(*board);
-            self.lose_disk(*board, true);
+            self.lose_disk(*board);
             self.switch_on(*board);
         }
         !stranded.is_empty()
@@ -94,7 +94,7 @@ impl World {
             views: running.map(|board| (board.index, board.status.clone())).collect(),
             strangers: self.plan.strangers.clone(),
             ids: self.boards.iter().map(|board| board.id).collect(),
-            false_downs: self.false_downs.clone(),
+            blamed: self.blamed.clone(),
         }
     }
 }

@@ -28,7 +28,7 @@ impl World {
         let state = self.board(board);
         state.life += 1;
         let life = state.life;
-        match state.disk.recover() {
+        match state.disk.recover(state.id) {
             Ok((_, takes)) => self.queue.push(now + takes, Due::Boot(board, life)),
             Err(error) => self.find("journal-survives", Some(board), error.to_string()),
         }
@@ -43,10 +43,14 @@ impl World {
         if state.life != life || state.node.is_some() {
             return;
         }
-        let durable = match state.disk.recover() {
+        let durable = match state.disk.recover(state.id) {
             Ok((scan, _)) => scan.durable,
             Err(error) => return self.find("journal-survives", Some(board), error.to_string()),
         };
+        if durable.identity.is_some_and(|key| key != state.id) {
+            let text = "the journal names another key".to_owned();
+            return self.find("journal-survives", Some(board), text);
+        }
         let Some(config) = self.config(board, &durable) else {
             // Nobody is there whom a ticket could name: the operator waits.
             return self.queue.push(self.now + TICKET_RETRY, Due::Boot(board, life));
@@ -72,7 +76,7 @@ impl World {
     fn config(&self, board: BoardIndex, durable: &Durable) -> Option<Config> {
         let state = &self.boards[usize::from(board)];
         if durable.belonging.is_some() && !durable.left {
-            return Some(state.config(self.plan.timing, None));
+            return Some(state.config(self.plan.timing, self.plan.preset, None));
         }
         // Whom an operator would name: boards that are up and in, the founder first.
         let contacts: Vec<_> = self
@@ -88,7 +92,7 @@ impl World {
         }
         let stranger = self.plan.strangers.contains(&board);
         let ticket = board::ticket(self.plan.seed, board, self.now, stranger, &contacts);
-        Some(state.config(self.plan.timing, Some(ticket)))
+        Some(state.config(self.plan.timing, self.plan.preset, Some(ticket)))
     }
 
     /// The process is gone; the host lives and closes its connections.
@@ -129,15 +133,13 @@ impl World {
     }
 
     /// The disk is gone and a new one is in.
-    pub(super) fn lose_disk(&mut self, board: BoardIndex, with_identity: bool) {
+    pub(super) fn lose_disk(&mut self, board: BoardIndex) {
         let seed = self.plan.seed;
         let state = self.board(board);
         (state.is_founder, state.is_member) = (false, false);
         state.disk.wipe();
-        if with_identity {
-            state.new_identity(seed);
-            self.introduce(board);
-        }
+        state.new_identity(seed);
+        self.introduce(board);
         self.see(board, What::DiskLost);
     }
 
@@ -198,13 +200,6 @@ impl World {
                 self.switch_on(board);
             }
         }
-    }
-
-    /// How long ago this board's process started, if one runs unpaused.
-    pub(super) fn has_run_for(&self, board: BoardIndex) -> Option<Nanos> {
-        let state = &self.boards[usize::from(board)];
-        let runs = state.node.is_some() && !self.net.paused[usize::from(board)];
-        runs.then(|| self.now - state.running_since)
     }
 }
 

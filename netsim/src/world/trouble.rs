@@ -5,6 +5,7 @@ use hedgerow::proto::io::Command;
 
 use super::World;
 use crate::board::Wake;
+use crate::expect::Blame;
 use crate::faults::Fault;
 use crate::observe::What;
 use crate::queue::{BoardIndex, ConnIndex};
@@ -29,10 +30,10 @@ impl World {
         match fault {
             Fault::Crash { node } => self.crash(*node, "crashed"),
             Fault::PowerCut { node } => self.cut_power(*node),
-            Fault::Wipe { node } | Fault::LoseJournal { node } => {
+            Fault::Wipe { node } => {
                 let was_on = self.cut_power(*node);
                 if self.boards[usize::from(*node)].wanted {
-                    self.lose_disk(*node, matches!(fault, Fault::Wipe { .. }));
+                    self.lose_disk(*node);
                 }
                 was_on
             }
@@ -86,10 +87,7 @@ impl World {
         let fault = self.plan.schedule[number as usize].fault.clone();
         self.see(fault.boards().first().copied().unwrap_or(0), What::Fault(&fault, false));
         match &fault {
-            Fault::Crash { node }
-            | Fault::PowerCut { node }
-            | Fault::Wipe { node }
-            | Fault::LoseJournal { node } => {
+            Fault::Crash { node } | Fault::PowerCut { node } | Fault::Wipe { node } => {
                 if self.boards[usize::from(*node)].wanted {
                     self.switch_on(*node);
                 }
@@ -199,18 +197,23 @@ impl World {
         self.feel(|fault| *fault == Fault::SlowFsync { node: board });
     }
 
-    /// Somebody was taken for dead. Wrongly, if it had run for a while, unpaused and with no cut.
-    pub(super) fn note_down(&mut self, by: BoardIndex, node: &NodeId) {
-        let Some(subject) = self.directory.get(node).copied() else { return };
-        let is_same = self.boards[usize::from(subject)].id == *node;
-        let hears = !self.net.is_cut(subject, by) && !self.net.is_cut(by, subject);
-        let ran = self.has_run_for(subject).is_some_and(|ran| ran > RUN_LONG_ENOUGH);
-        if is_same && hears && ran {
-            self.false_downs.push((by, subject));
+    /// Somebody was suspected or taken for dead. Wrongly, if it had run for a while, unpaused and
+    /// with no cut.
+    pub(super) fn note_blame(&mut self, by: BoardIndex, node: &NodeId, down: bool) {
+        let Some(who) = self.directory.get(node).copied() else { return };
+        let state = &self.boards[usize::from(who)];
+        let has_run = state.node.is_some() && self.now - state.running_since > RUN_LONG_ENOUGH;
+        if state.id != *node || !has_run || self.blamed.len() >= BLAMED_MAX {
+            return;
         }
+        let hears = !self.net.is_cut(who, by) && !self.net.is_cut(by, who);
+        let falsely = hears && !self.net.paused[usize::from(who)];
+        self.blamed.push(Blame { by, who, down, falsely });
     }
 }
 
+/// No scenario needs to know of more.
+const BLAMED_MAX: usize = 1000;
 /// A board that was started that recently may still be taken for its dead earlier life.
 const RUN_LONG_ENOUGH: u64 = 15 * crate::time::SECOND;
 /// The number of the leave command.
