@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::exit;
-use crate::names::{Label, Lifetime, ShortName};
+use crate::names::{Label, Lifetime, PresetName, ShortName};
 
 /// Where `--help` lists the options that every command has.
 const GLOBAL: &str = "Options of every command";
@@ -128,6 +128,10 @@ pub(crate) struct UpArgs {
         value_name = "KEY=VALUE"
     )]
     pub(crate) labels: Vec<Label>,
+    /// How long leases last: `lan` on fast wired paths, `sd` for boards on SD cards, `wan`
+    /// everywhere else [default: wan].
+    #[arg(long, env = "HEDGEROW_PRESET")]
+    pub(crate) preset: Option<PresetName>,
     /// End together with this process, which must be the one that started this board.
     #[arg(long, hide = true, value_name = "PID")]
     pub(crate) parent: Option<u32>,

@@ -25,7 +25,7 @@ pub(crate) fn init(context: &Context, name: &ShortName, then_up: bool) -> Outcom
     let home = Home::open(&context.home)?;
     let _lock = home.lock()?;
     refuse_if_taken(context, &home)?;
-    let node = home.identity()?.public();
+    let node = home.node_id()?;
     home.make_key(KeyFile::Operator)?;
     let old_root = home.key_path(KeyFile::Root).exists();
     // An `init` that was cut short left its root key here; what rests on it must stay valid.

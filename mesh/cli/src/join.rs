@@ -30,7 +30,7 @@ pub(crate) fn join(context: &Context, given: &str, then_up: bool) -> Outcome {
     let home = Home::open(&context.home)?;
     let _lock = home.lock()?;
     refuse_if_taken(context, &home, &body)?;
-    let node = home.identity()?.public();
+    let node = home.node_id()?;
     settings::write_template(&home)?;
     folder::keep_ticket(&home, &ticket)?;
     let prepared = Prepared {

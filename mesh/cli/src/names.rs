@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use hedgerow::proto::promises::Preset;
 use hedgerow::proto::record::{NAME_BYTES_MAX, Name};
 use serde::Deserialize;
 
@@ -30,6 +31,30 @@ pub(crate) enum Lifetime {
     Seconds(u64),
     /// For ever.
     Never,
+}
+
+/// Which timing of leases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PresetName {
+    /// Measured, unrelayed LAN paths.
+    Lan,
+    /// Boards on SD cards.
+    Sd,
+    /// Everything else.
+    #[default]
+    Wan,
+}
+
+impl PresetName {
+    /// The timing.
+    pub(crate) fn preset(self) -> Preset {
+        match self {
+            Self::Lan => Preset::LAN,
+            Self::Sd => Preset::SD,
+            Self::Wan => Preset::WAN,
+        }
+    }
 }
 
 impl ShortName {

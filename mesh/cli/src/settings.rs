@@ -18,7 +18,7 @@ use serde::Deserialize;
 use crate::args::UpArgs;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::folder;
-use crate::names::ShortName;
+use crate::names::{PresetName, ShortName};
 
 /// The file's name in the data folder.
 const FILE: &str = "hedgerow.toml";
@@ -42,6 +42,10 @@ const TEMPLATE: &str = r#"# How this board runs. Every line is optional; what is
 # Find other boards on the LAN.
 #mdns = true
 
+# How long leases last: "lan" on fast wired paths, "sd" for boards on SD cards,
+# "wan" everywhere else.
+#preset = "wan"
+
 # For placement.
 #[labels]
 #site = "barn"
@@ -56,6 +60,7 @@ struct File {
     announce: Option<Vec<String>>,
     mdns: Option<bool>,
     labels: Option<BTreeMap<ShortName, ShortName>>,
+    preset: Option<PresetName>,
 }
 
 /// Merges everything that says how a board runs.
@@ -80,6 +85,7 @@ pub(crate) fn resolve(home: &Home, flags: UpArgs, ticket: Option<Ticket>) -> Out
         labels: bounded(labels)?,
         ticket,
         membership: MembershipTiming::default(),
+        preset: flags.preset.or(file.preset).unwrap_or_default().preset(),
     })
 }
 
