@@ -205,6 +205,11 @@ impl Client {
         self.observer.subscribe()
     }
 
+    /// The last events, oldest first, and the stream that goes on right after them.
+    pub fn events_so_far(&self) -> (Vec<Stamped>, Events) {
+        self.observer.kept_and_subscribe()
+    }
+
     /// The last events, oldest first.
     pub fn past_events(&self) -> Vec<Stamped> {
         self.observer.kept()

@@ -1,2 +1,101 @@
-//! The hedgerow binary.
-fn main() {}
+//! The `hedgerow` binary: one per board.
+//!
+//! `up` is the daemon: a [`hedgerow::net::Node`] with the API on a unix socket around it. Every
+//! other command is a short-lived client of that socket, or prepares the data folder while no daemon
+//! runs. `demo` starts several daemons of this same binary and shows them at work.
+//!
+//! ```text
+//! args ─▶ init, join ─▶ folder ─▶ up ─▶ api (routes, problem) ◀── unix socket ──┐
+//!      └▶ see, leave, ticket ──────────────────────▶ client ────────────────────┘
+//!      └▶ demo ─▶ real `hedgerow` processes
+//! ```
+//!
+//! Nothing here knows a rule of the protocol: those live in the library.
+
+mod api;
+mod args;
+mod client;
+mod context;
+mod demo;
+mod exit;
+mod folder;
+mod init;
+mod join;
+mod names;
+mod schema;
+mod see;
+mod settings;
+mod text;
+mod ticket;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tokio::runtime::Builder;
+
+use args::{Args, Command, Output};
+use context::Context;
+use exit::{Failure, Outcome};
+
+/// Threads of a daemon: one for the node, one for its network and its callers.
+const DAEMON_THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let json = args.output == Output::Json;
+    match Context::new(&args).and_then(|context| run(&context, args.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(json),
+    }
+}
+
+fn run(context: &Context, command: Command) -> Outcome {
+    match command {
+        Command::Init { mesh, up: then_up } => {
+            init::init(context, &mesh, then_up)?;
+            go_on(context, then_up)
+        }
+        Command::Join { ticket, up: then_up } => {
+            join::join(context, &ticket, then_up)?;
+            go_on(context, then_up)
+        }
+        Command::Up(flags) => daemon(context, flags),
+        Command::Demo(args) => client(demo::demo(context, args)),
+        Command::Status => client(see::status(context)),
+        Command::Nodes => client(see::nodes(context)),
+        Command::Why { object } => client(see::why(context, &object)),
+        Command::Events { follow } => client(see::events(context, follow)),
+        Command::Ticket(command) => client(ticket::run(context, command)),
+        Command::Leave => client(see::leave(context)),
+        Command::Version => client(see::version(context)),
+    }
+}
+
+/// `--up`: as if `hedgerow up` had been typed, so that its environment counts.
+fn go_on(context: &Context, then_up: bool) -> Outcome {
+    if !then_up {
+        return Ok(());
+    }
+    let args = Args::try_parse_from(["hedgerow", "up"])
+        .map_err(|error| Failure::new(exit::Exit::Config, "environment", error.to_string()))?;
+    match args.command {
+        Command::Up(flags) => daemon(context, flags),
+        _ => Err(Failure::failed("`up` is not `up` any more; this is a bug in Hedgerow")),
+    }
+}
+
+fn daemon(context: &Context, flags: args::UpArgs) -> Outcome {
+    let runtime = Builder::new_multi_thread().worker_threads(DAEMON_THREADS).enable_all().build();
+    runtime.map_err(|error| no_runtime(&error))?.block_on(up::up(context, flags))
+}
+
+/// One thread: the processes that `demo` starts must be children of the main thread.
+fn client(work: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| no_runtime(&error))?.block_on(work)
+}
+
+fn no_runtime(error: &std::io::Error) -> Failure {
+    Failure::failed(format!("the operating system refused a thread or a timer: {error}"))
+}

@@ -62,6 +62,13 @@ impl Observer {
         Events { live: self.live.subscribe() }
     }
 
+    /// The last events and the stream that goes on right after them: none missing, none twice.
+    pub(crate) fn kept_and_subscribe(&self) -> (Vec<Stamped>, Events) {
+        // `event` keeps and sends under this lock.
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        (kept.iter().cloned().collect(), self.subscribe())
+    }
+
     /// The last events, oldest first.
     pub(crate) fn kept(&self) -> Vec<Stamped> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()

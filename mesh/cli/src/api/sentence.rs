@@ -1,0 +1,65 @@
+//! Events as sentences for people, with names where they are known.
+
+use std::collections::BTreeMap;
+
+use hedgerow::proto::id::NodeId;
+use hedgerow::proto::io::{Event, NodeView};
+
+/// The names of members, learnt from the list and kept up with by the events themselves.
+#[derive(Debug, Default)]
+pub(super) struct Names(BTreeMap<NodeId, String>);
+
+impl Names {
+    /// The names in the list of members.
+    pub(super) fn new(nodes: &[NodeView]) -> Self {
+        Self(nodes.iter().map(|node| (node.node, node.name.clone())).collect())
+    }
+
+    fn of(&self, node: &NodeId) -> String {
+        self.0.get(node).cloned().unwrap_or_else(|| node.short())
+    }
+
+    /// What happened, as a sentence.
+    pub(super) fn sentence(&mut self, event: &Event) -> String {
+        if let Event::MemberUp { node, name, .. } | Event::Admitted { node, name } = event {
+            self.0.insert(*node, name.clone());
+        }
+        match event {
+            Event::Started { node, incarnation, .. } => {
+                format!("this board ({}) started, incarnation {incarnation}", node.short())
+            }
+            Event::Admitted { name, .. } => format!("{name} was let in here"),
+            Event::Refused { node, reason } => {
+                format!("{} was not let in: {}", self.of(node), reason.advice())
+            }
+            Event::RefusedBy { node, reason, .. } => {
+                format!("{} did not let this board in: {}", self.of(node), reason.advice())
+            }
+            Event::MemberUp { name, incarnation, .. } => {
+                format!("{name} is up, incarnation {incarnation}")
+            }
+            Event::Suspected { node, by } => {
+                format!("{} does not answer {}", self.of(node), self.of(by))
+            }
+            Event::Refuted { node } => format!("{} answered for itself", self.of(node)),
+            Event::MemberDown { name, alerters: 0, .. } => {
+                format!("{name} is held for dead, as another member said")
+            }
+            Event::MemberDown { name, alerters, .. } => {
+                format!("{name} is held for dead: {alerters} members lost contact with it")
+            }
+            Event::MemberLeft { name, .. } => format!("{name} left"),
+            Event::Isolated { silent, of, isolated: true } => {
+                format!("{silent} of {of} watched members are silent: this board judges nobody")
+            }
+            Event::Isolated { isolated: false, .. } => "enough members answer again".to_owned(),
+            Event::Revoked { target } => format!("revoked: {target}"),
+            Event::Topic { topic, from, body } => {
+                format!("{} published {} bytes on {topic}", self.of(from), body.len())
+            }
+            Event::Misbehaved { node, what } => format!("{} broke a rule: {what}", self.of(node)),
+            Event::Left => "this board left the mesh".to_owned(),
+            Event::Halted { why } => format!("this board stopped for good: {why}"),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The command line: what can be typed, and nothing of what it does.
+//!
+//! Every text here is read by people in a terminal of 80 columns. Values are parsed into the types
+//! that the rest works with, so that a wrong one is told before anything has happened.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+
+use crate::exit;
+use crate::names::{Label, Lifetime, ShortName};
+
+/// Where `--help` lists the options that every command has.
+const GLOBAL: &str = "Options of every command";
+
+/// Keeps services on small edge computers alive without a central server.
+///
+/// First five minutes: `hedgerow init home --up` on one board, `hedgerow ticket new` beside it, the
+/// line that it prints on every other board, then `hedgerow status`. Without a board at hand:
+/// `hedgerow demo`.
+#[derive(Parser, Debug)]
+#[command(name = "hedgerow", version, max_term_width = 80, after_help = exit::table())]
+pub(crate) struct Args {
+    /// The data folder: one per board.
+    ///
+    /// Without it: /var/lib/hedgerow for root, else hedgerow in $XDG_DATA_HOME or ~/.local/share.
+    #[arg(long, global = true, help_heading = GLOBAL, env = "HEDGEROW_HOME", value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    /// How to print: for people, or for programs.
+    #[arg(short, long, global = true, help_heading = GLOBAL, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+    /// Log more; twice for every message. HEDGEROW_LOG says it finer.
+    #[arg(short, long, global = true, help_heading = GLOBAL, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How to print.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Output {
+    /// Sentences and tables of 80 columns.
+    Text,
+    /// JSON; `events` prints one value on each line.
+    Json,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Show a whole mesh at work on this computer, with real processes.
+    Demo(DemoArgs),
+    /// Found a mesh: make its root key and its first board.
+    Init {
+        /// What to call the mesh.
+        #[arg(value_name = "NAME")]
+        mesh: ShortName,
+        /// Start the board at once, as `up` does.
+        #[arg(long)]
+        up: bool,
+    },
+    /// Join a mesh with a ticket.
+    Join {
+        /// The ticket, from `hedge1` to its last character, or `-` to read it from standard input.
+        #[arg(value_name = "TICKET")]
+        ticket: String,
+        /// Start the board at once, as `up` does.
+        #[arg(long)]
+        up: bool,
+    },
+    /// Run this board in the foreground until it is stopped or leaves.
+    Up(UpArgs),
+    /// Show the mesh as this board sees it.
+    Status,
+    /// List every member with its id, version and addresses.
+    Nodes,
+    /// Say everything that is known about one board.
+    Why {
+        /// A board's name, or the beginning of its id.
+        object: String,
+    },
+    /// Show what has happened.
+    Events {
+        /// Go on as new things happen.
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Make, list and revoke tickets.
+    #[command(subcommand)]
+    Ticket(TicketCommand),
+    /// Leave the mesh on purpose; the board stops.
+    Leave,
+    /// Show the version of this program and of the running board.
+    Version,
+}
+
+/// How to run a board.
+#[derive(clap::Args, Clone, Default, Debug)]
+#[command(after_help = "A flag beats its environment variable, that one beats hedgerow.toml in \
+                        the data folder, and that one the default.\n")]
+pub(crate) struct UpArgs {
+    /// What to call this board [default: the host name].
+    #[arg(long, env = "HEDGEROW_NAME")]
+    pub(crate) name: Option<ShortName>,
+    /// Where to listen, a multiaddr; may be given several times
+    /// [default: port 4711 on every IPv4 address, QUIC and TCP].
+    #[arg(long, env = "HEDGEROW_LISTEN", value_delimiter = ',', value_name = "ADDRESS")]
+    pub(crate) listen: Vec<String>,
+    /// What to tell others instead of the listening addresses, for instance behind a forwarded port.
+    #[arg(long, env = "HEDGEROW_ANNOUNCE", value_delimiter = ',', value_name = "ADDRESS")]
+    pub(crate) announce: Vec<String>,
+    /// Do not look for other boards on the LAN.
+    #[arg(
+        long,
+        env = "HEDGEROW_NO_MDNS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true,
+        value_name = "BOOL"
+    )]
+    pub(crate) no_mdns: Option<bool>,
+    /// A label for placement; may be given several times.
+    #[arg(
+        long = "label",
+        env = "HEDGEROW_LABELS",
+        value_delimiter = ',',
+        value_name = "KEY=VALUE"
+    )]
+    pub(crate) labels: Vec<Label>,
+    /// End together with this process, which must be the one that started this board.
+    #[arg(long, hide = true, value_name = "PID")]
+    pub(crate) parent: Option<u32>,
+}
+
+/// What to do with tickets.
+#[derive(Subcommand, Debug)]
+pub(crate) enum TicketCommand {
+    /// Make a ticket and print the line that joins another board.
+    New {
+        /// What the holder may become.
+        #[arg(long, value_enum, default_value_t = RoleArg::Member)]
+        role: RoleArg,
+        /// How long it lets boards in: 30m, 24h, 7d, or never.
+        #[arg(long, default_value = "7d", value_name = "TIME")]
+        expires: Lifetime,
+    },
+    /// List the tickets that were made in this data folder.
+    Ls,
+    /// Revoke a ticket, or throw a board out for good.
+    Revoke {
+        /// The ticket's id or its beginning as `ticket ls` shows it, or the whole ticket.
+        #[arg(value_name = "TICKET", required_unless_present = "node")]
+        ticket: Option<String>,
+        /// A board instead of a ticket: its name or the beginning of its id.
+        #[arg(long, value_name = "NODE", conflicts_with = "ticket")]
+        node: Option<String>,
+    },
+}
+
+/// What the holder of a ticket may become.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum RoleArg {
+    /// A board.
+    Member,
+    /// A board, or a key that may give commands.
+    Operator,
+}
+
+/// What to show.
+#[derive(clap::Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// How many boards.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(3..=20))]
+    pub(crate) nodes: u16,
+    /// Chooses which boards die and leave [default: random].
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Keep the boards' folders with their logs.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn every_help_fits_the_screen() {
+        let mut command = Args::command();
+        command.clone().debug_assert();
+        // Subcommands inherit the width only now.
+        command.build();
+        check(&mut command);
+    }
+
+    fn check(command: &mut clap::Command) {
+        for line in command.render_long_help().to_string().lines() {
+            assert!(line.chars().count() <= crate::text::WIDTH, "{line}");
+        }
+        command.get_subcommands_mut().for_each(check);
+    }
+
+    #[test]
+    fn the_mdns_switch_can_be_turned_both_ways() {
+        let parse = |words: &[&str]| match Args::try_parse_from(words).unwrap().command {
+            Command::Up(up) => up.no_mdns,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(parse(&["hedgerow", "up"]), None);
+        assert_eq!(parse(&["hedgerow", "up", "--no-mdns"]), Some(true));
+        assert_eq!(parse(&["hedgerow", "up", "--no-mdns=false"]), Some(false));
+    }
+}

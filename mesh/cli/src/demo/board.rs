@@ -1,0 +1,167 @@
+//! One board of the demo: a data folder and, while it lives, a `hedgerow up` process.
+//!
+//! The process is in a group of its own, so that Ctrl-C reaches only the harness, and asks the
+//! kernel to be killed when the harness dies.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use hedgerow::proto::id::NodeId;
+use serde::de::DeserializeOwned;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::client::Client;
+use crate::exit::{Failure, Outcome};
+use crate::schema::Status;
+
+/// Lines of a board's log that are shown when it ends unexpectedly.
+const LOG_LINES_SHOWN: usize = 5;
+
+/// One board.
+#[derive(Debug)]
+pub(super) struct Board {
+    /// Its name.
+    pub(super) name: String,
+    /// Its id, once it has started.
+    pub(super) id: Option<NodeId>,
+    home: PathBuf,
+    process: Option<Child>,
+}
+
+impl Board {
+    /// A board that does not run yet, with its data folder in `stage`.
+    pub(super) fn new(stage: &Path, name: String) -> Self {
+        Self { home: stage.join(&name), name, id: None, process: None }
+    }
+
+    /// Runs one command of this binary on this board's folder and reads its JSON.
+    ///
+    /// # Errors
+    /// It fails, with what it said.
+    pub(super) async fn command<T: DeserializeOwned>(
+        &self,
+        words: &[&str],
+        input: &str,
+    ) -> Outcome<T> {
+        let fault = |error: io::Error| Failure::failed(format!("hedgerow {}: {error}", words[0]));
+        let mut command = tokio::process::Command::from(self.program()?);
+        command.args(words).args(["-o", "json"]).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(fault)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input.as_bytes()).await.map_err(fault)?;
+        }
+        let output = child.wait_with_output().await.map_err(fault)?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let said = crate::text::clean(said.trim());
+            return Err(self.broken(&format!("`hedgerow {}` failed: {said}", words.join(" "))));
+        }
+        serde_json::from_slice(&output.stdout)
+            .map_err(|error| self.broken(&format!("`hedgerow {}`: {error}", words.join(" "))))
+    }
+
+    /// Starts its daemon. Must be called on the main thread: the kernel ends the daemon together with
+    /// the thread that started it.
+    ///
+    /// # Errors
+    /// The process cannot be started.
+    pub(super) fn start(&mut self) -> Outcome {
+        let fault = |error: io::Error| self.broken(&format!("cannot start it: {error}"));
+        let log = OpenOptions::new().create(true).append(true).open(self.log()).map_err(fault)?;
+        let out: File = log.try_clone().map_err(fault)?;
+        let mut command = self.program()?;
+        command
+            .args(["up", "--no-mdns", "--name", &self.name])
+            .args(["--parent", &std::process::id().to_string()])
+            .args(["--listen", "/ip4/127.0.0.1/udp/0/quic-v1"])
+            .args(["--listen", "/ip4/127.0.0.1/tcp/0"])
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(log);
+        let process = command.spawn().map_err(fault)?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// What it knows; none while it does not answer.
+    pub(super) async fn status(&self) -> Option<Status> {
+        Client::new(self.home.clone(), String::new()).get("/v1/status").await.ok()
+    }
+
+    /// What it says has happened.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub(super) async fn events(&self) -> Outcome<Vec<crate::schema::EventLine>> {
+        let mut lines = Client::new(self.home.clone(), String::new()).stream("/v1/events").await?;
+        let mut events = Vec::new();
+        while let Some(line) = lines.next().await? {
+            events.extend(serde_json::from_str(&line).ok());
+        }
+        Ok(events)
+    }
+
+    /// True while its daemon was started and has not been seen to end.
+    pub(super) fn runs(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Its daemon's process id.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
+    /// How its daemon ended by itself, if it has.
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.process.as_mut()?.try_wait().ok().flatten()?;
+        self.process = None;
+        Some(status)
+    }
+
+    /// Kills its daemon as a power cut would, and waits until it is gone.
+    pub(super) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // Errors say that it has ended already.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// A failure of this board, with the end of its log.
+    pub(super) fn broken(&self, what: &str) -> Failure {
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let shown = lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n");
+        let tail = if shown.is_empty() { String::new() } else { format!("\nIts log:\n{shown}") };
+        Failure::failed(format!("{}: {what}{tail}", self.name))
+    }
+
+    fn program(&self) -> Outcome<Command> {
+        let program = std::env::current_exe()
+            .map_err(|error| Failure::failed(format!("this program's file is gone: {error}")))?;
+        let mut command = Command::new(program);
+        for (name, _) in std::env::vars_os() {
+            // What the caller set for its own board must not reach these.
+            if name.to_string_lossy().starts_with("HEDGEROW_") && name != "HEDGEROW_LOG" {
+                command.env_remove(name);
+            }
+        }
+        command.arg("--home").arg(&self.home);
+        Ok(command)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.home.join("log")
+    }
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,130 @@
+//! The stage: a temporary folder with all boards, and the eyes that watch them.
+//!
+//! Watching means asking each board's own `/v1/status` again and again until it says what is
+//! awaited. A time is therefore known to within one round of questions ([`Stage::round`]).
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use tokio::time::sleep;
+
+use super::board::Board;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::schema::Status;
+
+/// Nothing here may take longer, on however busy a computer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two rounds of questions, for each board there is: asking must not disturb the boards.
+const ROUND_PER_BOARD: Duration = Duration::from_millis(5);
+
+/// All boards, and where they live.
+#[derive(Debug)]
+pub(super) struct Stage {
+    /// The boards; the first one is the founder.
+    pub(super) boards: Vec<Board>,
+    // Dropped after the boards: fields are dropped in their order.
+    folder: Folder,
+}
+
+/// How long each watched board took: its name, and none if it took too long.
+pub(super) type Times = Vec<(String, Option<Duration>)>;
+
+/// A temporary folder that is removed with everything in it.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl Stage {
+    /// A new folder for so many boards; none is started.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub(super) fn new(nodes: u16, seed: u64, keep: bool) -> Outcome<Self> {
+        let name = format!("hedgerow-demo-{}-{seed}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
+            let message = format!("cannot make {}: {error}; TMPDIR says where", path.display());
+            Failure::new(Exit::Folder, "data-folder", message)
+        })?;
+        let boards = (1..=nodes).map(|number| Board::new(&path, format!("pi-{number}"))).collect();
+        Ok(Self { boards, folder: Folder { path, keep } })
+    }
+
+    /// Where the boards live.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder.path
+    }
+
+    /// Between two rounds of questions.
+    pub(super) fn round(&self) -> Duration {
+        ROUND_PER_BOARD * u32::try_from(self.boards.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Asks every running board but `except` until it answers something `awaited`; measures each from
+    /// `start`.
+    ///
+    /// # Errors
+    /// A board's process ended meanwhile.
+    pub(super) async fn watch(
+        &mut self,
+        start: Instant,
+        except: Option<usize>,
+        awaited: impl Fn(&Status) -> bool,
+    ) -> Outcome<Times> {
+        let mut times: Vec<Option<Duration>> = vec![None; self.boards.len()];
+        let watched: Vec<usize> = (0..self.boards.len())
+            .filter(|at| Some(*at) != except && self.boards[*at].runs())
+            .collect();
+        while start.elapsed() < PATIENCE && watched.iter().any(|at| times[*at].is_none()) {
+            for at in &watched {
+                if let Some(status) = self.boards[*at].ended() {
+                    return Err(self.boards[*at].broken(&format!("ended by itself, {status}")));
+                }
+            }
+            let pending = watched.iter().filter(|at| times[**at].is_none());
+            let asked = pending.map(|at| {
+                let board = &self.boards[*at];
+                async move { (*at, board.status().await, start.elapsed()) }
+            });
+            for (at, status, elapsed) in join_all(asked).await {
+                if status.is_some_and(|status| awaited(&status)) {
+                    times[at] = Some(elapsed);
+                }
+            }
+            sleep(self.round()).await;
+        }
+        Ok(watched.iter().map(|at| (self.boards[*at].name.clone(), times[*at])).collect())
+    }
+
+    /// Waits until the process of a board has ended by itself, and says whether it did so well.
+    pub(super) async fn ends_well(&mut self, at: usize) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Some(status) = self.boards[at].ended() {
+                return status.success();
+            }
+            sleep(self.round()).await;
+        }
+        false
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
+        match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                eprintln!("hedgerow: cannot remove {}: {error}", self.path.display());
+            }
+            _ => {}
+        }
+    }
+}

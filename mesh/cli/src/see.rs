@@ -1,0 +1,111 @@
+//! Commands that only ask: `status`, `nodes`, `why`, `events`, `version`; and `leave`.
+//!
+//! All of them work on an isolated board: they ask the local daemon and nobody else.
+
+mod tables;
+
+use crate::client::segment;
+use crate::context::{Context, print};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::schema::{Done, EventLine, Node, Status, Version, Versions, Why};
+use crate::text;
+
+/// Shows the mesh.
+///
+/// # Errors
+/// No daemon answers.
+pub(crate) async fn status(context: &Context) -> Outcome {
+    let status: Status = context.client().get("/v1/status").await?;
+    context.show(&status, tables::status)
+}
+
+/// Lists the members.
+///
+/// # Errors
+/// No daemon answers.
+pub(crate) async fn nodes(context: &Context) -> Outcome {
+    let nodes: Vec<Node> = context.client().get("/v1/nodes").await?;
+    context.show(&nodes, |nodes| tables::nodes(nodes))
+}
+
+/// Says what is known of one object.
+///
+/// # Errors
+/// No daemon answers, or there is no such object.
+pub(crate) async fn why(context: &Context, object: &str) -> Outcome {
+    let why: Why = context.client().get(&format!("/v1/why/{}", segment(object))).await?;
+    context.show(&why, |why| {
+        let mut lines = vec![text::wrap(&why.object, 2)];
+        lines.extend(why.findings.iter().map(|finding| text::wrap(&format!("- {finding}"), 2)));
+        lines.join("\n")
+    })
+}
+
+/// Shows what has happened, and with `follow` what goes on happening.
+///
+/// # Errors
+/// No daemon answers, or it stopped meanwhile.
+pub(crate) async fn events(context: &Context, follow: bool) -> Outcome {
+    let path = if follow { "/v1/events?follow=true" } else { "/v1/events" };
+    let mut lines = context.client().stream(path).await?;
+    while let Some(line) = lines.next().await? {
+        if context.json {
+            print(&line)?;
+            continue;
+        }
+        let event: EventLine = serde_json::from_str(&line)
+            .map_err(|error| Failure::failed(format!("an event is not understood: {error}")))?;
+        print(&text::wrap(&format!("{} {}", text::time_of_day(event.at_ms), event.text), 13))?;
+    }
+    if follow {
+        context.note("The daemon has stopped.");
+    }
+    Ok(())
+}
+
+/// Shows the versions of this program and of the daemon, if one runs.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub(crate) async fn version(context: &Context) -> Outcome {
+    let daemon = match context.client().get::<Version>("/v1/version").await {
+        Ok(version) => Some(version),
+        Err(failure) if failure.exit == Exit::NoDaemon => None,
+        Err(failure) => return Err(failure),
+    };
+    let versions = Versions { program: Version::of_this(), daemon };
+    context.show(&versions, |versions| {
+        let program = &versions.program;
+        let line =
+            |v: &Version| format!("{}, wire {}-{}, {}", v.version, v.wire_min, v.wire_max, v.arch);
+        match &versions.daemon {
+            Some(daemon) if daemon != program => format!(
+                "hedgerow {}\nThe running board has {}; restart it to update it.",
+                line(program),
+                line(daemon)
+            ),
+            _ => format!("hedgerow {}", line(program)),
+        }
+    })
+}
+
+/// Leaves the mesh.
+///
+/// # Errors
+/// No daemon answers, or it does not take part.
+pub(crate) async fn leave(context: &Context) -> Outcome {
+    let client = context.client();
+    let status: Status = client.get("/v1/status").await?;
+    client.post("/v1/leave", Vec::new()).await?;
+    let done = Done { done: "left".to_owned(), object: status.name };
+    context.show(&done, |done| {
+        text::wrap(
+            &format!(
+                "{} has left the mesh {} and stops. To come back it needs a new ticket: \
+                 `hedgerow ticket new` on the board with the root key.",
+                done.object, status.mesh_name
+            ),
+            0,
+        )
+    })
+}

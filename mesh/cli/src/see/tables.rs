@@ -1,0 +1,91 @@
+//! The tables of `status` and `nodes`, 80 columns.
+
+use crate::schema::{Node, Status};
+use crate::text::{Table, ago, wrap};
+
+/// The header, a sentence where something is to be said, and one line for each member.
+pub(super) fn status(status: &Status) -> String {
+    let view = if status.view == "whole" { "whole mesh" } else { &status.view };
+    let mut text = format!("{}   {}    view: {view}\n", status.mesh_name, counts(status));
+    if !status.view_why.is_empty() {
+        text.push_str(&wrap(&status.view_why, 2));
+        text.push('\n');
+    }
+    let mut table = Table::new(&[
+        ("NODE", 20),
+        ("STATE", 8),
+        ("CLASS", 6),
+        ("PATH", 8),
+        ("RTT", 8),
+        ("SEEN", 5),
+        ("WHY", 0),
+    ]);
+    for node in sorted(&status.nodes) {
+        table.row(vec![
+            format!("{}{}", node.name, if node.me { " *" } else { "" }),
+            node.state.clone(),
+            format!("{:?}", node.class),
+            node.path.clone(),
+            node.rtt_us.map_or("-".to_owned(), round_trip),
+            match (node.me, node.seen_ms) {
+                (true, _) => "now".to_owned(),
+                (false, Some(ms)) => ago(ms),
+                (false, None) => "-".to_owned(),
+            },
+            node.why.clone(),
+        ]);
+    }
+    text + &table.render()
+}
+
+/// One line for each member, with what it takes to name and to reach it.
+pub(super) fn nodes(nodes: &[Node]) -> String {
+    let mut table = Table::new(&[
+        ("NODE", 20),
+        ("ID", 10),
+        ("STATE", 8),
+        ("CLASS", 6),
+        ("VERSION", 10),
+        ("ADDRESSES", 0),
+    ]);
+    for node in sorted(nodes) {
+        table.row(vec![
+            format!("{}{}", node.name, if node.me { " *" } else { "" }),
+            node.node.short(),
+            node.state.clone(),
+            format!("{:?}", node.class),
+            node.version.clone(),
+            node.addresses.join("\n"),
+        ]);
+    }
+    table.render()
+}
+
+fn counts(status: &Status) -> String {
+    let by_state = [
+        (status.up, "up"),
+        (status.suspect, "suspect"),
+        (status.down, "down"),
+        (status.left, "left"),
+    ];
+    let parts: Vec<String> = by_state
+        .iter()
+        .filter(|(count, state)| *count > 0 || *state == "up")
+        .map(|(count, state)| format!("{count} {state}"))
+        .collect();
+    let all = status.nodes.len();
+    format!("{all} node{}: {}", if all == 1 { "" } else { "s" }, parts.join(", "))
+}
+
+fn sorted(nodes: &[Node]) -> Vec<&Node> {
+    let mut nodes: Vec<&Node> = nodes.iter().collect();
+    nodes.sort_by(|a, b| (&a.name, a.node).cmp(&(&b.name, b.node)));
+    nodes
+}
+
+fn round_trip(us: u64) -> String {
+    match us {
+        0..=99_999 => format!("{}.{}ms", us / 1000, us % 1000 / 100),
+        _ => format!("{}ms", us / 1000),
+    }
+}

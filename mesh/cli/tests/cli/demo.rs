@@ -1,0 +1,71 @@
+//! The demo plays to its end, and leaves nothing behind however it ends.
+
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::board::{Place, children, finish, fits, hedgerow, lives, until};
+
+fn demo(place: &Place, words: &[&str]) -> Command {
+    let mut command = hedgerow();
+    command.env("TMPDIR", &place.0).arg("demo").args(words);
+    command
+}
+
+fn left(place: &Place) -> usize {
+    std::fs::read_dir(&place.0).unwrap().count()
+}
+
+#[test]
+fn three_boards_play_it_to_the_end() {
+    let place = Place::new();
+    let ended = finish(demo(&place, &["--nodes", "3", "--seed", "7", "-o", "json"]), "");
+    let report = ended.json();
+    assert_eq!((&report["held"], &report["nodes"]), (&true.into(), &3.into()), "{report:#}");
+    let steps: Vec<&str> =
+        report["steps"].as_array().unwrap().iter().map(|s| s["step"].as_str().unwrap()).collect();
+    assert_eq!(
+        steps,
+        ["gather", "death", "return", "return", "return", "leave", "leave", "no-false-death"]
+    );
+    assert!(report["steps"][1]["last_ms"].as_u64().unwrap() > 1_000, "measured: {report:#}");
+    assert_eq!(left(&place), 0);
+}
+
+#[test]
+fn a_demo_that_is_interrupted_or_killed_leaves_no_process_behind() {
+    for (signal, code) in [(Signal::INT, Some(1)), (Signal::KILL, None)] {
+        let place = Place::new();
+        let mut command = demo(&place, &["--nodes", "3"]);
+        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut harness: Child = quiet.spawn().unwrap();
+        let mut boards = Vec::new();
+        until("three boards run", || {
+            boards = children(harness.id());
+            let sockets = (1..=3).filter(|n| socket_exists(&place, *n)).count();
+            sockets == 3 && boards.len() == 3
+        });
+        kill_process(Pid::from_child(&harness), signal).unwrap();
+        assert_eq!(harness.wait().unwrap().code(), code);
+        until("its boards are gone", || !boards.iter().any(|id| lives(*id)));
+        if signal == Signal::INT {
+            assert_eq!(left(&place), 0);
+        }
+    }
+}
+
+#[test]
+fn its_timeline_fits_the_screen_and_its_folders_stay_when_asked() {
+    let place = Place::new();
+    let ended = finish(demo(&place, &["--nodes", "3", "--keep"]), "");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    fits(&ended.out);
+    assert!(ended.out.contains("All 8 steps held"), "{}", ended.out);
+    let folder = std::fs::read_dir(&place.0).unwrap().next().unwrap().unwrap().path();
+    assert!(folder.join("pi-1/log").exists());
+}
+
+fn socket_exists(place: &Place, number: usize) -> bool {
+    let mut stages = std::fs::read_dir(&place.0).unwrap().flatten();
+    stages.any(|stage| stage.path().join(format!("pi-{number}/api.sock")).exists())
+}

@@ -1,0 +1,11 @@
+//! The binary end to end: real processes, real sockets on loopback, a temporary folder for each
+//! board. Waiting means asking again until a deadline; every process is ended by its id.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps in vain has failed")]
+
+mod api;
+mod board;
+mod demo;
+mod faults;
+mod flow;
+mod life;
