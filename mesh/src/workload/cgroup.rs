@@ -7,9 +7,12 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rustix::event::PollFlags;
 use rustix::process::Pid;
 
+use super::client::{after, ready_before};
 use super::instance::Limits;
 
 /// The cgroup of one instance; removed by [`Cgroup::remove`], not by dropping.
@@ -89,6 +92,25 @@ impl Cgroup {
     /// Removes it; it must be empty.
     pub(crate) fn remove(&self) {
         let _ = fs::remove_dir(&self.path);
+    }
+
+    /// Kills what is left in it and waits until that is dead; false if it was not in time.
+    pub(crate) fn kill_and_remove(&self, wait: Duration) -> bool {
+        let give_up_at = after(wait);
+        // Its poll tells of changes, so the file is opened before the first look.
+        let events = fs::File::open(self.path.join("cgroup.events"));
+        self.kill();
+        while self.is_populated() {
+            let changed = match &events {
+                Ok(events) => ready_before(events, PollFlags::PRI, give_up_at).unwrap_or(false),
+                Err(_) => false,
+            };
+            if !changed {
+                return false;
+            }
+        }
+        self.remove();
+        true
     }
 
     fn event(&self, key: &str) -> Option<bool> {

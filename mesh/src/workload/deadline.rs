@@ -46,13 +46,13 @@ impl Deadline {
             return Err(Refusal::TooFar { max_ns: LEASE_NS_MAX });
         }
         let fenced = self.expired && self.mode == Mode::Fence;
-        let judged = if fenced { self.until.unwrap_or(until) } else { until };
-        if self.late(now, judged) {
-            let by_ns = now - judged.saturating_sub(self.kill_bound_ns);
+        let old = self.until.unwrap_or(0);
+        let in_force = if fenced { old } else { old.max(until) };
+        if self.late(now, in_force) {
+            let by_ns = now - in_force.saturating_sub(self.kill_bound_ns);
             return Err(Refusal::DeadlinePassed { by_ns });
         }
         self.expired = false;
-        let in_force = self.until.map_or(until, |old| old.max(until));
         self.until = Some(in_force);
         Ok(in_force)
     }
@@ -145,6 +145,7 @@ mod tests {
     fn an_earlier_deadline_leaves_the_later_one_in_force() {
         let mut deadline = running(Mode::Fence);
         assert_eq!(deadline.extend(1_100, 1_900), Ok(2_000));
+        assert_eq!(deadline.extend(1_100, 0), Ok(2_000));
         assert_eq!(deadline.extend(1_100, 2_500), Ok(2_500));
     }
 

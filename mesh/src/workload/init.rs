@@ -18,7 +18,6 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, getpid, set_child_subreaper,
     set_parent_process_death_signal, wait,
@@ -100,10 +99,8 @@ fn init(contained: bool, own_proc: bool) -> io::Result<()> {
     let mut shim = gate()?;
     if contained {
         // After the last change of credentials, which would clear it.
+        // A shim that died before this line is met below, as the end of its gate.
         set_parent_process_death_signal(Some(Signal::KILL))?;
-        if is_orphan(&shim)? {
-            return Ok(());
-        }
     } else {
         set_child_subreaper(Some(getpid()))?;
     }
@@ -218,13 +215,6 @@ fn kill_everything_below() {
 /// File descriptor 0, which this process was given as a socket, closed on exec.
 fn gate() -> io::Result<UnixStream> {
     Ok(UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?))
-}
-
-/// Whether the other end was closed before we could ask to die with it.
-fn is_orphan(gate: &UnixStream) -> io::Result<bool> {
-    let mut fds = [PollFd::new(gate, PollFlags::IN)];
-    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
-    Ok(fds[0].revents().contains(PollFlags::HUP))
 }
 
 /// The next frame's body; `None` at the end of file.

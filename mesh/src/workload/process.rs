@@ -423,10 +423,9 @@ fn sweep_cgroup(files: &Files) {
     // Ours by its name, whatever became of the file.
     let is_ours =
         path.file_name().is_some_and(|it| it.as_encoded_bytes().starts_with(b"hedgerow-"));
-    if is_ours {
-        let cgroup = Cgroup::left_at(path);
-        cgroup.kill();
-        cgroup.remove();
+    if is_ours && !Cgroup::left_at(path).kill_and_remove(SWEEP_WAIT) {
+        // Something in it does not die: the next agent tries again.
+        return;
     }
     let _ = fs::remove_file(files.cgroup());
 }
@@ -442,5 +441,7 @@ pub const LAUNCH_WAIT: Duration = Duration::from_secs(10);
 pub const START_WAIT: Duration = Duration::from_secs(10);
 /// How long any other answer may take.
 pub const ANSWER_WAIT: Duration = Duration::from_secs(2);
+/// How long what an old shim left may take to die.
+pub const SWEEP_WAIT: Duration = Duration::from_secs(1);
 /// Most instances on one board.
 pub const INSTANCES_MAX: usize = 1_024;

@@ -398,7 +398,10 @@ impl Shim {
             run.clean_up(&self.files);
         }
         if let Some((peer, call)) = self.starter.take() {
-            let refusal = self.refusal.take().unwrap_or(Refusal::NotRunning);
+            let run_until = self.deadline.run_until().filter(|_| cause == Cause::Fenced);
+            let late =
+                run_until.map(|at| Refusal::DeadlinePassed { by_ns: now.saturating_sub(at) });
+            let refusal = self.refusal.take().or(late).unwrap_or(Refusal::NotRunning);
             self.peers.reply(peer, call, Reply::Refused(refusal));
         }
         self.peers.notify(Notice::Exited(exit));
