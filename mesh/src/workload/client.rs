@@ -147,6 +147,7 @@ impl Connection {
     pub fn send(&mut self, request: Request) -> Result<u64, ClientError> {
         let id = self.next_call;
         let bytes = frame(&Call { id, request });
+        self.flush()?;
         if self.out.len() + bytes.len() > OUT_BYTES_MAX {
             return Err(ClientError::Full { socket: self.socket.clone() });
         }

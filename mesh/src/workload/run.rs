@@ -35,6 +35,7 @@ pub(crate) struct Run {
     containment: Containment,
     cgroup: Option<Cgroup>,
     init_reaped: bool,
+    released: bool,
     ended: [bool; 4],
     how: Option<How>,
 }
@@ -116,6 +117,7 @@ impl Run {
             containment,
             cgroup,
             init_reaped: false,
+            released: false,
             ended: [false; 4],
             how: None,
         })
@@ -158,6 +160,7 @@ impl Run {
 
     /// Lets the held process go, unless it is `run_until_ns`.
     pub(crate) fn release(&mut self, release: Release) -> Result<(), String> {
+        self.released = true;
         self.gate
             .write_all(&frame(&Gate::Release(release)))
             .map_err(|error| format!("the command does not fit through the gate: {error}"))
@@ -201,8 +204,7 @@ impl Run {
     pub(crate) fn is_frozen(&self) -> bool {
         match &self.cgroup {
             Some(cgroup) => cgroup.is_frozen(),
-            None => tree::below(self.init)
-                .is_ok_and(|all| all.iter().all(|it| it.is_dead() || it.is_stopped())),
+            None => tree::stands_still_below(self.init).unwrap_or(false),
         }
     }
 
@@ -236,6 +238,11 @@ impl Run {
     pub(crate) fn init_has_ended(&mut self) -> bool {
         self.reap();
         self.init_reaped
+    }
+
+    /// Whether it may have executed anything.
+    pub(crate) fn was_released(&self) -> bool {
+        self.released
     }
 
     pub(crate) fn how(&self) -> Option<&How> {

@@ -180,6 +180,8 @@ impl Shim {
             for (token, flags) in &ready {
                 self.hear_agents(*token, *flags);
             }
+            // Asked in every turn: a signal may have ended the wait in the timer's place.
+            self.on_wake();
             self.on_time(clock::now_ns());
             for (token, flags) in &ready {
                 self.hear_others(*token, *flags);
@@ -234,7 +236,6 @@ impl Shim {
 
     fn hear_others(&mut self, token: Token, flags: PollFlags) {
         match token {
-            Token::Timer => self.on_wake(),
             Token::ServiceKnocks => self.commits.accept(),
             Token::Service(id) if flags.contains(PollFlags::IN) => {
                 if let Some(commit) = self.commits.read(id) {
@@ -246,7 +247,7 @@ impl Shim {
             Token::Run(Source::Init) => self.on_init_end(),
             Token::Run(Source::Out) => self.take_output(Source::Out, Stream::Out),
             Token::Run(Source::Err) => self.take_output(Source::Err, Stream::Err),
-            Token::AgentKnocks | Token::Agent(_) => {}
+            Token::Timer | Token::AgentKnocks | Token::Agent(_) => {}
         }
     }
 
@@ -314,11 +315,14 @@ impl Shim {
         let (Some(killing), Some(run)) = (self.killing, &mut self.run) else { return };
         if run.is_gone() {
             run.reports();
-            let how = match (run.how(), &self.refusal, killing.cause) {
-                (Some(how), _, _) => how.clone(),
-                (None, Some(refusal), _) => How::NotStarted(refusal.to_string()),
+            let how = match (run.how(), &self.refusal) {
+                (Some(how), _) => how.clone(),
+                (None, Some(refusal)) => How::NotStarted(refusal.to_string()),
+                (None, None) if !run.was_released() => {
+                    How::NotStarted("it ended before it was released".to_owned())
+                }
                 // The init was killed before it could tell, and the service with it.
-                (None, None, _) => How::Signal(SIGKILL),
+                (None, None) => How::Signal(SIGKILL),
             };
             if !matches!(killing.cause, Cause::Itself | Cause::CannotStart) {
                 self.peers.notify(Notice::Killed { took_ns: now.saturating_sub(killing.began) });

@@ -55,6 +55,18 @@ pub(crate) fn stop_below(root: Pid) -> io::Result<usize> {
     signal_each(moving, Signal::STOP)
 }
 
+/// Whether everything below `root`, sent `SIGSTOP` before, stands still.
+///
+/// A parent inside `vfork` cannot stop before its child has execed, but runs nothing either.
+pub(crate) fn stands_still_below(root: Pid) -> io::Result<bool> {
+    let all = below(root)?;
+    let in_vfork = |it: &Process| {
+        let pid = it.pid.as_raw_nonzero().get();
+        it.state == b'D' && all.iter().any(|child| child.parent == pid && child.is_stopped())
+    };
+    Ok(all.iter().all(|it| it.is_dead() || it.is_stopped() || in_vfork(it)))
+}
+
 /// Sends `SIGCONT` to everything below `root`, children first.
 pub(crate) fn continue_below(root: Pid) -> io::Result<()> {
     signal_each(below(root)?.into_iter().rev(), Signal::CONT).map(drop)

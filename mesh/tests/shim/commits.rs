@@ -145,6 +145,25 @@ fn a_reader_of_the_lease_file_never_sees_a_mixture() {
 }
 
 #[test]
+fn the_lease_file_says_expired_before_the_service_dies() {
+    let board = Board::new();
+    for _ in 0..10 {
+        let mut handle = board.start("say up; exec sleep 1000");
+        assert_eq!(board.hear(), "up");
+        let lease = LeaseFile::open(&handle.files().lease()).unwrap();
+        assert!(lease.valid_now(7));
+        let service = Process::of(handle.pid().unwrap() as i32).unwrap();
+        let at_its_death = std::thread::spawn(move || {
+            assert!(service.ends_within(PATIENCE));
+            lease.read().unwrap()
+        });
+        handle.kill().unwrap();
+        assert_eq!(at_its_death.join().unwrap().valid_until_ns, 0);
+        handle.wait_exit(PATIENCE).unwrap();
+    }
+}
+
+#[test]
 fn a_torn_lease_file_is_not_valid() {
     let board = Board::new();
     let handle = board.start("exec sleep 1000");

@@ -24,8 +24,8 @@ fn killing_the_shim_kills_the_service_and_its_daemon_within_d() {
     assert!(alive.len() >= 2);
 
     handle.connection().abort().unwrap();
-    all_end_within(&alive, Duration::from_nanos(D));
-    assert!(board.alive().is_empty());
+    board.nothing_is_left_within(Duration::from_nanos(D));
+    all_end_within(&alive, Duration::ZERO);
     assert!(matches!(board.adopt(), Found::Died { .. }));
 }
 
@@ -37,10 +37,10 @@ fn uncontained_its_init_still_cleans_up_after_a_killed_shim() {
     let until = clock::now_ns() + PATIENCE.as_nanos() as u64;
     let mut handle = board.runtime.start(&instance, until).unwrap();
     assert_eq!(board.hear(), "daemon");
-    let alive = board.alive();
+    assert!(board.alive().len() >= 2);
     assert!(!handle.status().unwrap().containment.pid_namespace);
     handle.connection().abort().unwrap();
-    all_end_within(&alive, PATIENCE);
+    board.nothing_is_left_within(PATIENCE);
 }
 
 /// The planted fault for the two above: what a PID namespace is there for.
@@ -65,14 +65,14 @@ fn without_a_namespace_a_daemon_outlives_shim_and_init_killed_together() {
     let was_in_cgroup = handle.files().cgroup().exists();
     assert!(matches!(board.adopt(), Found::Died { .. }));
     if was_in_cgroup {
-        all_end_within(&board.alive(), PATIENCE);
+        board.nothing_is_left_within(PATIENCE);
     }
 }
 
 #[test]
 fn the_agents_death_touches_nothing_and_the_next_agent_adopts_the_same_process() {
     let board = Board::new();
-    board.instance("say up; trap 'say term; exit 0' TERM; while :; do sleep 1 & wait $!; done");
+    board.instance("trap 'say term; exit 0' TERM; say up; while :; do sleep 1 & wait $!; done");
     let mut agent = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "death::an_agent", "--nocapture"])
         .env(AGENT_FOLDER, &board.folder)
@@ -127,7 +127,9 @@ fn an_agent() {
 #[test]
 fn a_second_shim_is_refused_and_a_new_one_follows_the_old() {
     let board = Board::new();
-    let mut first = board.start("exec sleep 1000");
+    let mut first = board.start("say up; exec sleep 1000");
+    // Read by its shell, before the script is written anew.
+    assert_eq!(board.hear(), "up");
     let until = clock::now_ns() + PATIENCE.as_nanos() as u64;
     let again = board.runtime.start(&board.instance("exec sleep 1000"), until);
     assert!(again.unwrap_err().to_string().contains("living shim"));

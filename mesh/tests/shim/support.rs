@@ -119,6 +119,19 @@ impl Board {
         .collect()
     }
 
+    /// Asserts that everything ends, also what was born after the last look.
+    pub(crate) fn nothing_is_left_within(&self, wait: Duration) {
+        let give_up_at = clock::now_ns() + wait.as_nanos() as u64;
+        loop {
+            let alive = self.alive();
+            if alive.is_empty() {
+                return;
+            }
+            let left = Duration::from_nanos(give_up_at.saturating_sub(clock::now_ns()));
+            all_end_within(&alive, left);
+        }
+    }
+
     /// The one thing that `adopt` finds.
     pub(crate) fn adopt(&self) -> Found {
         let mut found = self.runtime.adopt().unwrap();
