@@ -15,8 +15,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use hedgerow::clock::{self, Timer};
+use hedgerow::workload::handle::Handle;
 use hedgerow::workload::instance::{Instance, Limits, Mode};
-use hedgerow::workload::process::{Handle, ProcessRuntime, Runtime};
+use hedgerow::workload::process::{ProcessRuntime, Runtime};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -94,11 +95,14 @@ fn measure(runs: usize) -> Result<f64> {
 
 /// How long after the deadline (or after the end of the pause that spanned it) all is confirmed dead.
 fn fence(runtime: &ProcessRuntime, pause: Option<Duration>) -> Result<f64> {
-    let until = clock::now_ns() + 2 * u64::from(D_MS) * 1_000_000;
-    let mut handle = runtime.start(&instance(), until)?;
+    let mut handle = runtime.prepare(&instance())?;
+    // Far enough for a start on a busy board.
+    let until = clock::now_ns() + 5 * u64::from(D_MS) * 1_000_000;
+    handle.start(until)?;
     let mut due = until - u64::from(D_MS) * 1_000_000;
     if let Some(pause) = pause {
-        let paused = [process(Some(handle.shim_pid()))?, process(handle.pid())?];
+        // The service goes on first: the worse order.
+        let paused = [process(handle.pid())?, process(Some(handle.shim_pid()))?];
         paused.iter().try_for_each(|it| pidfd_send_signal(it, Signal::STOP))?;
         reach(until + u64::try_from(pause.as_nanos())?)?;
         due = clock::now_ns();

@@ -38,6 +38,7 @@
 //! freezing is here, what is copied meanwhile is not. The watchdog of the board is the agent's.
 
 pub mod client;
+pub mod handle;
 pub mod instance;
 pub mod lease;
 pub mod process;
@@ -47,6 +48,7 @@ mod cgroup;
 mod commits;
 mod contain;
 mod deadline;
+mod frames;
 mod init;
 mod logs;
 mod peers;
@@ -75,8 +77,8 @@ pub fn dispatch(args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     Some(match command.as_str() {
         "shim" if flag("--probe") => contain::probe_main(),
         "shim" => match dir() {
-            Some(dir) if flag("--serve") => shim::serve_main(&dir),
-            Some(dir) => shim::launch_main(&dir),
+            Some(dir) if flag("--serve") => shim::launch::serve_main(&dir),
+            Some(dir) => shim::launch::launch_main(&dir),
             None => {
                 eprintln!("usage: shim --dir FOLDER (holding {})", instance::Files::INSTANCE);
                 ExitCode::from(EXIT_USAGE)

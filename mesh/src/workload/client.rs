@@ -22,10 +22,9 @@ use rustix::net::sockopt::socket_peercred;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::frames::{Frames, frame};
 use super::instance::Files;
-use super::wire::{
-    Call, FRAME_BYTES_MAX, Frames, Message, Notice, Refusal, Reply, Request, VERSION, frame,
-};
+use super::wire::{Call, FRAME_BYTES_MAX, Message, Notice, Refusal, Reply, Request, VERSION};
 use crate::clock;
 
 /// A greeted connection to one shim.

@@ -25,8 +25,8 @@ use rustix::process::{
 use serde::{Deserialize, Serialize};
 
 use super::contain;
+use super::frames::{Frames, frame};
 use super::tree;
-use super::wire::{Frames, frame};
 use crate::clock;
 
 /// This executable, also after an update has replaced it on disk.

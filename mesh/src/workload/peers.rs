@@ -10,9 +10,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::getuid;
 
+use super::frames::{Frames, frame};
 use super::wire::{
-    Call, FRAME_BYTES_MAX, Frames, Message, Notice, Refusal, Reply, Request, VERSION,
-    VERSION_OLDEST, frame,
+    Call, FRAME_BYTES_MAX, Message, Notice, Refusal, Reply, Request, VERSION, VERSION_OLDEST,
 };
 
 /// Most agents at once.

@@ -21,8 +21,9 @@ use rustix::event::PollFlags;
 
 use super::cgroup::Cgroup;
 use super::client::{ClientError, Connection, after, ready_before};
+use super::handle::{ANSWER_WAIT, Handle};
 use super::instance::{Files, Instance, InstanceError};
-use super::wire::{CommitResult, Containment, Exit, Notice, Reply, Request, Status};
+use super::wire::{Containment, Exit};
 
 /// Makes instances run on this board.
 pub trait Runtime {
@@ -130,14 +131,6 @@ pub enum RuntimeError {
 pub struct ProcessRuntime {
     program: PathBuf,
     folder: PathBuf,
-}
-
-/// One instance, through its shim. Dropping it changes nothing for the instance.
-#[derive(Debug)]
-pub struct Handle {
-    files: Files,
-    connection: Connection,
-    status: Status,
 }
 
 impl ProcessRuntime {
@@ -256,145 +249,6 @@ impl Runtime for ProcessRuntime {
     }
 }
 
-impl Handle {
-    fn open(files: Files) -> Result<Self, ClientError> {
-        let mut connection = Connection::open(&files, ANSWER_WAIT)?;
-        match connection.call(Request::Subscribe, ANSWER_WAIT)? {
-            Reply::Status(status) => Ok(Self { files, connection, status: *status }),
-            other => Err(connection.nonsense(&other)),
-        }
-    }
-
-    /// Starts the service; returns its process id when it runs. Once per handle's shim.
-    ///
-    /// # Errors
-    /// The shim's refusals; then nothing of it runs, and a retry takes a new shim.
-    pub fn start(&mut self, until: u64) -> Result<u32, ClientError> {
-        match self.connection.call(Request::Start { until }, START_WAIT)? {
-            Reply::Started { pid } => {
-                self.status.pid = Some(pid);
-                Ok(pid)
-            }
-            other => Err(self.connection.nonsense(&other)),
-        }
-    }
-
-    /// Moves the deadline; returns the one in force.
-    ///
-    /// # Errors
-    /// Refused if the deadline has passed or nothing runs.
-    pub fn extend(&mut self, until: u64) -> Result<u64, ClientError> {
-        match self.connection.call(Request::Extend { until }, ANSWER_WAIT)? {
-            Reply::Extended { until } => Ok(until),
-            other => Err(self.connection.nonsense(&other)),
-        }
-    }
-
-    /// Stops all its processes, and returns when they stand still.
-    ///
-    /// # Errors
-    /// Refused if they do not within a second; then they run.
-    pub fn freeze(&mut self) -> Result<(), ClientError> {
-        self.expect_ok(Request::Freeze, START_WAIT)
-    }
-
-    /// Lets them go on.
-    ///
-    /// # Errors
-    /// Refused if nothing runs.
-    pub fn thaw(&mut self) -> Result<(), ClientError> {
-        self.expect_ok(Request::Thaw, ANSWER_WAIT)
-    }
-
-    /// `SIGTERM`, and after `grace` the kill. Returns at once, see [`Handle::wait_exit`].
-    ///
-    /// # Errors
-    /// Refused if nothing runs.
-    pub fn stop(&mut self, grace: Duration) -> Result<(), ClientError> {
-        let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
-        self.expect_ok(Request::Stop { grace_ms }, ANSWER_WAIT)
-    }
-
-    /// Kills it. Returns at once, see [`Handle::wait_exit`].
-    ///
-    /// # Errors
-    /// If the shim does not answer: then [`Connection::abort`].
-    pub fn kill(&mut self) -> Result<(), ClientError> {
-        self.expect_ok(Request::Kill, ANSWER_WAIT)
-    }
-
-    /// Answers a [`Notice::CommitRequested`].
-    ///
-    /// # Errors
-    /// Refused if that commit does not wait any more.
-    pub fn committed(&mut self, id: u64, result: CommitResult) -> Result<(), ClientError> {
-        self.expect_ok(Request::Committed { id, result }, ANSWER_WAIT)
-    }
-
-    /// How it is.
-    ///
-    /// # Errors
-    /// If the shim has gone.
-    pub fn status(&mut self) -> Result<&Status, ClientError> {
-        match self.connection.call(Request::Status, ANSWER_WAIT)? {
-            Reply::Status(status) => self.status = *status,
-            other => return Err(self.connection.nonsense(&other)),
-        }
-        Ok(&self.status)
-    }
-
-    /// Waits at most `wait` until everything is dead; `None` if it was not.
-    ///
-    /// # Errors
-    /// [`ClientError::HungUp`] if the shim was killed and so could not say how it ended.
-    pub fn wait_exit(&mut self, wait: Duration) -> Result<Option<Exit>, ClientError> {
-        let give_up_at = after(wait);
-        loop {
-            let left = give_up_at.saturating_sub(crate::clock::now_ns());
-            match self.connection.next_notice(Duration::from_nanos(left)) {
-                Ok(Some(Notice::Exited(exit))) => return Ok(Some(exit)),
-                Ok(Some(_)) => {}
-                Ok(None) => return Ok(None),
-                Err(error) => return Exit::load(&self.files).map(Some).ok_or(error),
-            }
-        }
-    }
-
-    /// The process id of the service, as last told.
-    pub fn pid(&self) -> Option<u32> {
-        self.status.pid
-    }
-
-    /// The process id of its shim.
-    pub fn shim_pid(&self) -> u32 {
-        self.status.shim_pid
-    }
-
-    /// Where its files are.
-    pub fn files(&self) -> &Files {
-        &self.files
-    }
-
-    /// The connection itself, for a driver that must not block.
-    pub fn connection(&mut self) -> &mut Connection {
-        &mut self.connection
-    }
-
-    fn expect_ok(&mut self, request: Request, wait: Duration) -> Result<(), ClientError> {
-        match self.connection.call(request, wait)? {
-            Reply::Ok => Ok(()),
-            other => Err(self.connection.nonsense(&other)),
-        }
-    }
-}
-
-impl Exit {
-    /// Reads `exit.json`; `None` if there is none that makes sense.
-    pub fn load(files: &Files) -> Option<Self> {
-        serde_json::from_slice(&fs::read(files.exit()).ok()?).ok()
-    }
-}
-
 /// `count` ports that no TCP socket of this board uses, all different.
 ///
 /// They are bound to port 0 and released again, so until the service binds one somebody else may:
@@ -437,10 +291,6 @@ fn with_end(complaint: String) -> String {
 
 /// How long a shim may take to be there, on a board whose card stalls.
 pub const LAUNCH_WAIT: Duration = Duration::from_secs(10);
-/// How long a start or a freeze may take.
-pub const START_WAIT: Duration = Duration::from_secs(10);
-/// How long any other answer may take.
-pub const ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// How long what an old shim left may take to die.
 pub const SWEEP_WAIT: Duration = Duration::from_secs(1);
 /// Most instances on one board.

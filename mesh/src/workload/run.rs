@@ -16,11 +16,12 @@ use rustix::process::{
 
 use super::cgroup::Cgroup;
 use super::contain;
+use super::frames::{Frames, frame};
 use super::init::{GATE_BYTES_MAX, Gate, Release, Report, SELF};
 use super::instance::{Files, Instance};
 use super::peers::would_wait;
 use super::tree;
-use super::wire::{Containment, Frames, How, frame};
+use super::wire::{Containment, How};
 
 /// The processes of one run.
 #[derive(Debug)]
@@ -210,16 +211,18 @@ impl Run {
 
     /// Kills everything. Call again until [`Run::is_gone`]; frozen processes die too.
     pub(crate) fn kill(&self) {
+        if self.containment.pid_namespace {
+            if !self.init_reaped {
+                // Our own child, not reaped: its id is still its own. The kernel kills the rest;
+                // the cgroup's kill would wait for a lock that the whole board shares.
+                let _ = kill_process(self.init, Signal::KILL);
+            }
+            return;
+        }
         if let Some(cgroup) = &self.cgroup {
             cgroup.kill();
         }
-        if !self.init_reaped && self.containment.pid_namespace {
-            // Our own child, not reaped: its id is still its own.
-            let _ = kill_process(self.init, Signal::KILL);
-        }
-        if !self.containment.pid_namespace {
-            let _ = tree::kill_below(getpid());
-        }
+        let _ = tree::kill_below(getpid());
     }
 
     /// Whether everything is confirmed dead.

@@ -7,8 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hedgerow::clock;
+use hedgerow::workload::handle::Handle;
 use hedgerow::workload::lease::{LeaseError, LeaseFile};
-use hedgerow::workload::process::{Found, Handle};
+use hedgerow::workload::process::Found;
 use hedgerow::workload::wire::{CommitResult, Notice};
 
 use crate::support::*;

@@ -1,9 +1,10 @@
 //! The deadline is kept by the shim, without anybody's help.
 
 use hedgerow::clock;
+use hedgerow::workload::handle::Handle;
 use hedgerow::workload::instance::Mode;
 use hedgerow::workload::lease::LeaseFile;
-use hedgerow::workload::process::{Handle, Runtime};
+use hedgerow::workload::process::Runtime;
 use hedgerow::workload::wire::{Cause, Exit, How, Notice, Request};
 use rustix::process::Signal;
 

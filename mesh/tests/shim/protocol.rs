@@ -5,7 +5,8 @@ use std::os::unix::net::UnixStream;
 
 use hedgerow::clock;
 use hedgerow::workload::client::{ClientError, Connection};
-use hedgerow::workload::process::{ANSWER_WAIT, Handle, Runtime};
+use hedgerow::workload::handle::{ANSWER_WAIT, Handle};
+use hedgerow::workload::process::Runtime;
 use hedgerow::workload::wire::{Cause, Reply, Request};
 
 use crate::support::*;

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use hedgerow::clock::{self, Timer};
+use hedgerow::workload::handle::Handle;
 use hedgerow::workload::instance::{Instance, Limits, Mode};
-use hedgerow::workload::process::{Found, Handle, ProcessRuntime, Runtime};
+use hedgerow::workload::process::{Found, ProcessRuntime, Runtime};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 

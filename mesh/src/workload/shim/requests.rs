@@ -4,7 +4,7 @@
 //! lease file becomes valid, the gate opens → the process looks at the clock and execs → `Running`.
 //! Whatever goes wrong on the way ends this shim: its PID namespace is used up.
 
-use super::{Killing, Mode, Notice, Phase, Refusal, Reply, Run, Shim};
+use super::{Killing, Notice, Phase, Refusal, Reply, Run, Shim};
 use crate::clock;
 use crate::workload::init::Release;
 use crate::workload::peers::PeerId;
@@ -228,7 +228,7 @@ impl Shim {
             pid: run.and_then(Run::pid),
             shim_pid: std::process::id(),
             until: self.deadline.until(),
-            isolated: self.deadline.isolated() && self.instance.mode == Mode::KeepRunning,
+            isolated: self.deadline.isolated(),
             frozen: self.frozen,
             containment: run.map_or_else(Containment::default, |run| run.containment().clone()),
             woken_late_max_ns: self.woken_late_max_ns,
