@@ -20,7 +20,7 @@ use std::thread;
 
 use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, getpid, set_child_subreaper,
-    set_parent_process_death_signal, wait,
+    set_parent_process_death_signal, setpriority_process, wait,
 };
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,7 @@ pub(crate) struct Release {
     pub(crate) argv: Vec<String>,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) folder: PathBuf,
+    pub(crate) nice: i32,
 }
 
 /// From below up to the shim.
@@ -167,6 +168,7 @@ fn become_service(release: &Release) -> Report {
     }
     // Its own session and process group: the group is what `Stop` signals.
     let _ = rustix::process::setsid();
+    let _ = setpriority_process(None, release.nice);
     let mut command = Command::new(program);
     command.args(args).env_clear().envs(&release.env).stdin(Stdio::null());
     let now = clock::now_ns();

@@ -31,6 +31,7 @@ struct Shim {
     files: Files,
     instance: Instance,
     _lock: File,
+    nice: i32,
     boot_id: String,
     timer: Timer,
     deadline: Deadline,

@@ -92,11 +92,12 @@ fn the_agents_death_touches_nothing_and_the_next_agent_adopts_the_same_process()
     let Found::Running(mut handle) = board.adopt() else { panic!("not running") };
     assert_eq!(handle.pid(), Some(pid));
     let shim = format!("/proc/{}", handle.shim_pid());
-    let files: Vec<PathBuf> = fs::read_dir(format!("{shim}/fd"))
-        .unwrap()
-        .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
-        .collect();
-    assert!(!files.contains(&board.folder.join("of-the-agent")), "{files:?}");
+    for process in [&shim, &format!("/proc/{pid}")] {
+        let Ok(list) = fs::read_dir(format!("{process}/fd")) else { continue };
+        let files: Vec<PathBuf> =
+            list.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok()).collect();
+        assert!(!files.contains(&board.folder.join("of-the-agent")), "{files:?}");
+    }
     let status = fs::read_to_string(format!("{shim}/status")).unwrap();
     assert!(status.contains("Threads:\t1\n"), "{status}");
     let session = rustix::process::getsid(rustix::process::Pid::from_raw(handle.shim_pid() as i32));
@@ -115,7 +116,9 @@ fn the_agents_death_touches_nothing_and_the_next_agent_adopts_the_same_process()
 fn an_agent() {
     let Ok(folder) = std::env::var(AGENT_FOLDER) else { return };
     let board = Board::at(&PathBuf::from(folder));
-    let _mine = File::create(board.folder.join("of-the-agent")).unwrap();
+    let mine = File::create(board.folder.join("of-the-agent")).unwrap();
+    // As if inherited from a careless parent.
+    rustix::io::fcntl_setfd(&mine, rustix::io::FdFlags::empty()).unwrap();
     let script = fs::read_to_string(board.state("run.sh")).unwrap();
     let handle = board.start(&script);
     println!("\npid {}", handle.pid().unwrap());
@@ -142,7 +145,21 @@ fn a_second_shim_is_refused_and_a_new_one_follows_the_old() {
     assert!(second.status().unwrap().pid.is_some());
 }
 
+#[test]
+fn the_service_runs_at_the_agents_priority_whatever_the_shims_is() {
+    let board = Board::new();
+    let handle = board.start("exec sleep 1000");
+    let nice = |pid: u32| field(pid, 16);
+    assert_eq!(nice(handle.pid().unwrap()), nice(std::process::id()));
+    assert!(nice(handle.shim_pid()) <= nice(std::process::id()));
+}
+
 fn parent_of(pid: u32) -> i32 {
+    field(pid, 1)
+}
+
+/// Field `index` of `/proc/PID/stat`, counted from the state.
+fn field(pid: u32, index: usize) -> i32 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap()
+    stat.rsplit_once(") ").unwrap().1.split(' ').nth(index).unwrap().parse().unwrap()
 }

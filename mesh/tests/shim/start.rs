@@ -99,6 +99,7 @@ fn release(board: &Board, run_until_ns: u64) -> String {
         "argv": ["/bin/sh", "run.sh"],
         "env": { "PATH": "/usr/bin:/bin" },
         "folder": folder,
+        "nice": 0,
     }})
     .to_string()
 }

@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -13,7 +14,9 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::process::{getpriority_process, setpriority_process};
 
 use super::{ABANDONED_NS, PULSE_NS, Shim};
 use crate::clock::{self, Timer};
@@ -58,6 +61,7 @@ fn launch(dir: &Path) -> Result<(), String> {
     let _ = rustix::process::setsid();
     let files = Files::new(dir).map_err(|error| error.to_string())?;
     let failed = |error: io::Error| format!("cannot start a shim in {}: {error}", dir.display());
+    close_on_exec().map_err(failed)?;
     let complaints = File::create(files.complaints()).map_err(failed)?;
     let mut shim = Command::new(SELF)
         .args(["shim", "--dir"])
@@ -92,9 +96,13 @@ impl Shim {
         // Pages once used stay: the kill must not wait for a card to read them back. Not FUTURE: that
         // could make an allocation fail.
         let _ = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::ONFAULT);
+        // Before everybody else when it is due; the service gets the old one back.
+        let nice = getpriority_process(None).unwrap_or(0);
+        let _ = setpriority_process(None, NICE.min(nice));
         let now = clock::now_ns();
         Ok(Self {
             _lock: lock,
+            nice,
             boot_id: clock::boot_id().map_err(at)?,
             timer: Timer::new().map_err(at)?,
             deadline: Deadline::new(instance.kill_bound_ns(), instance.mode),
@@ -118,6 +126,23 @@ impl Shim {
             instance,
         })
     }
+}
+
+/// Whatever the agent inherited and never marked stays behind, or the shim would hold it for years: the
+/// end of a pipe that somebody waits for, a port.
+fn close_on_exec() -> io::Result<()> {
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        let Some(number) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        if number > 2 {
+            #[expect(unsafe_code, reason = "safe Rust cannot name a descriptor it did not open")]
+            // SAFETY: borrowed for one fcntl; it was just listed as open, and this process has one
+            // thread, so nobody closes it meanwhile.
+            let fd = unsafe { BorrowedFd::borrow_raw(number) };
+            fcntl_setfd(fd, FdFlags::CLOEXEC)?;
+        }
+    }
+    Ok(())
 }
 
 fn lock(files: &Files) -> Result<File, String> {
@@ -147,3 +172,5 @@ const READY: &str = "ready";
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// Three times the linger.
 const LOCK_TRIES_MAX: u32 = 150;
+/// The priority of a shim and its helpers, where it may be raised: they run for microseconds.
+const NICE: i32 = -15;

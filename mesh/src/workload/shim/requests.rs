@@ -90,13 +90,13 @@ impl Shim {
             return self.give_up(now, Refusal::CannotStart { what });
         }
         let env = self.instance.environment(&self.files);
-        let folder = self.instance.folder.clone();
+        let (folder, nice) = (self.instance.folder.clone(), self.nice);
         let released =
             self.instance.argv(&env).map_err(|error| error.to_string()).and_then(|argv| {
                 self.lease_file
                     .publish(run_until_ns)
                     .map_err(|error| format!("lease file: {error}"))?;
-                run.release(Release { run_until_ns, argv, env, folder })
+                run.release(Release { run_until_ns, argv, env, folder, nice })
             });
         if let Err(what) = released {
             self.give_up(now, Refusal::CannotStart { what });
