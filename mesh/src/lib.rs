@@ -12,3 +12,5 @@ pub mod error;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod proto;
+#[cfg(feature = "workloads")]
+pub mod workload;

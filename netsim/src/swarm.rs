@@ -144,9 +144,8 @@ fn partition(boards: BoardIndex, draw: &mut Stream) -> Fault {
 
 /// Faults usually begin when the mesh has formed.
 const START: Nanos = 12 * SECOND;
-/// Every wipe leaves an identity that is dead for good. Where three quarters of those that a board
-/// watches are dead for good it calls itself isolated and, by design, judges nobody ever after (see
-/// `scenarios/open/three-quarters-gone.toml`), so they come no faster than the dead are found.
+/// Every wipe leaves an identity that is dead for good. A board that watches mostly such ones needs
+/// half a minute to tell that from its own isolation, so they come no faster than that.
 const BETWEEN_WIPES: Nanos = 40 * SECOND;
 /// Faults of one run.
 const FAULTS_MAX: usize = 200;

@@ -10,7 +10,6 @@ fn scenario_files() -> Vec<PathBuf> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    // `open/` holds those that do not hold yet.
     files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
     files

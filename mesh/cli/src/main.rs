@@ -42,6 +42,10 @@ use exit::{Failure, Outcome};
 const DAEMON_THREADS: usize = 2;
 
 fn main() -> ExitCode {
+    // This very binary is also the shim that owns one running service.
+    if let Some(code) = hedgerow::workload::dispatch(std::env::args_os().skip(1)) {
+        return code;
+    }
     let args = Args::parse();
     let json = args.output == Output::Json;
     match Context::new(&args).and_then(|context| run(&context, args.command)) {

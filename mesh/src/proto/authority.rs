@@ -236,7 +236,8 @@ impl Authority {
             turn.event(Event::SteppedDown { term: self.term.0, why: why.to_owned() });
         }
         self.role = Role::Follower;
-        self.schedule(turn, self.promise.until());
+        // Another may do better: not at once (L1 of 3b).
+        self.schedule(turn, self.promise.until().max(turn.now + BAND));
     }
 
     /// Stands at the earliest `not_before`, in the order of rank.

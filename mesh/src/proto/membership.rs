@@ -60,8 +60,6 @@ const FORMER_WATCH: Duration = Duration::from_secs(10);
 const FRESH: Duration = Duration::from_millis(150);
 /// How long an isolated node that still hears somebody judges nobody.
 const ISOLATION_PATIENCE: Duration = Duration::from_secs(30);
-/// Times that one timeout may make another due at once.
-const ROUNDS_MAX: usize = 4;
 /// Fewer watched members than this say nothing about one's own isolation.
 const ISOLATION_MIN: usize = 3;
 
@@ -327,7 +325,8 @@ impl Membership {
 
     /// Puts in a member that this node remembers from an earlier life.
     pub(crate) fn recall(&mut self, turn: &mut Turn<'_>, joined: Joined) {
-        if let Ok((record, _)) = admission::verify(&joined, turn.me.config().cell, turn.me)
+        if let Ok((record, _)) =
+            admission::verify(&joined, turn.me.config().cell, turn.me, turn.members)
             && !turn.members.is_revoked(&Revoked::Node(record.node))
         {
             self.put(turn, record, joined);
@@ -345,21 +344,14 @@ impl Membership {
     }
 
     pub(crate) fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
-        // One can make another due: an alert brings a verdict forward, a verdict renews the rings, new
-        // rings begin to probe.
-        for _ in 0..ROUNDS_MAX {
-            self.judge(turn);
-            if turn.now >= self.wander_at {
-                self.wander(turn);
-            }
-            if self.rings_stale && turn.now >= self.rings_at {
-                self.renew_rings(turn);
-            }
-            self.step_watches(turn);
-            if self.verdict_due().is_none_or(|at| at > turn.now) {
-                break;
-            }
+        self.judge(turn);
+        if turn.now >= self.wander_at {
+            self.wander(turn);
         }
+        if self.rings_stale && turn.now >= self.rings_at {
+            self.renew_rings(turn);
+        }
+        self.step_watches(turn);
         self.questions.retain(|_, waiting| {
             waiting.retain(|(asked, _)| turn.now.since(*asked) < self.timing.ack_timeout_max);
             !waiting.is_empty()
@@ -394,7 +386,7 @@ impl Membership {
         if turn.members.get(&node).is_some_and(|m| m.incarnation() >= claimed.incarnation) {
             return;
         }
-        match admission::verify(&joined, turn.me.config().cell, turn.me) {
+        match admission::verify(&joined, turn.me.config().cell, turn.me, turn.members) {
             Ok((record, _)) => self.accept(turn, record, joined, Some(from)),
             Err(refusal) => {
                 turn.misbehaved(

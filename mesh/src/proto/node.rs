@@ -42,6 +42,9 @@ const CURIOSITY: Duration = Duration::from_secs(20);
 /// Between two attempts to reach the boards named in the ticket while nobody else is known.
 const BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Times that one timeout may make another due at once.
+const ROUNDS_MAX: usize = 8;
+
 /// One node.
 #[derive(Debug)]
 pub struct Node {
@@ -114,20 +117,31 @@ impl Node {
     pub fn handle_timeout(&mut self, now: Time, out: &mut Effects) {
         match self.phase {
             Phase::Fresh => self.start(out),
+            // One thing due can make another due at once: an alert brings a verdict forward, a verdict
+            // renews the rings, new rings begin to probe.
             Phase::Running => {
-                if now >= self.bootstrap_at {
-                    self.seek_company(now);
+                for _ in 0..ROUNDS_MAX {
+                    self.run_timeouts(now, out);
+                    if self.poll_timeout().is_none_or(|timeout| timeout.at > now) {
+                        break;
+                    }
                 }
-                let (Parts { membership, authority, .. }, mut turn) = self.turn(now, out);
-                membership.handle_timeout(&mut turn);
-                if authority.poll_timeout().is_some_and(|timeout| timeout.at <= now) {
-                    authority.handle_timeout(&mut turn);
-                }
-                self.links.handle_timeout(now, &self.members, out);
-                self.act_on_notices(now, out);
             }
             Phase::Starting | Phase::Leaving | Phase::Left | Phase::Halted(_) => {}
         }
+    }
+
+    fn run_timeouts(&mut self, now: Time, out: &mut Effects) {
+        if now >= self.bootstrap_at {
+            self.seek_company(now);
+        }
+        let (Parts { membership, authority, .. }, mut turn) = self.turn(now, out);
+        membership.handle_timeout(&mut turn);
+        if authority.poll_timeout().is_some_and(|timeout| timeout.at <= now) {
+            authority.handle_timeout(&mut turn);
+        }
+        self.links.handle_timeout(now, &self.members, out);
+        self.act_on_notices(now, out);
     }
 
     /// When to call [`Node::handle_timeout`] next. None: not before the next input.

@@ -23,7 +23,8 @@ fn a_mesh_of_two_from_init_to_leave() {
     assert_eq!(status["name"], "barn-3");
 
     let text = founder.text(&["status"]).out;
-    assert!(text.starts_with("home   2 nodes: 2 up    view: whole mesh\n"), "{text}");
+    assert!(text.starts_with("home   2 nodes: 2 up    master founder (term 1)"), "{text}");
+    assert!(text.contains("view: whole mesh\n"), "{text}");
     assert!(text.contains("founder *  up"), "{text}");
     let nodes = founder.json(&["nodes"]);
     assert_eq!(nodes.as_array().unwrap().len(), 2);

@@ -7,6 +7,7 @@
 //! A ◀── Facts: what A lacks ────────────────────── B
 //! ```
 
+use core::cmp::Reverse;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
@@ -94,6 +95,10 @@ impl Membership {
         let mut newer_there = 0;
         for entry in &theirs.entries {
             missing.remove(&entry.node);
+            if entry.node == turn.me.id() {
+                // Others may remember a life that this node forgot: a restored backup.
+                self.on_own_entry(turn, from, entry);
+            }
             let mine = turn.members.get(&entry.node).map(|member| member.entry());
             let rank = |entry: &Entry| (entry.incarnation, entry.standing);
             match mine {
@@ -150,15 +155,19 @@ impl Membership {
         let interval = self.timing.wander_interval;
         self.wander_at = turn.now + interval - interval / 8 / 256 * (turn.rng.next_u32() >> 24);
         let me = turn.me.id();
+        // The smaller of two draws: whoever changed lately is tried more often, or the long dead would
+        // keep a board that has just come back waiting.
         let pick = |standing: Standing, turn: &mut Turn<'_>| {
-            let all: Vec<NodeId> = turn
+            let mut all: Vec<(Reverse<Time>, NodeId)> = turn
                 .members
                 .iter()
                 .filter(|(node, member)| member.standing == standing && **node != me)
-                .map(|(node, _)| *node)
+                .map(|(node, member)| (Reverse(member.since), *node))
                 .collect();
-            let at = (turn.rng.next_u64() % all.len().max(1) as u64) as usize;
-            all.get(at).copied()
+            all.sort_unstable();
+            let len = all.len().max(1) as u64;
+            let draws = [turn.rng.next_u64() % len, turn.rng.next_u64() % len];
+            all.get(draws[0].min(draws[1]) as usize).map(|(_, node)| *node)
         };
         for node in [pick(Standing::Up, turn), pick(Standing::Down, turn)].into_iter().flatten() {
             turn.links.want_until(node, turn.now + ERRAND, turn.now);

@@ -5,7 +5,7 @@ use crate::proto::id::{Incarnation, NodeId};
 use crate::proto::io::Event;
 use crate::proto::myself::INCARNATION_LEAP_MAX;
 use crate::proto::turn::Turn;
-use crate::proto::wire::gossip::{Fact, Standing};
+use crate::proto::wire::gossip::{Entry, Fact, Standing};
 
 impl Membership {
     /// `by` lost contact with `subject`; the news came from `from`.
@@ -45,6 +45,13 @@ impl Membership {
         if member.standing == Standing::Up && member.incarnation() == incarnation {
             self.suspicions.clear(&subject);
             self.mark_down(turn, subject, incarnation, 0);
+        }
+    }
+
+    /// What another board's list says about this node.
+    pub(super) fn on_own_entry(&mut self, turn: &mut Turn<'_>, from: NodeId, entry: &Entry) {
+        if entry.incarnation > turn.me.record().incarnation {
+            self.on_accused(turn, from, entry.incarnation);
         }
     }
 
