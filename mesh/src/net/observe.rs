@@ -138,6 +138,9 @@ fn log(event: &Event) {
         Event::Isolated { silent, of, isolated: false } => {
             tracing::info!(silent, of, "no longer isolated");
         }
+        Event::Runs { instance, epoch } => tracing::info!(instance, epoch, "runs here"),
+        Event::Adopted { instance, epoch } => tracing::info!(instance, epoch, "runs on"),
+        Event::Ended { instance, epoch, why } => tracing::warn!(instance, epoch, why, "ended"),
         Event::SteppedDown { term, why } => tracing::warn!(term, why, "no longer master"),
         Event::TableChosen { term, number, voters } => {
             tracing::debug!(term, number, voters, "table chosen");

@@ -11,12 +11,14 @@
 //!   for the longest promise it may have forgotten.
 //! - [`candidate`]: stands when the promise has run out, the best board first.
 //! - [`reign`]: heartbeats, the lease, the table's commit.
+//! - [`changes`]: what other parts want changed, decided in one version after another.
 //! - [`govern`]: from one voter to three, and a new voter for a dead one, by joint tables.
 //! - [`rank`]: the bully's order.
 //!
 //! Decisions rest on [`promises`](super::promises) alone; gossip is a hint here too.
 
 mod candidate;
+pub mod changes;
 mod govern;
 pub mod rank;
 mod reign;
@@ -34,9 +36,11 @@ use super::io::Event;
 use super::journal::Record;
 use super::machine::{Time, Timeout};
 use super::ops::Purpose;
+use super::order::Instance;
 use super::promises::{Preset, Promise, promised};
 use super::table::{Table, Version};
 use super::turn::Turn;
+use changes::{Change, Verdict};
 use reign::Reign;
 
 /// The least time between two candidacies: two fsyncs on a good disk and some round trips (L2).
@@ -77,6 +81,11 @@ pub struct Authority {
     slow_disk: Duration,
     persisting_since: Option<Time>,
     announcement: Option<Announcement>,
+    /// Changes that wait for the version in flight to be chosen.
+    waiting: Vec<Change>,
+    /// Changes that are part of it.
+    in_flight: Vec<(u64, Instance)>,
+    verdicts: Vec<(u64, Verdict)>,
 }
 
 /// What a voter remembers across restarts.
@@ -144,6 +153,9 @@ impl Authority {
             slow_disk: Duration::ZERO,
             persisting_since: None,
             announcement: None,
+            waiting: Vec::new(),
+            in_flight: Vec::new(),
+            verdicts: Vec::new(),
         }
     }
 
@@ -233,6 +245,7 @@ impl Authority {
         if let Role::Leader(reign) = &self.role {
             self.promise.hold_until(reign.issued());
             self.master = None;
+            self.abandon_changes();
             turn.event(Event::SteppedDown { term: self.term.0, why: why.to_owned() });
         }
         self.role = Role::Follower;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct List<T, const MAX: usize>(Vec<T>);
 
 /// At most `MAX` bytes of UTF-8.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Text<const MAX: usize>(String);
 
 /// At most `MAX` bytes.

@@ -3,10 +3,17 @@
 //! A master announces each chosen table; members pass it on and keep the newest. It may be old: it
 //! says where to ask, never who may run something.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::id::NodeId;
-use super::table::{Table, Version};
+use super::order::{Instance, Serving};
+use super::signed::Signed;
+use super::table::{ROWS_MAX, Table, Version};
+
+/// Instances whose places are kept.
+pub const SERVING_MAX: usize = 2 * ROWS_MAX;
 
 /// A chosen table and the master that announced it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -17,10 +24,11 @@ pub struct Announcement {
     pub table: Table,
 }
 
-/// The newest announcement known.
+/// The newest announcement, and where instances serve.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Directory {
     newest: Option<Announcement>,
+    serving: BTreeMap<Instance, (Serving, Signed<Serving>)>,
 }
 
 impl Directory {
@@ -43,10 +51,43 @@ impl Directory {
         newer
     }
 
-    /// Differs when two boards know different tables.
+    /// Where an instance serves, by the newest word of its active.
+    pub fn serving(&self, instance: &Instance) -> Option<&Serving> {
+        self.serving.get(instance).map(|(serving, _)| serving)
+    }
+
+    /// Every word about where instances serve.
+    pub fn all_serving(&self) -> impl Iterator<Item = &Signed<Serving>> {
+        self.serving.values().map(|(_, signed)| signed)
+    }
+
+    /// Keeps a verified word about where an instance serves, if it is newer than what is known, and
+    /// forgets those about instances that the table does not name. Returns whether it was news.
+    pub fn put_serving(&mut self, serving: Serving, signed: Signed<Serving>) -> bool {
+        let known = self.serving.get(&serving.instance);
+        if known.is_some_and(|(known, _)| known.age() >= serving.age()) {
+            return false;
+        }
+        if self.serving.len() >= SERVING_MAX && known.is_none() {
+            let table = self.newest.as_ref().map(|newest| &newest.table);
+            self.serving.retain(|instance, _| table.is_some_and(|t| t.row(instance).is_some()));
+            if self.serving.len() >= SERVING_MAX {
+                return false;
+            }
+        }
+        self.serving.insert(serving.instance.clone(), (serving, signed));
+        true
+    }
+
+    /// Differs when two boards know different tables or places.
     pub fn hash(&self) -> u64 {
         let version = self.version();
-        let words = [u64::from(version.generation), version.term.0, version.number];
+        let stamps = self
+            .serving
+            .values()
+            .map(|(serving, _)| serving.epoch.0 ^ serving.life.0.rotate_left(20) ^ serving.stamp);
+        let stamps = stamps.fold(0, |hash: u64, stamp| hash.rotate_left(7) ^ stamp);
+        let words = [u64::from(version.generation), version.term.0, version.number, stamps];
         words
             .iter()
             .fold(0, |hash, word| (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23))

@@ -4,13 +4,19 @@
 //! [`Event`] everything it tells the outside world, [`Command`] and [`Reply`] what its operator or
 //! its application says to it.
 
+use core::time::Duration;
+
 use serde::Serialize;
 
 use super::bounded::{Blob, List, Text};
-use super::id::{MeshId, NodeId, OpId};
+use super::failover::active::Found;
+use super::id::{Epoch, MeshId, NodeId, OpId};
 use super::journal::Record;
-use super::record::Class;
+use super::machine::Time;
+use super::order::{Instance, SignedOrder};
+use super::record::{Class, Name};
 use super::signed::Signed;
+use super::spec::{PORTS_MAX, ServiceSpec};
 use super::ticket::{ADDRESSES_MAX, Address, Revocation};
 use super::wire::Message;
 use super::wire::gossip::{PUBLICATION_BYTES_MAX, TOPIC_BYTES_MAX};
@@ -73,6 +79,13 @@ pub enum Input {
         /// An error stops the node: an fsync is never retried.
         result: Result<(), String>,
     },
+    /// The runtime says what became of an instance on this board.
+    Workload {
+        /// Which.
+        instance: Instance,
+        /// What.
+        report: Report,
+    },
     /// The operator or the application wants something.
     Command {
         /// For the reply.
@@ -117,6 +130,35 @@ pub enum Effect {
         /// What.
         record: Record,
     },
+    /// Start an instance through its shim. Answered by `Workload`.
+    Start {
+        /// Which.
+        instance: Instance,
+        /// The right that it runs under.
+        epoch: Epoch,
+        /// From then on none of its instructions may run, unless the lease is extended.
+        until: Time,
+        /// How long before `until` its shim begins to kill it.
+        kill_bound: Duration,
+        /// What to run.
+        spec: Box<ServiceSpec>,
+    },
+    /// Its lease was extended.
+    Extend {
+        /// Which.
+        instance: Instance,
+        /// The right that it runs under.
+        epoch: Epoch,
+        /// The new deadline.
+        until: Time,
+    },
+    /// Stop an instance, if it runs. Answered by `Workload`, if it ran.
+    Stop {
+        /// Which.
+        instance: Instance,
+        /// It will not come back to this board.
+        forget: bool,
+    },
     /// Answer a command.
     Reply {
         /// Of the command.
@@ -126,6 +168,50 @@ pub enum Effect {
     },
     /// Tell the outside world.
     Event(Event),
+}
+
+/// What the runtime says about an instance.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Report {
+    /// It was running already when this node started.
+    Found(Found),
+    /// It runs.
+    Started {
+        /// Its ports by name.
+        ports: List<(Name, u16), PORTS_MAX>,
+    },
+    /// It does not run any more, or could not be started.
+    Ended(Exit),
+}
+
+/// How an instance ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, thiserror::Error)]
+#[serde(tag = "exit", rename_all = "kebab-case")]
+pub enum Exit {
+    /// By itself.
+    #[error("it ended with exit code {code}")]
+    Code {
+        /// Its exit code.
+        code: i32,
+    },
+    /// By a signal that this node did not send.
+    #[error("it was killed by signal {signal}")]
+    Signal {
+        /// Which.
+        signal: i32,
+    },
+    /// Its lease ran out.
+    #[error("its lease ran out, so it was killed")]
+    Fenced,
+    /// This node stopped it.
+    #[error("it was stopped")]
+    Stopped,
+    /// It could not be started.
+    #[error("it could not be started: {why}")]
+    Failed {
+        /// Why.
+        why: String,
+    },
 }
 
 /// What the outside world is told: the one source for the application, logs, metrics and timeline.
@@ -247,6 +333,29 @@ pub enum Event {
         /// What.
         target: String,
     },
+    /// An instance runs on this board.
+    Runs {
+        /// Which.
+        instance: String,
+        /// Under which right.
+        epoch: u64,
+    },
+    /// An instance that was running before this node restarted runs on.
+    Adopted {
+        /// Which.
+        instance: String,
+        /// Under which right.
+        epoch: u64,
+    },
+    /// An instance on this board ended.
+    Ended {
+        /// Which.
+        instance: String,
+        /// Under which right it ran.
+        epoch: u64,
+        /// How.
+        why: String,
+    },
     /// A message on a topic.
     Topic {
         /// Which.
@@ -293,6 +402,12 @@ pub enum Command {
     },
     /// What has been revoked.
     Revocations,
+    /// Every instance in the table.
+    Instances,
+    /// Where a service serves.
+    Resolve(Name),
+    /// What an operator wants changed.
+    Order(Box<SignedOrder>),
     /// Spread a revocation signed by root.
     Revoke(Signed<Revocation>),
 }
@@ -310,6 +425,10 @@ pub enum Reply {
     Why(WhyView),
     /// To `Revocations`: `ticket ID` or `node ID`.
     Revocations(Vec<String>),
+    /// To `Instances`.
+    Instances(Vec<InstanceView>),
+    /// To `Resolve`.
+    Resolved(ResolvedView),
     /// Done.
     Done,
     /// Not done.
@@ -321,7 +440,7 @@ pub enum Reply {
 #[error("{message}")]
 pub struct ReplyError {
     /// For programs, kebab-case.
-    pub code: &'static str,
+    pub code: String,
     /// For people: what happened, to what, what to do next.
     pub message: String,
 }
@@ -425,6 +544,44 @@ pub struct NodeView {
     pub addresses: Vec<String>,
     /// Why it is in a state other than `up`.
     pub why: String,
+}
+
+/// One instance as seen from one node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct InstanceView {
+    /// Its name.
+    pub instance: String,
+    /// `running`, `starting`, `down`, `stopped`.
+    pub state: &'static str,
+    /// The name of the board that runs it.
+    pub active: String,
+    /// The name of the board that carries on; none: it is unprotected.
+    pub standby: Option<String>,
+    /// The right that it runs under.
+    pub epoch: u64,
+    /// `name=host:port`.
+    pub endpoints: Vec<String>,
+    /// How often it was started in this epoch; known on its board only.
+    pub starts: Option<u64>,
+    /// Milliseconds that its lease lasts still; known on its board only.
+    pub lease_ms: Option<u64>,
+    /// Why it is not simply running and protected, and what to do next.
+    pub why: String,
+}
+
+/// Where a service serves, as far as one node knows.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ResolvedView {
+    /// The service.
+    pub service: String,
+    /// The right that it runs under.
+    pub epoch: u64,
+    /// The board that serves it.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Port name → `host:port`.
+    pub endpoints: std::collections::BTreeMap<String, String>,
 }
 
 /// Everything known about one object.

@@ -13,16 +13,18 @@
 //! what tells a torn tail (an unfsynced suffix lost in a power cut: normal, cut off) from rot (bytes
 //! that were durable once and changed: a lost promise, so the node must not start).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::authority::Remembered;
 use super::config::Belonging;
 use super::id::{Incarnation, MeshId, NodeId, PublicKey, Term};
+use super::order::{Instance, SignedOrder};
 use super::record::Admission;
 use super::signed::Signed;
-use super::table::Table;
+use super::specs::SpecHash;
+use super::table::{Row, Table};
 use super::ticket::{Credential, Revocation, Revoked};
 use super::wire::codec::{self, CodecError};
 use super::wire::gossip::Joined;
@@ -77,6 +79,12 @@ pub enum Record {
     /// The key that this journal belongs to. The first record of every journal: a key without it
     /// belongs to a board whose memory was lost, and must not be used again.
     Identity(NodeId),
+    /// An order that rows of the table name by its hash.
+    Spec(Box<SignedOrder>),
+    /// A row that names this board: what it was running.
+    Assigned(Box<Row>),
+    /// This board is not to run that any more.
+    Unassigned(Instance),
 }
 
 /// Everything that a node remembers across restarts.
@@ -100,6 +108,10 @@ pub struct Durable {
     pub table: Option<Table>,
     /// The key that the journal belongs to.
     pub identity: Option<NodeId>,
+    /// Orders by hash.
+    pub specs: BTreeMap<SpecHash, SignedOrder>,
+    /// What it was running.
+    pub assigned: BTreeMap<Instance, Row>,
 }
 
 /// What a [`scan`] found.
@@ -172,7 +184,23 @@ impl Durable {
             }
             Record::Table(table) => self.table = Some(*table),
             Record::Identity(node) => self.identity = Some(node),
+            Record::Spec(order) => {
+                self.specs.insert(order.hash(), *order);
+            }
+            Record::Assigned(row) => {
+                self.assigned.insert(row.instance(), *row);
+            }
+            Record::Unassigned(instance) => {
+                self.assigned.remove(&instance);
+            }
         }
+    }
+
+    /// The orders that a row still names, or that may not have a row yet.
+    fn live_specs(&self) -> impl Iterator<Item = &SignedOrder> {
+        let rows = self.table.iter().flat_map(|table| &table.rows).chain(self.assigned.values());
+        let named: BTreeSet<SpecHash> = rows.map(|row| row.spec).collect();
+        self.specs.iter().filter(move |(hash, _)| named.contains(*hash)).map(|(_, order)| order)
     }
 
     /// The shortest list of records that adds up to this.
@@ -196,6 +224,8 @@ impl Durable {
             records.push(Record::Term { term, vote, lease_ms });
         }
         records.extend(self.table.clone().map(|table| Record::Table(Box::new(table))));
+        records.extend(self.live_specs().map(|order| Record::Spec(Box::new(order.clone()))));
+        records.extend(self.assigned.values().map(|row| Record::Assigned(Box::new(row.clone()))));
         records
     }
 }

@@ -38,6 +38,7 @@ use super::id::{Incarnation, NodeId};
 use super::io::Event;
 use super::machine::{Time, Timeout};
 use super::members::Member;
+use super::order::Serving;
 use super::record::{Leave, NodeRecord};
 use super::signed::Signed;
 use super::ticket::{Revocation, Revoked};
@@ -100,6 +101,8 @@ pub enum Notice {
     Refute(Incarnation),
     /// Keep this revocation across restarts, and act on it.
     Revoked(Revocation, Box<Signed<Revocation>>),
+    /// A newer table is known.
+    Chosen,
 }
 
 impl Membership {
@@ -280,6 +283,7 @@ impl Membership {
                 Fact::Left(signed) => self.on_left(turn, from, &signed),
                 Fact::Revoked(signed) => self.on_revoked(turn, Some(from), &signed),
                 Fact::Chosen(announcement) => self.announce(turn, *announcement, Some(from)),
+                Fact::Serving(signed) => self.on_serving(turn, Some(from), &signed),
             }
         }
     }
@@ -320,7 +324,28 @@ impl Membership {
             let name = turn.name_of(&master);
             turn.event(Event::MasterIs { node: master, name, term: term.0 });
         }
+        self.notices.push(Notice::Chosen);
         self.flood(turn, &Fact::Chosen(Box::new(announcement)), from);
+    }
+
+    /// An active says where it serves.
+    pub(crate) fn on_serving(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: Option<NodeId>,
+        signed: &Signed<Serving>,
+    ) {
+        let Ok(claimed) = signed.peek() else { return };
+        if turn.members.get(&claimed.node).is_none() {
+            return;
+        }
+        let Ok(serving) = signed.open(&claimed.node) else {
+            let who = from.unwrap_or_else(|| turn.me.id());
+            return turn.misbehaved(who, "forged where an instance serves");
+        };
+        if turn.directory.put_serving(serving, signed.clone()) {
+            self.flood(turn, &Fact::Serving(Box::new(signed.clone())), from);
+        }
     }
 
     /// Puts in a member that this node remembers from an earlier life.

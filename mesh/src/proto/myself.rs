@@ -5,7 +5,7 @@
 
 use super::bounded::List;
 use super::config::{Belonging, Config};
-use super::id::{Incarnation, NodeId};
+use super::id::{Incarnation, Keypair, NodeId};
 use super::record::{Admission, Leave, NodeRecord, Reachability};
 use super::signed::Signed;
 use super::ticket::{ADDRESSES_MAX, Address};
@@ -59,6 +59,11 @@ impl Myself {
     /// This node's id.
     pub fn id(&self) -> NodeId {
         self.record.node
+    }
+
+    /// Its key.
+    pub fn keypair(&self) -> &Keypair {
+        &self.config.keypair
     }
 
     /// What it was told at the start.

@@ -19,6 +19,7 @@ use super::authority::Authority;
 use super::bounded::Text;
 use super::directory::Directory;
 use super::effective_time::EffectiveTime;
+use super::failover::{self, Failover, Office};
 use super::id::{Incarnation, NodeId, OpId, Term};
 use super::io::{Command, Effect, Event, Input, Reply, ReplyError};
 use super::journal::Record;
@@ -28,11 +29,14 @@ use super::members::Members;
 use super::membership::{Membership, Notice};
 use super::myself::Myself;
 use super::ops::{Ops, Purpose};
+use super::order::SignedOrder;
 use super::signed::Signed;
+use super::specs::Specs;
 use super::ticket::{Address, Revocation, Revoked};
 use super::topics::Topics;
 use super::turn::Turn;
 use super::wire::Message;
+use super::wire::failover::Spec;
 use super::wire::hello::{Hello, Refusal, Refused, Welcome};
 
 /// A peer that refused this node, or was refused, is not dialled for that long.
@@ -64,6 +68,8 @@ pub struct Node {
     last_refusal: Option<(NodeId, Refusal, bool)>,
     directory: Directory,
     authority: Authority,
+    failover: Failover,
+    specs: Specs,
     ops: Ops,
     bootstrap_at: Time,
     rng: ChaCha8Rng,
@@ -108,6 +114,10 @@ impl Node {
                 }
             }
             Input::Persisted { op, result } => self.on_persisted(now, op, result, out),
+            Input::Workload { instance, report } => {
+                let (Parts { failover, .. }, mut turn) = self.turn(now, out);
+                failover.on_report(&mut turn, &instance, report);
+            }
             Input::Command { op, command } => self.on_command(now, op, command, out),
         }
         self.act_on_notices(now, out);
@@ -135,10 +145,15 @@ impl Node {
         if now >= self.bootstrap_at {
             self.seek_company(now);
         }
-        let (Parts { membership, authority, .. }, mut turn) = self.turn(now, out);
+        let due = |timeout: Option<Timeout>| timeout.is_some_and(|timeout| timeout.at <= now);
+        let office = self.office(now);
+        let (Parts { membership, authority, failover, .. }, mut turn) = self.turn(now, out);
         membership.handle_timeout(&mut turn);
-        if authority.poll_timeout().is_some_and(|timeout| timeout.at <= now) {
+        if due(authority.poll_timeout()) {
             authority.handle_timeout(&mut turn);
+        }
+        if due(failover.poll_timeout()) {
+            failover.handle_timeout(&mut turn, &office);
         }
         self.links.handle_timeout(now, &self.members, out);
         self.act_on_notices(now, out);
@@ -153,6 +168,7 @@ impl Node {
                 let parts =
                     Timeout::earlier(self.membership.poll_timeout(), self.links.poll_timeout());
                 let parts = Timeout::earlier(parts, self.authority.poll_timeout());
+                let parts = Timeout::earlier(parts, self.failover.poll_timeout());
                 Timeout::earlier(parts, Some(bootstrap))
             }
             Phase::Starting | Phase::Leaving | Phase::Left | Phase::Halted(_) => None,
@@ -210,7 +226,8 @@ impl Node {
             return;
         }
         self.let_in = true;
-        let (Parts { membership, authority, topics }, mut turn) = self.turn(now, out);
+        let office = self.office(now);
+        let (Parts { membership, authority, failover, topics }, mut turn) = self.turn(now, out);
         match message {
             Message::Probe(probe) => membership.on_probe(&mut turn, from, probe),
             Message::ProbeAck(ack) => membership.on_probe_ack(&mut turn, from, ack),
@@ -228,6 +245,19 @@ impl Node {
             Message::VoteOk(ok) => authority.on_vote_ok(&mut turn, from, ok),
             Message::App(app) => authority.on_app(&mut turn, from, app),
             Message::AppOk(ok) => authority.on_app_ok(&mut turn, from, ok),
+            Message::Submit(submit) => failover.on_submit(&mut turn, &office, from, submit),
+            Message::Submitted(answer) => failover.on_submitted(&mut turn, &answer),
+            Message::WantSpec(wanted) => {
+                if let Some(order) = turn.specs.order(&wanted.hash).cloned() {
+                    turn.send(from, Spec { order });
+                }
+            }
+            Message::Spec(spec) => keep_spec(&mut turn, authority, from, spec.order),
+            Message::Renew(renew) => {
+                let changing = authority.is_changing(&renew.instance);
+                failover.on_renew(&mut turn, &office, from, renew, changing);
+            }
+            Message::Grant(grant) => failover.on_grant(&mut turn, from, &grant),
             Message::Hello(_) | Message::Refused(_) | Message::Welcome(_) => {}
         }
     }
@@ -337,8 +367,29 @@ impl Node {
             let (Parts { membership, .. }, mut turn) = self.turn(now, out);
             membership.announce(&mut turn, announcement, None);
         }
+        self.act_on_membership(now, out);
+        for notice in self.failover.take_notices() {
+            let (Parts { membership, authority, .. }, mut turn) = self.turn(now, out);
+            match notice {
+                failover::Notice::Change(change) => authority.submit(&mut turn, *change),
+                failover::Notice::Serving(signed) => {
+                    membership.on_serving(&mut turn, None, &signed)
+                }
+            }
+        }
+        for (id, verdict) in self.authority.take_verdicts() {
+            let (Parts { failover, .. }, mut turn) = self.turn(now, out);
+            failover.on_verdict(&mut turn, id, verdict);
+        }
+    }
+
+    fn act_on_membership(&mut self, now: Time, out: &mut Effects) {
         for notice in self.membership.take_notices() {
             match notice {
+                Notice::Chosen => {
+                    let (Parts { failover, .. }, mut turn) = self.turn(now, out);
+                    failover.on_table(&mut turn);
+                }
                 Notice::Remember(joined) => {
                     self.ops.persist(Record::Member(joined), Purpose::Memory, out);
                 }
@@ -382,6 +433,13 @@ impl Node {
             Some(Purpose::Revocation(command)) => {
                 out.push(Effect::Reply { op: command, reply: Reply::Done });
             }
+            Some(Purpose::Spec(order)) => {
+                if let Some(hash) = self.specs.put(*order) {
+                    let (Parts { authority, failover, .. }, mut turn) = self.turn(now, out);
+                    authority.on_table_stored(&mut turn);
+                    failover.on_spec_kept(&mut turn, &hash);
+                }
+            }
             Some(Purpose::Authority(stored)) => {
                 let (Parts { authority, .. }, mut turn) = self.turn(now, out);
                 authority.on_stored(&mut turn, stored);
@@ -395,6 +453,13 @@ impl Node {
             Command::Status => Reply::Status(self.status(now)),
             Command::Nodes => Reply::Nodes(self.nodes(now)),
             Command::Why(object) => self.why(now, &object),
+            Command::Instances => Reply::Instances(self.instances(now)),
+            Command::Resolve(service) => self.resolve(&service),
+            Command::Order(order) if self.phase == Phase::Running => {
+                let office = self.office(now);
+                let (Parts { failover, .. }, mut turn) = self.turn(now, out);
+                return failover.on_order(&mut turn, &office, op, *order);
+            }
             Command::Revocations => Reply::Revocations(self.revocations()),
             Command::Leave if self.decides_alone() => error(
                 "decides-alone",
@@ -412,10 +477,12 @@ impl Node {
             Command::Revoke(signed) if self.phase == Phase::Running => {
                 return self.on_revoke(now, op, &signed, out);
             }
-            Command::Leave | Command::Publish { .. } | Command::Revoke(_) => error(
-                "not-running",
-                "this node does not take part at the moment; `hedgerow status` says why",
-            ),
+            Command::Leave | Command::Publish { .. } | Command::Revoke(_) | Command::Order(_) => {
+                error(
+                    "not-running",
+                    "this node does not take part at the moment; `hedgerow status` says why",
+                )
+            }
         };
         out.push(Effect::Reply { op, reply });
     }
@@ -439,6 +506,21 @@ impl Node {
         membership.on_revoked(&mut turn, None, signed);
         let record = Record::Revocation(Box::new(signed.clone()));
         self.ops.persist(record, Purpose::Revocation(op), out);
+    }
+
+    fn office(&self, now: Time) -> Office {
+        let announced = self.directory.newest().map(|newest| newest.master);
+        let table = match self.authority.table().voters.is_empty() {
+            true => self.directory.newest().map(|newest| &newest.table),
+            false => Some(self.authority.table()),
+        };
+        Office {
+            reign: self.authority.reign(now),
+            master: self.authority.master().0.or(announced),
+            electorate: table
+                .map(|table| table.electorate().into_iter().collect())
+                .unwrap_or_default(),
+        }
     }
 
     /// Nobody is connected: try the boards named in the ticket.
@@ -481,10 +563,12 @@ impl Node {
     fn turn<'a>(&'a mut self, now: Time, out: &'a mut Effects) -> (Parts<'a>, Turn<'a>) {
         let turn = Turn {
             now,
+            unix: self.clock.unix_at(now),
             me: &self.me,
             members: &mut self.members,
             links: &mut self.links,
             directory: &mut self.directory,
+            specs: &mut self.specs,
             ops: &mut self.ops,
             rng: &mut self.rng,
             out,
@@ -492,6 +576,7 @@ impl Node {
         let parts = Parts {
             membership: &mut self.membership,
             authority: &mut self.authority,
+            failover: &mut self.failover,
             topics: &mut self.topics,
         };
         (parts, turn)
@@ -501,11 +586,33 @@ impl Node {
 struct Parts<'a> {
     membership: &'a mut Membership,
     authority: &'a mut Authority,
+    failover: &'a mut Failover,
     topics: &'a mut Topics,
 }
 
-fn error(code: &'static str, message: &str) -> Reply {
-    Reply::Error(ReplyError { code, message: message.to_owned() })
+fn error(code: &str, message: &str) -> Reply {
+    Reply::Error(ReplyError { code: code.to_owned(), message: message.to_owned() })
+}
+
+/// An order that was asked for has arrived: what it hashes to is computed here, and only what a row
+/// names is kept.
+fn keep_spec(turn: &mut Turn<'_>, authority: &Authority, from: NodeId, order: SignedOrder) {
+    let hash = order.hash();
+    let announced = turn.directory.newest().map(|newest| &newest.table);
+    let named = [Some(authority.table()), announced]
+        .into_iter()
+        .flatten()
+        .any(|table| table.rows.iter().any(|row| row.spec == hash));
+    if !named || turn.specs.get(&hash).is_some() {
+        return;
+    }
+    match order.verify(&turn.me.belonging.root, turn.me.config().cell) {
+        Ok(_) => {
+            let record = Record::Spec(Box::new(order.clone()));
+            turn.persist(record, Purpose::Spec(Box::new(order)));
+        }
+        Err(error) => turn.misbehaved(from, error.to_string()),
+    }
 }
 
 fn answer_halted(input: Input, why: &str, out: &mut Effects) {

@@ -7,6 +7,7 @@ use super::id::{Incarnation, OpId};
 use super::io::Effect;
 use super::journal::Record;
 use super::machine::Effects;
+use super::order::SignedOrder;
 
 /// Records on their way to the disk.
 #[derive(Default, Debug)]
@@ -26,6 +27,8 @@ pub(crate) enum Purpose {
     Leave(OpId),
     /// The answer to this command.
     Revocation(OpId),
+    /// An order that rows name by its hash.
+    Spec(Box<SignedOrder>),
     /// A promise of the authority.
     Authority(Stored),
 }

@@ -81,6 +81,14 @@ pub fn promised(lease: Duration) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).expect("at most 62 seconds"))
 }
 
+/// How long a grant may last that is nested in a lease with that much left, so that on no holder's
+/// clock it outlives the lease.
+pub fn nested(left: Duration) -> Duration {
+    let drift = u128::from(CLOCK_DRIFT_PERMILLE);
+    let nanos = left.min(LEASE_MAX).as_nanos() * (1000 - drift) / (1000 + drift);
+    Duration::from_nanos(u64::try_from(nanos).expect("less than a minute"))
+}
+
 /// A grantor's side: it has promised something to nobody else before `until`. Only ever extended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Promise {

@@ -13,7 +13,7 @@ use super::bounded::Blob;
 use super::id::{Digest16, Domain, Keypair, PublicKey, Signature};
 use super::wire::codec;
 
-/// Bytes of one signed value, at most.
+/// Bytes of one signed value, unless its type says otherwise.
 pub const SIGNED_BYTES_MAX: usize = 4096;
 
 /// A value that says what its signature is for.
@@ -24,8 +24,8 @@ pub trait Signable: Serialize + DeserializeOwned {
 
 /// The encoding of a `T` and a signature over it. Not yet verified: see [`Signed::open`].
 #[derive(Serialize, Deserialize)]
-pub struct Signed<T> {
-    bytes: Blob<SIGNED_BYTES_MAX>,
+pub struct Signed<T, const MAX: usize = SIGNED_BYTES_MAX> {
+    bytes: Blob<MAX>,
     signature: Signature,
     #[serde(skip)]
     value: PhantomData<fn() -> T>,
@@ -43,11 +43,11 @@ pub enum OpenError {
     Codec(#[from] codec::CodecError),
 }
 
-impl<T: Signable> Signed<T> {
+impl<T: Signable, const MAX: usize> Signed<T, MAX> {
     /// Signs `value`.
     ///
     /// # Errors
-    /// `TooLarge` when the encoding exceeds [`SIGNED_BYTES_MAX`].
+    /// `TooLarge` when the encoding exceeds `MAX`.
     pub fn seal(value: &T, key: &Keypair) -> Result<Self, codec::CodecError> {
         let bytes = codec::encode(value)?;
         let signature = key.sign(T::DOMAIN, &bytes);
@@ -81,21 +81,21 @@ impl<T: Signable> Signed<T> {
     }
 }
 
-impl<T> Clone for Signed<T> {
+impl<T, const MAX: usize> Clone for Signed<T, MAX> {
     fn clone(&self) -> Self {
         Self { bytes: self.bytes.clone(), signature: self.signature, value: PhantomData }
     }
 }
 
-impl<T> PartialEq for Signed<T> {
+impl<T, const MAX: usize> PartialEq for Signed<T, MAX> {
     fn eq(&self, other: &Self) -> bool {
         self.bytes == other.bytes && self.signature == other.signature
     }
 }
 
-impl<T> Eq for Signed<T> {}
+impl<T, const MAX: usize> Eq for Signed<T, MAX> {}
 
-impl<T> fmt::Debug for Signed<T> {
+impl<T, const MAX: usize> fmt::Debug for Signed<T, MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Signed({:?})", Digest16::of(&self.bytes))
     }

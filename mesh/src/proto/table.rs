@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounded::List;
 use super::id::{Epoch, NodeId, Term};
+use super::order::Instance;
 use super::record::Name;
 
 /// Rows of a table.
@@ -18,6 +19,9 @@ pub const ROWS_MAX: usize = 1024;
 pub const TABLE_NODES_MAX: usize = 2048;
 /// Voters of one configuration.
 pub const VOTERS_MAX: usize = 3;
+
+/// Orders that are remembered so as not to be carried out twice.
+pub const ORDERS_MAX: usize = 128;
 
 /// One side of a configuration.
 pub type Voters = List<NodeId, VOTERS_MAX>;
@@ -58,10 +62,13 @@ pub struct Table {
     pub incoming: Option<Voters>,
     /// The instances, in the order of their keys.
     pub rows: Vec<Row>,
+    /// Orders that were carried out and have not expired: the first half of the nonce, and the unix
+    /// seconds of the expiry.
+    pub orders: Vec<(u64, u64)>,
 }
 
-/// One instance of a service (3b, *Statements*).
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// One instance of a service. Written in full in a journal, compactly in a table.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Row {
     /// The service.
     pub service: Name,
@@ -91,10 +98,31 @@ pub struct Row {
     pub spec: [u8; 32],
 }
 
+impl Row {
+    /// Which instance this is.
+    pub fn instance(&self) -> Instance {
+        Instance { service: self.service.clone(), ordinal: self.ordinal }
+    }
+}
+
 impl Table {
     /// Every board that counts in some majority.
     pub fn electorate(&self) -> BTreeSet<NodeId> {
         self.voters.iter().chain(self.incoming.iter().flatten()).copied().collect()
+    }
+
+    /// Where the row of an instance is, or would be.
+    ///
+    /// # Errors
+    /// There is none; where to insert it.
+    pub fn place_of(&self, instance: &Instance) -> Result<usize, usize> {
+        let wanted = (&*instance.service, instance.ordinal);
+        self.rows.binary_search_by(|row| key(row).cmp(&wanted))
+    }
+
+    /// The row of an instance.
+    pub fn row(&self, instance: &Instance) -> Option<&Row> {
+        self.place_of(instance).ok().map(|at| &self.rows[at])
     }
 
     /// Whether those for which `agrees` holds are a majority of the voters, and of the incoming ones
@@ -113,6 +141,7 @@ struct Compact {
     incoming: Option<List<u16, VOTERS_MAX>>,
     nodes: List<NodeId, TABLE_NODES_MAX>,
     rows: List<CompactRow, ROWS_MAX>,
+    orders: List<(u64, u64), ORDERS_MAX>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -160,6 +189,7 @@ impl From<Table> for Compact {
             incoming: table.incoming.as_ref().map(side),
             rows: List::capped(rows),
             nodes: List::capped(nodes.iter().copied()),
+            orders: List::capped(table.orders),
         }
     }
 }
@@ -208,7 +238,8 @@ impl TryFrom<Compact> for Table {
         if incoming.as_ref().is_some_and(|incoming| incoming.is_empty()) {
             return Err(Crooked);
         }
-        Ok(Self { version: compact.version, voters, incoming, rows })
+        let orders = compact.orders.into_vec();
+        Ok(Self { version: compact.version, voters, incoming, rows, orders })
     }
 }
 
@@ -246,6 +277,7 @@ mod tests {
             voters: List::capped([node(1), node(2), node(3)]),
             incoming: Some(List::capped([node(1), node(2), node(4)])),
             rows: vec![row("api", node(1), Some(node(9))), row("db", node(8), None)],
+            orders: vec![(7, 1_800_000_000)],
         }
     }
 

@@ -11,16 +11,20 @@ use super::machine::{Effects, Time};
 use super::members::Members;
 use super::myself::Myself;
 use super::ops::{Ops, Purpose};
+use super::specs::Specs;
 use super::wire::Message;
 
 /// The surroundings of one call: read by every part. `members` and `directory` have one writer,
 /// `membership`; of `links` the others use `want_until` only.
 pub(crate) struct Turn<'a> {
     pub(crate) now: Time,
+    /// Effective time, unix seconds.
+    pub(crate) unix: u64,
     pub(crate) me: &'a Myself,
     pub(crate) members: &'a mut Members,
     pub(crate) links: &'a mut Links,
     pub(crate) directory: &'a mut Directory,
+    pub(crate) specs: &'a mut Specs,
     pub(crate) ops: &'a mut Ops,
     pub(crate) rng: &'a mut ChaCha8Rng,
     pub(crate) out: &'a mut Effects,

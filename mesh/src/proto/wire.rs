@@ -9,11 +9,13 @@
 
 pub mod authority;
 pub mod codec;
+pub mod failover;
 pub mod gossip;
 pub mod hello;
 
 use authority::{App, AppOk, PreVote, PreVoteOk, Vote, VoteOk};
 use codec::CodecError;
+use failover::{Grant, Renew, Spec, Submit, Submitted, WantSpec};
 use gossip::{Answer, Ask, Entries, Facts, Probe, ProbeAck, Publication, Summary};
 use hello::{Hello, Refused, Welcome};
 
@@ -120,6 +122,18 @@ messages! {
     52 App,
     /// The answer to it.
     53 AppOk,
+    /// An order for the master.
+    64 Submit,
+    /// What became of it.
+    65 Submitted,
+    /// Send me the order of that hash.
+    66 WantSpec,
+    /// Here it is.
+    67 Spec,
+    /// Renew the lease of an instance.
+    80 Renew,
+    /// It is renewed.
+    81 Grant,
 }
 
 /// Why a frame holds no message.

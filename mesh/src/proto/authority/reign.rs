@@ -150,7 +150,9 @@ impl Authority {
             voters: u16::try_from(self.table.voters.len()).unwrap_or(u16::MAX),
         });
         self.announcement = Some(Announcement { master: me, table: self.table.clone() });
+        self.settle_changes();
         self.finish_voter_change(turn);
+        self.propose_waiting(turn);
     }
 
     /// Puts a new version of the table on its way. One at a time.

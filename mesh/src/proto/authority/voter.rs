@@ -5,8 +5,13 @@ use core::time::Duration;
 use super::{Authority, Owed, Remembered, Role};
 use crate::proto::id::NodeId;
 use crate::proto::promises::LEASE_MAX;
+use crate::proto::table::Version;
 use crate::proto::turn::Turn;
 use crate::proto::wire::authority::{App, AppOk, PreVote, PreVoteOk, Vote, VoteOk};
+use crate::proto::wire::failover::WantSpec;
+
+/// Orders that are asked for with one heartbeat.
+const WANTED_AT_ONCE: usize = 8;
 
 impl Authority {
     pub(crate) fn on_pre_vote(&mut self, turn: &mut Turn<'_>, from: NodeId, question: PreVote) {
@@ -87,7 +92,8 @@ impl Authority {
             }
             return;
         }
-        turn.send(from, AppOk { term: self.term, sent, durable: self.durable });
+        self.want_specs(turn);
+        turn.send(from, AppOk { term: self.term, sent, durable: self.complete(turn) });
     }
 
     /// A term, perhaps with a vote, is durable: what was waiting for it may leave.
@@ -100,7 +106,7 @@ impl Authority {
                 return self.persist_term(turn, owed.lease_ms);
             }
             self.owed = None;
-            let ok = AppOk { term: self.term, sent: owed.sent, durable: self.durable };
+            let ok = AppOk { term: self.term, sent: owed.sent, durable: self.complete(turn) };
             turn.send(owed.to, ok);
             return;
         }
@@ -113,13 +119,28 @@ impl Authority {
     }
 
     /// A table is durable: tell the master, or count it as master.
-    pub(super) fn on_table_stored(&mut self, turn: &mut Turn<'_>) {
+    pub(crate) fn on_table_stored(&mut self, turn: &mut Turn<'_>) {
         match (&self.role, self.master) {
             (Role::Leader(_), _) => self.count_acks(turn),
             (_, Some(master)) if self.stored.term == self.term => {
-                turn.send(master, AppOk { term: self.term, sent: 0, durable: self.durable });
+                let durable = self.complete(turn);
+                turn.send(master, AppOk { term: self.term, sent: 0, durable });
             }
             _ => {}
+        }
+    }
+
+    /// The newest version that is durable here together with every order that it names.
+    fn complete(&self, turn: &Turn<'_>) -> Version {
+        let whole = turn.specs.missing(&self.table).next().is_none();
+        if whole { self.durable } else { Version::default() }
+    }
+
+    fn want_specs(&self, turn: &mut Turn<'_>) {
+        let Some(master) = self.master else { return };
+        let missing: Vec<_> = turn.specs.missing(&self.table).take(WANTED_AT_ONCE).collect();
+        for hash in missing {
+            turn.send(master, WantSpec { hash });
         }
     }
 

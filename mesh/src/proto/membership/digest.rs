@@ -54,8 +54,8 @@ impl Membership {
 
     pub(super) fn send_summary(&mut self, turn: &mut Turn<'_>, to: NodeId) {
         let (buckets, revocations) = turn.members.hashes();
-        let table = turn.directory.version();
-        let summary = Summary { buckets: List::capped(*buckets), revocations, table };
+        let directory = turn.directory.hash();
+        let summary = Summary { buckets: List::capped(*buckets), revocations, directory };
         turn.send(to, summary);
     }
 
@@ -68,7 +68,7 @@ impl Membership {
             .filter(|bucket| mine[*bucket] != summary.buckets[*bucket])
             .fold(0, |mask, bucket| mask | 1 << bucket);
         let rest_differs =
-            revocations != summary.revocations || turn.directory.version() != summary.table;
+            revocations != summary.revocations || turn.directory.hash() != summary.directory;
         if rest_differs {
             self.send_rest(turn, from);
         }
@@ -77,13 +77,16 @@ impl Membership {
         }
     }
 
-    /// Everything that is compared as a whole: revocations and the table.
+    /// Everything that is compared as a whole: revocations, the table, and who serves where.
     fn send_rest(&mut self, turn: &Turn<'_>, to: NodeId) {
         for (_, signed) in turn.members.revocations() {
             self.outbox.push(to, Fact::Revoked(Box::new(signed.clone())), turn.now);
         }
         if let Some(newest) = turn.directory.newest() {
             self.outbox.push(to, Fact::Chosen(Box::new(newest.clone())), turn.now);
+        }
+        for signed in turn.directory.all_serving() {
+            self.outbox.push(to, Fact::Serving(Box::new(signed.clone())), turn.now);
         }
     }
 

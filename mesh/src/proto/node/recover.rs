@@ -13,6 +13,7 @@ use crate::proto::authority::Authority;
 use crate::proto::config::{Belonging, Config};
 use crate::proto::directory::Directory;
 use crate::proto::effective_time::EffectiveTime;
+use crate::proto::failover::Failover;
 use crate::proto::id::Incarnation;
 use crate::proto::io::{Effect, Event};
 use crate::proto::journal::{Durable, Record};
@@ -23,6 +24,8 @@ use crate::proto::membership::Membership;
 use crate::proto::myself::{INCARNATIONS_RESERVED, Myself};
 use crate::proto::ops::{Ops, Purpose};
 use crate::proto::signed::Signed;
+use crate::proto::specs::Specs;
+use crate::proto::table::Row;
 use crate::proto::ticket::{Revocation, Revoked};
 use crate::proto::topics::Topics;
 use crate::proto::wire::gossip::Joined;
@@ -73,6 +76,11 @@ impl Node {
             (None, None) => return Err(RecoverError::NoMesh),
         };
         let membership = Membership::new(config.membership, now);
+        let preset = config.preset;
+        let mut specs = Specs::default();
+        for order in durable.specs.into_values() {
+            specs.put(order);
+        }
         let authority = Authority::new(config.preset, durable.voter, durable.table, now);
         let admission = durable.admission.filter(|signed| {
             signed.peek().is_ok_and(|a| a.ticket == belonging.credential.ticket.digest())
@@ -93,13 +101,25 @@ impl Node {
             last_refusal: None,
             directory: Directory::default(),
             authority,
+            failover: Failover::new(preset),
+            specs,
             ops: Ops::default(),
             bootstrap_at: now,
             rng: ChaCha8Rng::from_seed(seed),
         };
         node.let_in |= node.is_founder();
         node.recall(durable.members.into_values(), durable.revocations, now);
+        node.recall_assignments(durable.assigned.into_values(), now);
         Ok(node)
+    }
+
+    /// What was running when this node stopped may run still, under its shims.
+    fn recall_assignments(&mut self, rows: impl Iterator<Item = Row>, now: Time) {
+        let mut out = Effects::default();
+        let (Parts { failover, .. }, mut turn) = self.turn(now, &mut out);
+        for row in rows {
+            failover.assign(&mut turn, row, false);
+        }
     }
 
     /// Whether this node founded the mesh: its ticket names nobody to contact first.

@@ -1,10 +1,17 @@
 //! What a node says of itself and of the mesh when it is asked.
 
 use super::{Node, Phase};
+use crate::proto::failover::active::{Assignment, Run};
 use crate::proto::id::NodeId;
-use crate::proto::io::{MasterView, NodeView, Reply, ReplyError, StatusView, ViewState, WhyView};
+use crate::proto::io::{
+    InstanceView, MasterView, NodeView, Reply, ReplyError, ResolvedView, StatusView, ViewState,
+    WhyView,
+};
 use crate::proto::machine::Time;
 use crate::proto::members::Member;
+use crate::proto::order::Instance;
+use crate::proto::record::Name;
+use crate::proto::table::Row;
 use crate::proto::ticket::Revoked;
 use crate::proto::wire::gossip::Standing;
 
@@ -73,7 +80,8 @@ impl Node {
                 *member.record.name == *object || node.to_string().starts_with(object)
             })
             .collect();
-        let error = |code, message| Reply::Error(ReplyError { code, message });
+        let error =
+            |code: &str, message| Reply::Error(ReplyError { code: String::from(code), message });
         match found[..] {
             [] => error(
                 "not-found",
@@ -99,6 +107,86 @@ impl Node {
     fn mesh_name(&self) -> String {
         let ticket = self.me.belonging.credential.ticket.peek();
         ticket.map_or_else(|_| String::new(), |body| body.mesh_name.to_string())
+    }
+
+    /// Every instance in the newest table.
+    pub(super) fn instances(&self, now: Time) -> Vec<InstanceView> {
+        let rows = self.directory.newest().map(|newest| &newest.table.rows);
+        rows.into_iter().flatten().map(|row| self.instance_view(now, row)).collect()
+    }
+
+    fn instance_view(&self, now: Time, row: &Row) -> InstanceView {
+        let instance = row.instance();
+        let serving = self.directory.serving(&instance).filter(|s| s.epoch == row.epoch);
+        let here = self.failover.assignments().find(|(known, _)| **known == instance);
+        let here = here.map(|(_, assignment)| assignment);
+        let serves = serving.is_some_and(|serving| !serving.endpoints.is_empty());
+        let runs_here = here.is_some_and(|assignment| assignment.run == Run::Running);
+        let state = match (row.retiring, self.members.is_up(&row.active)) {
+            (true, _) => "stopped",
+            (false, false) => "down",
+            (false, true) if serves || runs_here => "running",
+            (false, true) => "starting",
+        };
+        let endpoints = serving.into_iter().flat_map(|serving| &serving.endpoints);
+        InstanceView {
+            instance: instance.to_string(),
+            state,
+            active: self.name_of(&row.active),
+            standby: row.standby.as_ref().map(|standby| self.name_of(standby)),
+            epoch: row.epoch.0,
+            endpoints: endpoints.map(|e| format!("{}={}", e.name, e.address)).collect(),
+            starts: here.map(|assignment| assignment.starts),
+            lease_ms: here.map(|a| a.lease_until.since(now).as_millis() as u64),
+            why: self.instance_why(row, state, here),
+        }
+    }
+
+    fn instance_why(&self, row: &Row, state: &str, here: Option<&Assignment>) -> String {
+        let ended = here.and_then(|assignment| assignment.last_exit.as_ref());
+        match (state, ended) {
+            ("stopped", _) => {
+                "stopped by an operator; run its service file again to start it".to_owned()
+            }
+            ("down", _) => format!(
+                "its board {} is down and no other holds its state; it goes on when that board returns",
+                self.name_of(&row.active)
+            ),
+            ("starting", Some(exit)) => format!("{exit}; it is started again"),
+            ("starting", None) => "waiting for its board to start it".to_owned(),
+            _ if row.standby.is_none() => "unprotected: no other board holds its state".to_owned(),
+            _ => String::new(),
+        }
+    }
+
+    /// Where a service serves.
+    pub(super) fn resolve(&self, service: &Name) -> Reply {
+        let error =
+            |code: &str, message| Reply::Error(ReplyError { code: code.to_owned(), message });
+        let instance = Instance { service: service.clone(), ordinal: 0 };
+        let row = self.directory.newest().and_then(|newest| newest.table.row(&instance));
+        let Some(row) = row else {
+            let message = format!("no service is called `{service}`; `hedgerow ps` lists them");
+            return error("not-found", message);
+        };
+        let serving = self.directory.serving(&instance);
+        match serving.filter(|s| s.epoch >= row.epoch && !s.endpoints.is_empty()) {
+            Some(serving) => Reply::Resolved(ResolvedView {
+                service: service.to_string(),
+                epoch: serving.epoch.0,
+                node: serving.node,
+                name: self.name_of(&serving.node),
+                endpoints: serving
+                    .endpoints
+                    .iter()
+                    .map(|e| (e.name.to_string(), e.address.to_string()))
+                    .collect(),
+            }),
+            None => error(
+                "not-serving",
+                format!("`{service}` does not serve at the moment; `hedgerow ps` says why"),
+            ),
+        }
     }
 
     fn view(&self) -> (ViewState, String) {

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::proto::bounded::{Blob, List, Text};
 use crate::proto::directory::Announcement;
 use crate::proto::id::{Incarnation, NodeId};
+use crate::proto::order::Serving;
 use crate::proto::record::{Admission, Leave, NodeRecord};
 use crate::proto::signed::Signed;
-use crate::proto::table::Version;
 use crate::proto::ticket::{Credential, Revocation};
 
 /// Facts in one message.
@@ -105,6 +105,8 @@ pub enum Fact {
     Revoked(Box<Signed<Revocation>>),
     /// A table was chosen.
     Chosen(Box<Announcement>),
+    /// An active says where it serves.
+    Serving(Box<Signed<Serving>>),
 }
 
 /// A member's record and the proof that it was let in.
@@ -125,8 +127,8 @@ pub struct Summary {
     pub buckets: List<u64, BUCKETS>,
     /// Hash of the revocations known.
     pub revocations: u64,
-    /// The newest table known.
-    pub table: Version,
+    /// Hash of the newest table known and of where instances serve.
+    pub directory: u64,
 }
 
 /// My view of the members in some buckets.

@@ -1,0 +1,123 @@
+//! Changes of rows: asked for by other parts, decided here.
+//!
+//! All changes that wait go into the next version of the table (L4 of 3b). A change says which
+//! revision of the row it was made for; if another was faster it is refused, never merged.
+
+use super::{Authority, Role};
+use crate::proto::order::Instance;
+use crate::proto::table::{ORDERS_MAX, ROWS_MAX, Row, Table};
+use crate::proto::turn::Turn;
+
+/// Changes that wait for the next version.
+pub const CHANGES_MAX: usize = 1024;
+
+/// A change of one row.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// Names it in the verdict.
+    pub id: u64,
+    /// Which row.
+    pub instance: Instance,
+    /// The revision that it was made for; none = there must be no such row.
+    pub made_for: Option<u64>,
+    /// The new row; none = remove it. Its revision is set here.
+    pub row: Option<Row>,
+    /// The order behind it: its nonce's first half, and until when it would be valid (unix seconds).
+    pub order: Option<(u64, u64)>,
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It is part of a chosen table.
+    Chosen,
+    /// The row had changed meanwhile, or the table is full: ask again.
+    Conflict,
+    /// This node is not master, or not any more: whether it will be chosen is unknown.
+    Unknown,
+    /// The very same order was carried out before.
+    Repeated,
+}
+
+impl Authority {
+    /// Asks for a change. The verdict comes by [`Authority::take_verdicts`].
+    pub(crate) fn submit(&mut self, turn: &mut Turn<'_>, change: Change) {
+        let full = self.waiting.len() >= CHANGES_MAX;
+        if full || self.reign(turn.now).is_none() {
+            self.verdicts.push((change.id, Verdict::Unknown));
+            return;
+        }
+        self.waiting.push(change);
+        self.propose_waiting(turn);
+    }
+
+    /// What became of changes since the last call.
+    pub(crate) fn take_verdicts(&mut self) -> Vec<(u64, Verdict)> {
+        core::mem::take(&mut self.verdicts)
+    }
+
+    /// Instances whose rows are about to change: nothing is granted for them until it is decided.
+    pub(crate) fn is_changing(&self, instance: &Instance) -> bool {
+        self.in_flight.iter().any(|(_, changing)| changing == instance)
+    }
+
+    /// Puts everything that waits into one new version, if none is in flight.
+    pub(super) fn propose_waiting(&mut self, turn: &mut Turn<'_>) {
+        let settled = self.committed == self.table.version && self.table.incoming.is_none();
+        if self.waiting.is_empty() || !settled || self.reign(turn.now).is_none() {
+            return;
+        }
+        let mut table = self.table.clone();
+        let unix = turn.unix;
+        table.orders.retain(|(_, expires)| *expires > unix);
+        for change in core::mem::take(&mut self.waiting) {
+            match apply(&mut table, &change) {
+                Ok(()) => self.in_flight.push((change.id, change.instance)),
+                Err(verdict) => self.verdicts.push((change.id, verdict)),
+            }
+        }
+        if !self.in_flight.is_empty() {
+            self.propose(turn, |current| *current = table);
+        }
+    }
+
+    /// The version in flight was chosen.
+    pub(super) fn settle_changes(&mut self) {
+        let settled = core::mem::take(&mut self.in_flight);
+        self.verdicts.extend(settled.into_iter().map(|(id, _)| (id, Verdict::Chosen)));
+    }
+
+    /// The reign is over: what waits or is in flight may be chosen by another master, or not.
+    pub(super) fn abandon_changes(&mut self) {
+        debug_assert!(matches!(self.role, Role::Leader(_)), "only a master has changes");
+        let in_flight = core::mem::take(&mut self.in_flight).into_iter().map(|(id, _)| id);
+        let waiting = core::mem::take(&mut self.waiting).into_iter().map(|change| change.id);
+        self.verdicts.extend(in_flight.chain(waiting).map(|id| (id, Verdict::Unknown)));
+    }
+}
+
+fn apply(table: &mut Table, change: &Change) -> Result<(), Verdict> {
+    if let Some((nonce, _)) = change.order
+        && table.orders.iter().any(|(known, _)| *known == nonce)
+    {
+        return Err(Verdict::Repeated);
+    }
+    let place = table.place_of(&change.instance);
+    let revision = place.ok().map(|at| table.rows[at].revision);
+    let full = table.orders.len() >= ORDERS_MAX
+        || (place.is_err() && table.rows.len() >= ROWS_MAX)
+        || (place.is_err() && change.row.is_none());
+    if revision != change.made_for || full {
+        return Err(Verdict::Conflict);
+    }
+    match (place, change.row.clone()) {
+        (Ok(at), Some(row)) => {
+            table.rows[at] = Row { revision: table.rows[at].revision + 1, ..row };
+        }
+        (Ok(at), None) => drop(table.rows.remove(at)),
+        (Err(at), Some(row)) => table.rows.insert(at, Row { revision: 1, ..row }),
+        (Err(_), None) => {}
+    }
+    table.orders.extend(change.order);
+    Ok(())
+}

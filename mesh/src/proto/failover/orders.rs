@@ -1,0 +1,302 @@
+//! The desk: from an operator's signed order to a changed row.
+//!
+//! Any board takes an order and passes it to the master; the master checks it, keeps the order itself
+//! durably, and asks the authority for the change.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use super::{Failover, Notice, Office};
+use crate::proto::authority::changes::{Change, Verdict};
+use crate::proto::bounded::Text;
+use crate::proto::id::{Epoch, NodeId, OpId};
+use crate::proto::io::{Effect, Reply, ReplyError};
+use crate::proto::journal::Record;
+use crate::proto::machine::Time;
+use crate::proto::ops::Purpose;
+use crate::proto::order::{Action, Instance, Order, SignedOrder};
+use crate::proto::placement::choose_active;
+use crate::proto::record::Name;
+use crate::proto::specs::SpecHash;
+use crate::proto::table::{CheckpointId, Row};
+use crate::proto::turn::Turn;
+use crate::proto::wire::failover::{Submit, Submitted};
+
+/// Orders on their way through this board.
+pub const ORDERS_OPEN_MAX: usize = 256;
+/// An order that is not answered by then is reported as unknown.
+const ORDER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Orders that wait for something.
+#[derive(Default, Debug)]
+pub(super) struct Desk {
+    next: u64,
+    open: BTreeMap<u64, Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    asked_by: Asker,
+    until: Time,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Asker {
+    /// A command on this board.
+    Here(OpId),
+    /// Another board, and its number.
+    Board(NodeId, u64),
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Another board decides.
+    PassedOn,
+    /// The order itself is being made durable.
+    Keeping(Box<Order>, SpecHash),
+    /// The authority decides.
+    Deciding,
+}
+
+/// What the asker is told.
+type Answer = Result<(), (&'static str, String)>;
+
+impl Desk {
+    fn open(&mut self, turn: &Turn<'_>, asked_by: Asker, stage: Stage) -> u64 {
+        self.next += 1;
+        let until = turn.now + ORDER_PATIENCE;
+        self.open.insert(self.next, Open { asked_by, until, stage });
+        self.next
+    }
+
+    pub(super) fn due(&self) -> Option<Time> {
+        self.open.values().map(|open| open.until).min()
+    }
+
+    pub(super) fn expire(&mut self, turn: &mut Turn<'_>) {
+        let late: Vec<u64> = self
+            .open
+            .iter()
+            .filter(|(_, open)| open.until <= turn.now)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            let text = "no master has answered in time: whether the order will be carried out is unknown; `hedgerow ps` shows it";
+            self.close(turn, id, Err(("unknown", text.to_owned())));
+        }
+    }
+
+    fn close(&mut self, turn: &mut Turn<'_>, id: u64, answer: Answer) {
+        if let Some(open) = self.open.remove(&id) {
+            tell(turn, open.asked_by, answer);
+        }
+    }
+}
+
+fn tell(turn: &mut Turn<'_>, asker: Asker, answer: Answer) {
+    match asker {
+        Asker::Here(op) => {
+            let reply = match answer {
+                Ok(()) => Reply::Done,
+                Err((code, message)) => Reply::Error(ReplyError { code: code.to_owned(), message }),
+            };
+            turn.out.push(Effect::Reply { op, reply });
+        }
+        Asker::Board(node, seq) => {
+            let (done, (code, text)) = match answer {
+                Ok(()) => (true, ("", String::new())),
+                Err(error) => (false, error),
+            };
+            let (code, text) = (Text::capped(code), Text::capped(&text));
+            turn.send(node, Submitted { seq, done, code, text });
+        }
+    }
+}
+
+impl Failover {
+    /// An operator gave an order on this board.
+    pub(crate) fn on_order(
+        &mut self,
+        turn: &mut Turn<'_>,
+        office: &Office,
+        op: OpId,
+        order: SignedOrder,
+    ) {
+        self.take_order(turn, office, Asker::Here(op), order);
+    }
+
+    /// Another board passes an order on.
+    pub(crate) fn on_submit(
+        &mut self,
+        turn: &mut Turn<'_>,
+        office: &Office,
+        from: NodeId,
+        submit: Submit,
+    ) {
+        let asker = Asker::Board(from, submit.seq);
+        if office.reign.is_none() {
+            let text = "the board that was asked is not master any more; try again";
+            return tell(turn, asker, Err(("not-master", text.to_owned())));
+        }
+        self.take_order(turn, office, asker, submit.order);
+    }
+
+    /// The master's answer to an order that was passed on.
+    pub(crate) fn on_submitted(&mut self, turn: &mut Turn<'_>, answer: &Submitted) {
+        let open = self.desk.open.get(&answer.seq);
+        if !open.is_some_and(|open| matches!(open.stage, Stage::PassedOn)) {
+            return;
+        }
+        let text: String = answer.text.chars().filter(|c| !c.is_control()).collect();
+        let verdict = if answer.done { Ok(()) } else { Err(("refused", text)) };
+        self.desk.close(turn, answer.seq, verdict);
+    }
+
+    /// An order is durable here. Returns whether one was waiting for that.
+    pub(crate) fn on_spec_kept(&mut self, turn: &mut Turn<'_>, hash: &SpecHash) {
+        let waiting: Vec<u64> = self
+            .desk
+            .open
+            .iter()
+            .filter(|(_, open)| matches!(&open.stage, Stage::Keeping(_, kept) if kept == hash))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in waiting {
+            let Some(open) = self.desk.open.get_mut(&id) else { continue };
+            let Stage::Keeping(order, hash) = core::mem::replace(&mut open.stage, Stage::Deciding)
+            else {
+                continue;
+            };
+            self.decide(turn, id, &order, hash);
+        }
+        self.start_what_waits_for(turn, hash);
+    }
+
+    /// The authority has decided about a change.
+    pub(crate) fn on_verdict(&mut self, turn: &mut Turn<'_>, id: u64, verdict: Verdict) {
+        let answer = match verdict {
+            Verdict::Chosen | Verdict::Repeated => Ok(()),
+            Verdict::Conflict => {
+                Err(("conflict", "something else changed it at the same time; try again".to_owned()))
+            }
+            Verdict::Unknown => Err((
+                "unknown",
+                "the master changed meanwhile: whether the order will be carried out is unknown; `hedgerow ps` shows it".to_owned(),
+            )),
+        };
+        self.desk.close(turn, id, answer);
+    }
+
+    fn take_order(
+        &mut self,
+        turn: &mut Turn<'_>,
+        office: &Office,
+        asker: Asker,
+        signed: SignedOrder,
+    ) {
+        if self.desk.open.len() >= ORDERS_OPEN_MAX {
+            let text = "too many orders at once; try again in a moment";
+            return tell(turn, asker, Err(("busy", text.to_owned())));
+        }
+        let (root, cell) = (turn.me.belonging.root, turn.me.config().cell);
+        let order = match signed.verify_fresh(&root, cell, turn.unix) {
+            Ok(order) => order,
+            Err(error) => return tell(turn, asker, Err(("refused", error.to_string()))),
+        };
+        if office.reign.is_some() {
+            return self.keep_order(turn, asker, order, &signed);
+        }
+        let Some(master) = office.master.filter(|master| turn.links.is_usable(master)) else {
+            if let Some(master) = office.master {
+                turn.links.want_until(master, turn.now + ORDER_PATIENCE, turn.now);
+            }
+            let text = "no master can be reached from this board: nothing can be changed now; `hedgerow status` says why";
+            return tell(turn, asker, Err(("no-master", text.to_owned())));
+        };
+        let seq = self.desk.open(turn, asker, Stage::PassedOn);
+        turn.send(master, Submit { seq, order: signed });
+    }
+
+    /// This node is master: makes the order durable if it is to be found again by its hash.
+    fn keep_order(
+        &mut self,
+        turn: &mut Turn<'_>,
+        asker: Asker,
+        order: Order,
+        signed: &SignedOrder,
+    ) {
+        let hash = signed.hash();
+        let keeps = matches!(order.action, Action::Run(_)) && turn.specs.get(&hash).is_none();
+        if keeps {
+            self.desk.open(turn, asker, Stage::Keeping(Box::new(order), hash));
+            let record = Record::Spec(Box::new(signed.clone()));
+            turn.persist(record, Purpose::Spec(Box::new(signed.clone())));
+        } else {
+            let id = self.desk.open(turn, asker, Stage::Deciding);
+            self.decide(turn, id, &order, hash);
+        }
+    }
+
+    /// Turns an order into a change of the table that is chosen now.
+    fn decide(&mut self, turn: &mut Turn<'_>, id: u64, order: &Order, hash: SpecHash) {
+        let name = match &order.action {
+            Action::Run(spec) => &spec.name,
+            Action::Stop(name) | Action::Remove(name) => name,
+        };
+        let instance = Instance { service: name.clone(), ordinal: 0 };
+        let table = turn.directory.newest().map(|newest| newest.table.clone()).unwrap_or_default();
+        let before = table.row(&instance);
+        let row = match (&order.action, before) {
+            (Action::Run(_), Some(row)) => {
+                Ok(Some(Row { spec: hash, retiring: false, ..row.clone() }))
+            }
+            (Action::Run(spec), None) => {
+                choose_active(&instance, spec, turn.members, &table, &turn.me.id())
+                    .map(|active| Some(first_row(name, active, hash, table.version.number)))
+                    .map_err(|no_room| ("no-room", no_room.to_string()))
+            }
+            (Action::Stop(_), Some(row)) => Ok(Some(Row { retiring: true, ..row.clone() })),
+            (Action::Remove(_), Some(_)) => Ok(None),
+            (Action::Stop(_) | Action::Remove(_), None) => Err((
+                "not-found",
+                format!("no service is called `{name}`; `hedgerow ps` lists them"),
+            )),
+        };
+        match row {
+            Err(error) => self.desk.close(turn, id, Err(error)),
+            Ok(row) => {
+                let mut half = [0; 8];
+                half.copy_from_slice(&order.nonce[..8]);
+                let change = Change {
+                    id,
+                    made_for: before.map(|row| row.revision),
+                    instance,
+                    row,
+                    order: Some((u64::from_le_bytes(half), order.expires)),
+                };
+                self.notices.push(Notice::Change(Box::new(change)));
+            }
+        }
+    }
+}
+
+/// The first row of an instance. Its epoch is above that of any earlier instance of this name, since
+/// versions of the table only rise.
+fn first_row(service: &Name, active: NodeId, spec: SpecHash, version: u64) -> Row {
+    Row {
+        service: service.clone(),
+        ordinal: 0,
+        epoch: Epoch(version + 1),
+        revision: 0,
+        active,
+        standby: None,
+        ready: false,
+        fill: None,
+        released: false,
+        lost: false,
+        retiring: false,
+        base: CheckpointId::default(),
+        spec,
+    }
+}

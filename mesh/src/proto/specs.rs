@@ -1,0 +1,53 @@
+//! The orders behind the rows of the table, by hash. Data without behaviour.
+//!
+//! A row names its specification by hash; the order itself is fetched from whoever has it. A voter
+//! counts a table as durable only once it has every order that the table names, so that a new master
+//! can always place what it finds.
+
+use std::collections::BTreeMap;
+
+use super::order::{Action, SignedOrder};
+use super::spec::ServiceSpec;
+use super::table::Table;
+
+/// Orders that are kept: one per row, and those that rows have just stopped naming.
+pub const SPECS_MAX: usize = 2048;
+
+/// BLAKE3 of a signed order.
+pub type SpecHash = [u8; 32];
+
+/// The orders known here.
+#[derive(Clone, Default, Debug)]
+pub struct Specs {
+    known: BTreeMap<SpecHash, (SignedOrder, ServiceSpec)>,
+}
+
+impl Specs {
+    /// Keeps a verified order, if it is one that runs something and there is room.
+    pub fn put(&mut self, signed: SignedOrder) -> Option<SpecHash> {
+        let hash = signed.hash();
+        let Ok(Action::Run(spec)) = signed.order.peek().map(|order| order.action) else {
+            return None;
+        };
+        if self.known.len() >= SPECS_MAX && !self.known.contains_key(&hash) {
+            return None;
+        }
+        self.known.insert(hash, (signed, *spec));
+        Some(hash)
+    }
+
+    /// The specification of that hash.
+    pub fn get(&self, hash: &SpecHash) -> Option<&ServiceSpec> {
+        self.known.get(hash).map(|(_, spec)| spec)
+    }
+
+    /// The order of that hash, to pass on.
+    pub fn order(&self, hash: &SpecHash) -> Option<&SignedOrder> {
+        self.known.get(hash).map(|(signed, _)| signed)
+    }
+
+    /// What a table names and is not known.
+    pub fn missing<'a>(&'a self, table: &'a Table) -> impl Iterator<Item = SpecHash> + 'a {
+        table.rows.iter().map(|row| row.spec).filter(|hash| !self.known.contains_key(hash))
+    }
+}
