@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::exit;
-use crate::names::{Label, Lifetime, ShortName};
+use crate::names::{Label, Lifetime, PresetName, ShortName};
 
 /// Where `--help` lists the options that every command has.
 const GLOBAL: &str = "Options of every command";
@@ -120,6 +120,9 @@ pub(crate) struct UpArgs {
         value_name = "BOOL"
     )]
     pub(crate) no_mdns: Option<bool>,
+    /// How patient leases are [default: wan].
+    #[arg(long, env = "HEDGEROW_PRESET", value_enum)]
+    pub(crate) preset: Option<PresetName>,
     /// A label for placement; may be given several times.
     #[arg(
         long = "label",

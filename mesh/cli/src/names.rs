@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use hedgerow::proto::promises::Preset;
 use hedgerow::proto::record::{NAME_BYTES_MAX, Name};
 use serde::Deserialize;
 
@@ -30,6 +31,30 @@ pub(crate) enum Lifetime {
     Seconds(u64),
     /// For ever.
     Never,
+}
+
+/// How patient leases are, by name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PresetName {
+    /// Boards on one measured LAN that never stall.
+    Lan,
+    /// Boards on SD cards, whose processes stall.
+    Sd,
+    /// Everything else; the default, since nothing is known of the paths at first.
+    #[default]
+    Wan,
+}
+
+impl PresetName {
+    /// As the protocol has it.
+    pub(crate) fn to_preset(self) -> Preset {
+        match self {
+            Self::Lan => Preset::LAN,
+            Self::Sd => Preset::SD,
+            Self::Wan => Preset::WAN,
+        }
+    }
 }
 
 impl ShortName {

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use crate::args::UpArgs;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::folder;
-use crate::names::ShortName;
+use crate::names::{PresetName, ShortName};
 
 /// The file's name in the data folder.
 const FILE: &str = "hedgerow.toml";
@@ -42,6 +42,9 @@ const TEMPLATE: &str = r#"# How this board runs. Every line is optional; what is
 # Find other boards on the LAN.
 #mdns = true
 
+# How patient leases are: "lan", "sd" (boards on SD cards) or "wan".
+#preset = "wan"
+
 # For placement.
 #[labels]
 #site = "barn"
@@ -55,6 +58,7 @@ struct File {
     listen: Option<Vec<String>>,
     announce: Option<Vec<String>>,
     mdns: Option<bool>,
+    preset: Option<PresetName>,
     labels: Option<BTreeMap<ShortName, ShortName>>,
 }
 
@@ -80,6 +84,7 @@ pub(crate) fn resolve(home: &Home, flags: UpArgs, ticket: Option<Ticket>) -> Out
         labels: bounded(labels)?,
         ticket,
         membership: MembershipTiming::default(),
+        preset: flags.preset.or(file.preset).unwrap_or_default().to_preset(),
     })
 }
 

@@ -45,7 +45,7 @@ impl From<ReplyError> for Problem {
     fn from(error: ReplyError) -> Self {
         let status = match error.code {
             "not-found" => StatusCode::NOT_FOUND,
-            "ambiguous" | "not-running" => StatusCode::CONFLICT,
+            "ambiguous" | "not-running" | "decides-alone" => StatusCode::CONFLICT,
             "not-root" => StatusCode::FORBIDDEN,
             "halted" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,

@@ -114,7 +114,6 @@ async fn revocations(State(board): State<Board>) -> Result<Response, Problem> {
     }
 }
 
-#[expect(clippy::unused_async, reason = "axum's handlers are async")]
 async fn version() -> Result<Response, Problem> {
     answer(&Version::of_this())
 }
@@ -220,12 +219,10 @@ fn json_line(event: &EventLine) -> String {
     format!("{}\n", clean(event))
 }
 
-#[expect(clippy::unused_async, reason = "axum's handlers are async")]
 async fn no_such_path() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "no-such-path", "there is no such path; see /v1/status")
 }
 
-#[expect(clippy::unused_async, reason = "axum's handlers are async")]
 async fn no_such_method() -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,

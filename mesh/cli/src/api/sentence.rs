@@ -53,6 +53,16 @@ impl Names {
                 format!("{silent} of {of} watched members are silent: this board judges nobody")
             }
             Event::Isolated { isolated: false, .. } => "enough members answer again".to_owned(),
+            Event::SteppedDown { term, why } => {
+                format!("this board is no longer master of term {term}: {why}")
+            }
+            Event::TableChosen { term, number, voters } => {
+                format!("change {number} of term {term} is kept by {voters} boards")
+            }
+            Event::VotersChanged { voters } => {
+                format!("these boards decide from now on: {}", voters.join(", "))
+            }
+            Event::MasterIs { name, term, .. } => format!("{name} is master, term {term}"),
             Event::Revoked { target } => format!("revoked: {target}"),
             Event::Topic { topic, from, body } => {
                 format!("{} published {} bytes on {topic}", self.of(from), body.len())

@@ -75,7 +75,7 @@ impl Board {
         let out: File = log.try_clone().map_err(fault)?;
         let mut command = self.program()?;
         command
-            .args(["up", "--no-mdns", "--name", &self.name])
+            .args(["up", "--no-mdns", "--preset", "lan", "--name", &self.name])
             .args(["--parent", &std::process::id().to_string()])
             .args(["--listen", "/ip4/127.0.0.1/udp/0/quic-v1"])
             .args(["--listen", "/ip4/127.0.0.1/tcp/0"])
