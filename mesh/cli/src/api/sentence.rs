@@ -46,7 +46,10 @@ impl Names {
                 format!("{name} is held for dead, as another member said")
             }
             Event::MemberDown { name, alerters, .. } => {
-                format!("{name} is held for dead: {alerters} members lost contact with it")
+                format!(
+                    "{name} is held for dead: {} lost contact with it",
+                    counted(*alerters, "member")
+                )
             }
             Event::MemberLeft { name, .. } => format!("{name} left"),
             Event::Isolated { silent, of, isolated: true } => {
@@ -57,7 +60,7 @@ impl Names {
                 format!("this board is no longer master of term {term}: {why}")
             }
             Event::TableChosen { term, number, voters } => {
-                format!("change {number} of term {term} is kept by {voters} boards")
+                format!("change {number} of term {term} is kept by {}", counted(*voters, "board"))
             }
             Event::VotersChanged { voters } => {
                 format!("these boards decide from now on: {}", voters.join(", "))
@@ -72,4 +75,8 @@ impl Names {
             Event::Halted { why } => format!("this board stopped for good: {why}"),
         }
     }
+}
+
+fn counted(count: u16, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
