@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 
 use hedgerow::proto::id::{NodeId, OpId};
-use hedgerow::proto::journal::{self, Record, Scan, ScanError};
+use hedgerow::proto::journal::{self, Durable, Record, Scan, ScanError};
 
 use crate::law;
 use crate::seed::Stream;
@@ -171,7 +171,7 @@ impl Disk {
     pub fn recover(&mut self, me: NodeId) -> Result<(Scan, Nanos), ScanError> {
         let mut scan = journal::scan(&self.file)?;
         self.file.truncate(scan.len as usize);
-        if scan.durable.identity.is_none() {
+        if scan.durable == Durable::default() {
             // As the driver does: the first record of every journal says whose it is.
             let frame = journal::frame(&Record::Identity(me), 0).expect("a key fits a frame");
             self.file = [journal::MAGIC.as_slice(), &frame].concat();
@@ -244,7 +244,10 @@ mod tests {
     use crate::seed::Purpose;
 
     fn disk(seed: u64) -> Disk {
-        Disk::new(Stream::new(seed, Purpose::Fsync, 0, 0), Stream::new(seed, Purpose::Torn, 0, 0))
+        let stream = |purpose| Stream::new(seed, purpose, 0, 0);
+        let mut disk = Disk::new(stream(Purpose::Fsync), stream(Purpose::Torn));
+        disk.recover(ME).unwrap();
+        disk
     }
 
     const ME: NodeId = hedgerow::proto::id::PublicKey([7; 32]);

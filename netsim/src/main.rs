@@ -184,7 +184,9 @@ fn find_scenario(name: &str) -> Result<PathBuf> {
     }
     let mut known: Vec<String> = std::fs::read_dir(folder)
         .with_context(|| format!("cannot list {}", folder.display()))?
-        .filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_string_lossy().into_owned()))
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned()))
         .collect();
     known.sort();
     bail!("there is no scenario {name}; {} has: {}", folder.display(), known.join(", "))

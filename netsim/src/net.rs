@@ -17,7 +17,7 @@ use crate::queue::{BoardIndex, ConnIndex, Due, Queue};
 use crate::seed::{Purpose, Stream};
 use crate::time::{MILLI, Nanos, SECOND};
 
-/// An end that has heard nothing for that long (and up to [`IDLE_SPREAD`] longer) gives up.
+/// An end that has heard nothing for that long (and up to three seconds longer) gives up.
 pub const IDLE_TIMEOUT: Nanos = 15 * SECOND;
 const IDLE_SPREAD: Nanos = 3 * SECOND;
 /// The first retransmission comes no sooner.

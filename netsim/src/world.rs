@@ -4,7 +4,7 @@
 //! driver does: due timers first, then one input, then its effects in order. Everything that will
 //! happen is in one queue; the order of that queue is the order of the run.
 //!
-//! - `driver`: one process and its node, peers and gate;
+//! - `driver`: one process and its node; `gate`: its connections and what may pass over them;
 //! - `dial`: connections coming about;
 //! - `life`: processes starting, stopping and pausing;
 //! - `trouble`: faults beginning and ending;
@@ -12,6 +12,7 @@
 
 mod dial;
 mod driver;
+mod gate;
 mod judge;
 mod life;
 mod trouble;

@@ -120,9 +120,6 @@ pub(crate) struct UpArgs {
         value_name = "BOOL"
     )]
     pub(crate) no_mdns: Option<bool>,
-    /// How patient leases are [default: wan].
-    #[arg(long, env = "HEDGEROW_PRESET", value_enum)]
-    pub(crate) preset: Option<PresetName>,
     /// A label for placement; may be given several times.
     #[arg(
         long = "label",
@@ -131,6 +128,10 @@ pub(crate) struct UpArgs {
         value_name = "KEY=VALUE"
     )]
     pub(crate) labels: Vec<Label>,
+    /// How long leases last: `lan` on fast wired paths, `sd` for boards on SD cards, `wan`
+    /// everywhere else [default: wan].
+    #[arg(long, env = "HEDGEROW_PRESET")]
+    pub(crate) preset: Option<PresetName>,
     /// End together with this process, which must be the one that started this board.
     #[arg(long, hide = true, value_name = "PID")]
     pub(crate) parent: Option<u32>,

@@ -9,22 +9,13 @@ use std::io;
 use std::path::PathBuf;
 
 use hedgerow::net::{Home, write_durably};
-use hedgerow::proto::id::{MeshId, NodeId};
+use hedgerow::proto::id::MeshId;
 use hedgerow::proto::journal;
 use hedgerow::proto::ticket::Ticket;
 
 use crate::exit::{Exit, Failure, Outcome};
 
-/// What the journal says about this board.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Known {
-    /// The key that it belongs to; none before the first start.
-    pub(crate) identity: Option<NodeId>,
-    /// Where it belongs; none before a ticket was used.
-    pub(crate) belonging: Option<Belonging>,
-}
-
-/// Where a board belongs.
+/// What the journal says about this board's belonging.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Belonging {
     /// The mesh.
@@ -35,27 +26,26 @@ pub(crate) struct Belonging {
     pub(crate) admitted: bool,
 }
 
-/// Reads what the journal says about this board.
+/// Where the journal says that this board belongs; none before its first start.
 ///
 /// # Errors
 /// The journal cannot be read.
-pub(crate) fn known(home: &Home) -> Outcome<Known> {
+pub(crate) fn belonging(home: &Home) -> Outcome<Option<Belonging>> {
     let path = home.journal();
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Known::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(fault("read", &path, &error)),
     };
     let scan = journal::scan(&bytes).map_err(|error| {
         Failure::new(Exit::Folder, "journal", format!("{}: {error}", path.display()))
     })?;
     let durable = scan.durable;
-    let belonging = durable.belonging.map(|belonging| Belonging {
+    Ok(durable.belonging.map(|belonging| Belonging {
         mesh: belonging.mesh,
         left: durable.left,
         admitted: durable.admission.is_some(),
-    });
-    Ok(Known { identity: durable.identity, belonging })
+    }))
 }
 
 /// Keeps a ticket for the next `up`, readable by this user only.

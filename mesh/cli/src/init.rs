@@ -10,7 +10,7 @@ use hedgerow::proto::ticket::{Role, Ticket, TicketRequest};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::folder::{self, Known};
+use crate::folder;
 use crate::names::ShortName;
 use crate::schema::Prepared;
 use crate::settings;
@@ -24,9 +24,8 @@ use crate::ticket::{log, now};
 pub(crate) fn init(context: &Context, name: &ShortName, then_up: bool) -> Outcome {
     let home = Home::open(&context.home)?;
     let _lock = home.lock()?;
-    let known = folder::known(&home)?;
-    refuse_if_taken(context, &home, known)?;
-    let node = home.identity(known.identity)?.public();
+    refuse_if_taken(context, &home)?;
+    let node = home.node_id()?;
     home.make_key(KeyFile::Operator)?;
     let old_root = home.key_path(KeyFile::Root).exists();
     // An `init` that was cut short left its root key here; what rests on it must stay valid.
@@ -60,19 +59,19 @@ pub(crate) fn init(context: &Context, name: &ShortName, then_up: bool) -> Outcom
     context.show(&prepared, |prepared| for_people(context, prepared, then_up))
 }
 
-fn refuse_if_taken(context: &Context, home: &Home, known: Known) -> Outcome {
-    let mesh = match known.belonging {
-        Some(belonging) => belonging.mesh,
-        None => match folder::pending_ticket(home)? {
-            Some(ticket) => ticket.body().mesh,
-            None => return Ok(()),
-        },
+fn refuse_if_taken(context: &Context, home: &Home) -> Outcome {
+    let (mesh, next) = if let Some(belonging) = folder::belonging(home)? {
+        (belonging.mesh, "up")
+    } else if let Some(ticket) = folder::pending_ticket(home)? {
+        (ticket.body().mesh, "up")
+    } else {
+        return Ok(());
     };
     let message = format!(
         "{} belongs to the mesh {mesh} already, and a board never changes its mesh. Start it with \
          `{}`, or give --home another folder to found a second mesh",
         context.home.display(),
-        context.command("up")
+        context.command(next)
     );
     Err(Failure::new(Exit::Folder, "belongs-already", message))
 }

@@ -10,7 +10,7 @@ use hedgerow::proto::ticket::{TICKET_TEXT_BYTES_MAX, Ticket, TicketBody};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::folder::{self, Known};
+use crate::folder;
 use crate::schema::Prepared;
 use crate::settings;
 use crate::text;
@@ -29,9 +29,8 @@ pub(crate) fn join(context: &Context, given: &str, then_up: bool) -> Outcome {
     let body = ticket.body();
     let home = Home::open(&context.home)?;
     let _lock = home.lock()?;
-    let known = folder::known(&home)?;
-    refuse_if_taken(context, &home, known, &body)?;
-    let node = home.identity(known.identity)?.public();
+    refuse_if_taken(context, &home, &body)?;
+    let node = home.node_id()?;
     settings::write_template(&home)?;
     folder::keep_ticket(&home, &ticket)?;
     let prepared = Prepared {
@@ -54,10 +53,10 @@ pub(crate) fn join(context: &Context, given: &str, then_up: bool) -> Outcome {
     })
 }
 
-fn refuse_if_taken(context: &Context, home: &Home, known: Known, body: &TicketBody) -> Outcome {
+fn refuse_if_taken(context: &Context, home: &Home, body: &TicketBody) -> Outcome {
     let place = context.home.display();
     let up = context.command("up");
-    if let Some(known) = known.belonging {
+    if let Some(known) = folder::belonging(home)? {
         if known.mesh != body.mesh {
             let message = format!(
                 "{place} belongs to the mesh {}, this ticket is for {} ({}), and a board never \

@@ -33,22 +33,22 @@ pub(crate) enum Lifetime {
     Never,
 }
 
-/// How patient leases are, by name.
+/// Which timing of leases.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum PresetName {
-    /// Boards on one measured LAN that never stall.
+    /// Measured, unrelayed LAN paths.
     Lan,
-    /// Boards on SD cards, whose processes stall.
+    /// Boards on SD cards.
     Sd,
-    /// Everything else; the default, since nothing is known of the paths at first.
+    /// Everything else.
     #[default]
     Wan,
 }
 
 impl PresetName {
-    /// As the protocol has it.
-    pub(crate) fn to_preset(self) -> Preset {
+    /// The timing.
+    pub(crate) fn preset(self) -> Preset {
         match self {
             Self::Lan => Preset::LAN,
             Self::Sd => Preset::SD,

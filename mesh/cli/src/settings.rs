@@ -42,7 +42,8 @@ const TEMPLATE: &str = r#"# How this board runs. Every line is optional; what is
 # Find other boards on the LAN.
 #mdns = true
 
-# How patient leases are: "lan", "sd" (boards on SD cards) or "wan".
+# How long leases last: "lan" on fast wired paths, "sd" for boards on SD cards,
+# "wan" everywhere else.
 #preset = "wan"
 
 # For placement.
@@ -58,8 +59,8 @@ struct File {
     listen: Option<Vec<String>>,
     announce: Option<Vec<String>>,
     mdns: Option<bool>,
-    preset: Option<PresetName>,
     labels: Option<BTreeMap<ShortName, ShortName>>,
+    preset: Option<PresetName>,
 }
 
 /// Merges everything that says how a board runs.
@@ -84,7 +85,7 @@ pub(crate) fn resolve(home: &Home, flags: UpArgs, ticket: Option<Ticket>) -> Out
         labels: bounded(labels)?,
         ticket,
         membership: MembershipTiming::default(),
-        preset: flags.preset.or(file.preset).unwrap_or_default().to_preset(),
+        preset: flags.preset.or(file.preset).unwrap_or_default().preset(),
     })
 }
 

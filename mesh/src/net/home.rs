@@ -174,6 +174,17 @@ impl Home {
         }
     }
 
+    /// The id that the node here has, or will have once it has started.
+    ///
+    /// # Errors
+    /// `RottenKey`, or a file operation failed.
+    pub fn node_id(&self) -> Result<NodeId, HomeError> {
+        match self.key(KeyFile::Identity) {
+            Err(HomeError::NoKey(_)) => Ok(self.make_key(KeyFile::Candidate)?.public()),
+            read => Ok(read?.public()),
+        }
+    }
+
     /// The journal names the candidate key: it is the identity from now on.
     ///
     /// # Errors

@@ -12,7 +12,8 @@
 //! - [`digest`]: what a push missed is found by comparing hashes, with neighbours and now and then
 //!   with a random member; dead members are dialled now and then, so that split halves merge.
 //!
-//! A node that hears too few of those it watches is *isolated* and judges nobody. Gossip is a hint:
+//! A node that hears too few of those it watches is *isolated* and judges nobody for a while, or for
+//! as long as it hears nobody at all. Gossip is a hint:
 //! who may run a service never rests on it.
 //!
 //! Probes travel on reliable streams, so packet loss shows as delay, not as a lost probe.
@@ -57,6 +58,10 @@ const RINGS_INTERVAL: Duration = Duration::from_secs(1);
 const FORMER_WATCH: Duration = Duration::from_secs(10);
 /// An answer is given at once from an ack that fresh; otherwise the member is probed first.
 const FRESH: Duration = Duration::from_millis(150);
+/// How long an isolated node that still hears somebody judges nobody.
+const ISOLATION_PATIENCE: Duration = Duration::from_secs(30);
+/// Times that one timeout may make another due at once.
+const ROUNDS_MAX: usize = 4;
 /// Fewer watched members than this say nothing about one's own isolation.
 const ISOLATION_MIN: usize = 3;
 
@@ -73,7 +78,10 @@ pub struct Membership {
     outbox: Outbox,
     leaves: BTreeMap<NodeId, Signed<Leave>>,
     compare: digest::Compare,
-    isolated: bool,
+    /// Since when this node hears too few of those it watches.
+    isolated: Option<Time>,
+    /// See `slowness_now`, when it was last judged.
+    slowness: u32,
     wander_at: Time,
     notices: Vec<Notice>,
 }
@@ -110,7 +118,8 @@ impl Membership {
             outbox: Outbox::default(),
             leaves: BTreeMap::new(),
             compare: digest::Compare::default(),
-            isolated: false,
+            isolated: None,
+            slowness: 1000,
             wander_at: now + timing.wander_interval / 4,
             notices: Vec::new(),
         }
@@ -123,7 +132,7 @@ impl Membership {
 
     /// Whether this node hears too few of those it watches to judge anybody.
     pub fn is_isolated(&self) -> bool {
-        self.isolated
+        self.isolated.is_some()
     }
 
     /// How many of the watched members are silent, of how many.
@@ -336,15 +345,21 @@ impl Membership {
     }
 
     pub(crate) fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
-        // In this order nothing that one of them makes due is left behind.
-        self.judge(turn);
-        if turn.now >= self.wander_at {
-            self.wander(turn);
+        // One can make another due: an alert brings a verdict forward, a verdict renews the rings, new
+        // rings begin to probe.
+        for _ in 0..ROUNDS_MAX {
+            self.judge(turn);
+            if turn.now >= self.wander_at {
+                self.wander(turn);
+            }
+            if self.rings_stale && turn.now >= self.rings_at {
+                self.renew_rings(turn);
+            }
+            self.step_watches(turn);
+            if self.verdict_due().is_none_or(|at| at > turn.now) {
+                break;
+            }
         }
-        if self.rings_stale && turn.now >= self.rings_at {
-            self.renew_rings(turn);
-        }
-        self.step_watches(turn);
         self.questions.retain(|_, waiting| {
             waiting.retain(|(asked, _)| turn.now.since(*asked) < self.timing.ack_timeout_max);
             !waiting.is_empty()
@@ -357,10 +372,9 @@ impl Membership {
     pub(crate) fn poll_timeout(&self) -> Option<Timeout> {
         let timing = &self.timing;
         let watches = self.watches.values().map(|w| w.watch.due(timing).min(w.until)).min();
-        let judge = self.suspicions.next_due(timing, self.scale()).filter(|_| !self.isolated);
         [
             watches.map(|at| Timeout { at, reason: "probe" }),
-            judge.map(|at| Timeout { at, reason: "suspicion" }),
+            self.verdict_due().map(|at| Timeout { at, reason: "suspicion" }),
             self.outbox.due().map(|at| Timeout { at, reason: "news" }),
             self.rings_stale.then_some(Timeout { at: self.rings_at, reason: "rings" }),
             Some(Timeout { at: self.wander_at, reason: "wander" }),
@@ -585,7 +599,7 @@ impl Membership {
     }
 
     /// How slow this node's own links are, in parts per thousand of the shortest ack timeout.
-    fn scale(&self) -> u32 {
+    fn slowness_now(&self) -> u32 {
         let mut timeouts: Vec<Duration> = self
             .watches
             .values()
@@ -600,11 +614,14 @@ impl Membership {
     }
 
     fn judge(&mut self, turn: &mut Turn<'_>) {
+        // Once per turn: if it changed between judging and asking for the next call, a verdict could be
+        // due in the past.
+        self.slowness = self.slowness_now();
         self.note_isolation(turn);
-        if self.isolated {
-            return;
+        if self.withholds(turn) {
+            self.suspicions.restart(turn.now);
         }
-        for node in self.suspicions.due(turn.now, &self.timing, self.scale()) {
+        for node in self.suspicions.due(turn.now, &self.timing, self.slowness) {
             let Some(suspicion) = self.suspicions.get(&node) else { continue };
             let heard = self.watch(&node).and_then(|watch| watch.heard);
             if heard > Some(suspicion.first) {
@@ -617,11 +634,23 @@ impl Membership {
         }
     }
 
+    fn verdict_due(&self) -> Option<Time> {
+        self.suspicions.next_due(&self.timing, self.slowness)
+    }
+
+    /// Whether this node judges nobody now: it has just become isolated, or hears nobody at all. Who
+    /// hears somebody for that long is not cut off; the others are gone.
+    fn withholds(&self, turn: &Turn<'_>) -> bool {
+        let fresh = |since: Time| turn.now.since(since) < ISOLATION_PATIENCE;
+        let alone = turn.links.usable().next().is_none();
+        self.isolated.is_some_and(|since| fresh(since) || alone)
+    }
+
     fn note_isolation(&mut self, turn: &mut Turn<'_>) {
         let (silent, of) = self.silent();
         let isolated = of >= ISOLATION_MIN && silent * 4 >= of * 3;
-        if isolated != self.isolated {
-            self.isolated = isolated;
+        if isolated != self.isolated.is_some() {
+            self.isolated = isolated.then_some(turn.now);
             self.suspicions.restart(turn.now);
             let count = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
             turn.event(Event::Isolated { silent: count(silent), of: count(of), isolated });

@@ -1,36 +1,24 @@
-//! One process: the loop around a node, and what the swarm does for it.
+//! One process: the loop around a node.
 //!
-//! The rules are the real driver's. Timers fire before an input. Several connections to one peer are
-//! one peer: `Connected` with the first, `Disconnected` with the last; the oldest carries what is
-//! sent. Until the node has let a peer in, only `Hello` and `Refused` pass; other frames that arrive
-//! are parked, other messages that are sent are dropped. A connection that is not let in within
-//! [`HELLO_TIMEOUT`] is closed. Hanging up flushes for at most [`FLUSH_TIMEOUT`].
+//! The rules are the real driver's: due timers fire before an input, effects are carried out in
+//! order. What becomes of connections is in `gate`.
 
 use hedgerow::proto::bounded::List;
-use hedgerow::proto::id::NodeId;
 use hedgerow::proto::io::{Command, Effect, Event, Input, Reply};
 use hedgerow::proto::machine::Time;
-use hedgerow::proto::wire::{self, FrameError, Message};
+use hedgerow::proto::wire;
 
 use super::World;
-use crate::board::{self, Peer, Wake};
-use crate::net::Load;
+use super::gate::HELLO_KINDS;
+use crate::board::{self, Wake};
 use crate::observe::What;
-use crate::queue::{BoardIndex, ConnIndex, Due};
+use crate::queue::{BoardIndex, Due};
 use crate::time::{MILLI, Nanos, SECOND};
 
-/// How long a connection may stay unadmitted.
-const HELLO_TIMEOUT: Nanos = 10 * SECOND;
-/// How long hanging up waits for what was sent to be read.
-const FLUSH_TIMEOUT: Nanos = 300 * MILLI;
-/// Connections to one peer.
-const CONNS_PER_PEER_MAX: usize = 4;
 /// Between two looks at the wall clock.
 const WALL_INTERVAL: Nanos = 10 * SECOND;
 /// A process that has left ends after that long.
 const EXIT_AFTER: Nanos = 500 * MILLI;
-/// Kinds of message that pass before admission: `Hello` and `Refused`.
-const HELLO_KINDS: [u16; 2] = [1, 2];
 
 impl World {
     /// Gives a process something, at once or when it goes on.
@@ -114,7 +102,7 @@ impl World {
         self.call(board, input);
     }
 
-    fn receive(&mut self, board: BoardIndex, input: Input, frame: &[u8]) {
+    pub(super) fn receive(&mut self, board: BoardIndex, input: Input, frame: &[u8]) {
         self.fire(board);
         self.see(board, What::Received(&input, frame));
         self.call(board, input);
@@ -211,134 +199,6 @@ impl World {
         }
     }
 
-    fn send(&mut self, board: BoardIndex, to: &NodeId, is_hello: bool, frame: Vec<u8>) {
-        self.messages += 1;
-        self.bytes += frame.len() as u64;
-        let Some(peer) = self.boards[usize::from(board)].peers.get(to) else { return };
-        if peer.leaving || !(is_hello || peer.admitted) {
-            return;
-        }
-        let Some((conn, end)) = peer.conns.first().copied() else { return };
-        self.net.send(self.now, conn, end, Load::Frame(frame), &mut self.queue);
-    }
-
-    fn frame(&mut self, board: BoardIndex, conn: ConnIndex, end: u8, frame: Vec<u8>) {
-        let from = self.net.end(conn, 1 - end).node;
-        let Some(peer) = self.boards[usize::from(board)].peers.get(&from) else { return };
-        if peer.leaving || !self.net.end(conn, end).open {
-            return;
-        }
-        let kind = frame.first_chunk::<2>().map(|kind| u16::from_le_bytes(*kind));
-        if !peer.admitted && kind.is_none_or(|kind| !HELLO_KINDS.contains(&kind)) {
-            self.net.end_mut(conn, end).parked.push(frame);
-            return;
-        }
-        match wire::decode(&frame) {
-            Ok(message) => self.receive(board, Input::Received { from, message }, &frame),
-            Err(FrameError::Unknown(_)) => {}
-            Err(error) => self.give(board, Input::Garbled { from, what: error.to_string() }),
-        }
-    }
-
-    /// Opens the gate; what was parked is handled next.
-    fn admit(&mut self, board: BoardIndex, peer: &NodeId) {
-        let state = &mut self.boards[usize::from(board)];
-        let Some(known) = state.peers.get_mut(peer) else { return };
-        known.admitted = true;
-        state.is_member = true;
-        for (conn, end) in known.conns.iter().rev() {
-            let parked = std::mem::take(&mut self.net.end_mut(*conn, *end).parked);
-            // Before anything that came later on the same connection.
-            for frame in parked.into_iter().rev() {
-                state.inbox.push_front(Wake::Frame(*conn, *end, frame));
-            }
-        }
-    }
-
-    fn attach(&mut self, board: BoardIndex, conn: ConnIndex, end: u8) {
-        if !self.net.end(conn, end).open {
-            return;
-        }
-        let other = self.net.end(conn, 1 - end);
-        let (node, address) = (other.node, board::address(other.board));
-        let state = self.board(board);
-        state.dialling.remove(&node);
-        let known = state.peers.entry(node).or_default();
-        if known.leaving || known.conns.len() >= CONNS_PER_PEER_MAX {
-            self.shut(conn, end);
-            self.net.close(self.now, conn, end, &mut self.queue);
-            return;
-        }
-        known.conns.push((conn, end));
-        let is_first = known.conns.len() == 1;
-        self.queue.push(self.now + HELLO_TIMEOUT, Due::Late(conn, end));
-        if is_first {
-            self.give(board, Input::Connected { peer: node, address });
-        }
-    }
-
-    /// The connection is gone, as far as the transport at this end knows.
-    pub(super) fn detach(&mut self, conn: ConnIndex, end: u8, why: &'static str) {
-        if self.net.end(conn, end).open {
-            let board = self.net.end(conn, end).board;
-            self.wake(board, Wake::Detach(conn, end, why));
-        }
-    }
-
-    fn detached(&mut self, board: BoardIndex, conn: ConnIndex, end: u8, why: &'static str) {
-        if !self.net.end(conn, end).open {
-            return;
-        }
-        self.net.close(self.now, conn, end, &mut self.queue);
-        let node = self.net.end(conn, 1 - end).node;
-        let state = &mut self.boards[usize::from(board)];
-        let Some(peer) = state.peers.get_mut(&node) else { return };
-        let Some(place) = peer.conns.iter().position(|known| *known == (conn, end)) else { return };
-        peer.conns.remove(place);
-        if peer.conns.is_empty() {
-            state.peers.remove(&node);
-            self.give(board, Input::Disconnected { peer: node, why: why.to_owned() });
-        } else if place == 0 && !peer.admitted {
-            // Nobody could tell whether the hello arrived; a clean new attempt follows.
-            for (conn, end) in peer.conns.clone() {
-                self.shut(conn, end);
-                self.detach(conn, end, "the connection that the hello went over closed");
-            }
-        }
-    }
-
-    fn hang_up(&mut self, board: BoardIndex, node: NodeId) {
-        let state = &mut self.boards[usize::from(board)];
-        if state.dialling.remove(&node).is_some() && !state.peers.contains_key(&node) {
-            state.inbox.push_back(Wake::DialFailed(node, "given up"));
-        }
-        let Some(Peer { leaving, conns, .. }) = state.peers.get_mut(&node) else { return };
-        *leaving = true;
-        for (conn, end) in conns.clone() {
-            self.net.end_mut(conn, end).parked.clear();
-            self.shut(conn, end);
-            self.queue.push(self.now + FLUSH_TIMEOUT, Due::Close(conn, end));
-        }
-    }
-
-    /// Sends the end of the stream behind what was sent before.
-    pub(super) fn shut(&mut self, conn: ConnIndex, end: u8) {
-        self.net.send(self.now, conn, end, Load::Fin, &mut self.queue);
-    }
-
-    pub(super) fn late(&mut self, conn: ConnIndex, end: u8) {
-        let at = self.net.end(conn, end);
-        if !at.open {
-            return;
-        }
-        let node = self.net.end(conn, 1 - end).node;
-        let peer = self.boards[usize::from(at.board)].peers.get(&node);
-        if peer.is_some_and(|peer| !peer.admitted) {
-            self.shut(conn, end);
-            self.detach(conn, end, "it was not let in in time");
-        }
-    }
-
     pub(super) fn wall(&mut self, board: BoardIndex, life: u32) {
         let state = self.board(board);
         if state.life == life && state.node.is_some() {
@@ -387,6 +247,3 @@ impl World {
 
 /// Numbers of commands start here, far above those of a node's own requests.
 const COMMAND_OPS: u64 = 1 << 48;
-
-// Only the codec may know how a kind is written, but the gate must tell hellos apart unread.
-const _: fn(&Message) -> u16 = Message::kind;

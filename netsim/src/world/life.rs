@@ -47,8 +47,8 @@ impl World {
             Ok((scan, _)) => scan.durable,
             Err(error) => return self.find("journal-survives", Some(board), error.to_string()),
         };
-        if durable.identity.is_some_and(|key| key != state.id) {
-            let text = "the journal names another key".to_owned();
+        if durable.identity != Some(state.id) {
+            let text = "the journal does not name its board's key".to_owned();
             return self.find("journal-survives", Some(board), text);
         }
         let Some(config) = self.config(board, &durable) else {

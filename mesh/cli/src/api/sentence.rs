@@ -57,15 +57,15 @@ impl Names {
             }
             Event::Isolated { isolated: false, .. } => "enough members answer again".to_owned(),
             Event::SteppedDown { term, why } => {
-                format!("this board is no longer master of term {term}: {why}")
+                format!("this board is no longer master (term {term}): {why}")
             }
-            Event::TableChosen { term, number, voters } => {
-                format!("change {number} of term {term} is kept by {}", counted(*voters, "board"))
+            Event::TableChosen { term, number, .. } => {
+                format!("version {number} of the table was chosen in term {term}")
             }
             Event::VotersChanged { voters } => {
                 format!("these boards decide from now on: {}", voters.join(", "))
             }
-            Event::MasterIs { name, term, .. } => format!("{name} is master, term {term}"),
+            Event::MasterIs { name, term, .. } => format!("{name} is master of term {term}"),
             Event::Revoked { target } => format!("revoked: {target}"),
             Event::Topic { topic, from, body } => {
                 format!("{} published {} bytes on {topic}", self.of(from), body.len())
