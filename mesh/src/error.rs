@@ -4,6 +4,7 @@ use std::io;
 
 use crate::net::{HomeError, JournalError, ListenError};
 use crate::proto::node::RecoverError;
+use crate::workload::process::RuntimeError;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +22,9 @@ pub enum StartError {
     /// It cannot listen where it was told to.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// It cannot run services here.
+    #[error("cannot run services on this board: {0}")]
+    Runtime(#[from] RuntimeError),
     /// The operating system refused something basic.
     #[error("the operating system refused {what}: {source}")]
     System {

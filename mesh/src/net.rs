@@ -13,6 +13,7 @@ mod home;
 mod observe;
 #[expect(dead_code, reason = "bulk streams are used once state is replicated")]
 mod swarm;
+mod workloads;
 
 use std::path::PathBuf;
 
@@ -39,6 +40,7 @@ use disk::Journal;
 use driver::{Driver, Request};
 use observe::Observer;
 use swarm::{SwarmConfig, SwarmError};
+use workloads::Workloads;
 
 /// Commands that wait for the node.
 const REQUESTS_MAX: usize = 256;
@@ -64,6 +66,8 @@ pub struct Settings {
     pub membership: MembershipTiming,
     /// Lease timing.
     pub preset: Preset,
+    /// The program that is run as shim, see [`workload::dispatch`](crate::workload::dispatch).
+    pub shim: PathBuf,
 }
 
 /// Why a node cannot listen.
@@ -129,6 +133,7 @@ impl Node {
             swarm::start(swarm_config()).await.map_err(ListenError::from)?;
         let (journal, persisted) =
             journal.spawn().map_err(|source| StartError::System { what: "a thread", source })?;
+        let (workloads, reported) = Workloads::open(&settings.shim, home.path(), id)?;
         let (requests, request_queue) = mpsc::channel(REQUESTS_MAX);
         let (stop, stopped) = oneshot::channel();
         let observer = Observer::new();
@@ -139,6 +144,8 @@ impl Node {
             swarm_events,
             journal,
             persisted,
+            workloads,
+            reported,
             requests: request_queue,
             stop: stopped,
             observer: observer.clone(),

@@ -119,6 +119,7 @@ impl From<HomeError> for Failure {
             HomeError::Locked(_) => "locked",
             HomeError::RottenKey(_) => "rotten-key",
             HomeError::LostKey(_) => "lost-key",
+            HomeError::LostJournal(_) => "lost-journal",
             HomeError::NoKey(_) => "no-key",
             _ => "data-folder",
         };

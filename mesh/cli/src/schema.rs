@@ -6,7 +6,7 @@
 
 use hedgerow::net::Stamped;
 use hedgerow::proto::id::{Digest16, MeshId, NodeId};
-use hedgerow::proto::io::{NodeView, StatusView, ViewState, WhyView};
+use hedgerow::proto::io::{MasterView, NodeView, StatusView, ViewState, WhyView};
 use hedgerow::proto::record::Class;
 use hedgerow::proto::wire::{WIRE_VERSION, WIRE_VERSION_MIN};
 use serde::{Deserialize, Serialize};
@@ -37,8 +37,31 @@ pub(crate) struct Status {
     pub(crate) down: u32,
     /// How many members left.
     pub(crate) left: u32,
+    /// Who decides; null while none is known.
+    pub(crate) master: Option<Master>,
     /// Every member.
     pub(crate) nodes: Vec<Node>,
+}
+
+/// Who decides, as seen from one board.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Master {
+    /// The master that announced itself last.
+    pub(crate) node: NodeId,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its term.
+    pub(crate) term: u64,
+    /// How often the table has changed.
+    pub(crate) version: u64,
+    /// The names of the boards that decide.
+    pub(crate) voters: Vec<String>,
+    /// How many of them are believed to be there.
+    pub(crate) voters_up: u32,
+    /// True on the master itself while its lease holds.
+    pub(crate) reigns: bool,
+    /// What is not as it should be, and what to do about it.
+    pub(crate) why: String,
 }
 
 /// One member; `GET /v1/nodes` and `hedgerow nodes` give a list of them.
@@ -85,8 +108,8 @@ pub(crate) struct EventLine {
     /// Unix milliseconds by the board's clock.
     pub(crate) at_ms: u64,
     /// What kind: `started`, `admitted`, `refused`, `refused-by`, `member-up`, `suspected`,
-    /// `refuted`, `member-down`, `member-left`, `isolated`, `revoked`, `topic`, `misbehaved`, `left`,
-    /// `halted`; and `lagged`, told to a listener that was too slow and missed `missed` events.
+    /// `refuted`, `member-down`, `member-left`, `isolated`, `stepped-down`, `table-chosen`,
+    /// `voters-changed`, `master-is`, `revoked`, `topic`, `misbehaved`, `left`, `halted`; and `lagged`, told to a listener that was too slow and missed `missed` events.
     pub(crate) event: String,
     /// A sentence for people.
     pub(crate) text: String,
@@ -214,7 +237,23 @@ impl From<StatusView> for Status {
             suspect: view.suspect,
             down: view.down,
             left: view.left,
+            master: view.master.map(Into::into),
             nodes: view.nodes.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<MasterView> for Master {
+    fn from(view: MasterView) -> Self {
+        Self {
+            node: view.node,
+            name: view.name,
+            term: view.term,
+            version: view.version,
+            voters: view.voters,
+            voters_up: view.voters_up,
+            reigns: view.reigns,
+            why: view.why,
         }
     }
 }

@@ -85,6 +85,8 @@ pub(crate) fn resolve(home: &Home, flags: UpArgs, ticket: Option<Ticket>) -> Out
         labels: bounded(labels)?,
         ticket,
         membership: MembershipTiming::default(),
+        // This very binary, see `main`.
+        shim: std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into()),
         preset: flags.preset.or(file.preset).unwrap_or_default().preset(),
     })
 }

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::disk::Persisted;
 use super::observe::Observer;
 use super::swarm::{self, Swarm, SwarmConfig, SwarmEvent};
+use super::workloads::{Reported, Start, Workloads};
 use crate::clock;
 use crate::error::RunError;
 use crate::proto::bounded::{List, Text};
@@ -41,6 +42,8 @@ pub(crate) struct Driver {
     pub(crate) swarm_events: mpsc::Receiver<SwarmEvent>,
     pub(crate) journal: mpsc::Sender<(OpId, Record)>,
     pub(crate) persisted: mpsc::Receiver<Persisted>,
+    pub(crate) workloads: Workloads,
+    pub(crate) reported: mpsc::Receiver<Reported>,
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) stop: oneshot::Receiver<()>,
     pub(crate) observer: Observer,
@@ -91,6 +94,9 @@ impl Driver {
                     let mut ready = ready.map_err(RunError::Timer)?;
                     ready.get_inner_mut().clear();
                     ready.clear_ready();
+                }
+                Some((instance, report)) = self.reported.recv() => {
+                    self.input(Input::Workload { instance, report });
                 }
                 Some((command, answer)) = self.requests.recv() => self.on_request(command, answer),
                 _ = wall_clock.tick() => self.input(Input::WallClock(unix_now())),
@@ -143,6 +149,12 @@ impl Driver {
                         self.state.backlog.push_back(Input::Persisted { op, result });
                     }
                 }
+                Effect::Start { instance, epoch, until, kill_bound, spec } => {
+                    let start = Start { instance, epoch, until, kill_bound, spec };
+                    self.workloads.start(start);
+                }
+                Effect::Extend { instance, until, .. } => self.workloads.extend(&instance, until),
+                Effect::Stop { instance, .. } => self.workloads.stop(&instance),
                 Effect::Reply { op, reply } => {
                     if let Some(answer) = self.state.waiting.remove(&op) {
                         // Whoever asked may have gone away meanwhile.

@@ -119,8 +119,8 @@ impl Myself {
         true
     }
 
-    /// What a peer is told first.
-    pub fn hello(&self) -> Hello {
+    /// What a peer is told first; `answer`: to a hello of a peer that connected anew.
+    pub fn hello(&self, answer: bool) -> Hello {
         Hello {
             wire: (WIRE_VERSION_MIN, WIRE_VERSION),
             mesh: self.belonging.mesh,
@@ -128,6 +128,7 @@ impl Myself {
             record: self.signed.clone(),
             credential: self.belonging.credential.clone(),
             admission: self.admission.clone(),
+            answer,
         }
     }
 

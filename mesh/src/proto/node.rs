@@ -198,7 +198,7 @@ impl Node {
     fn on_connected(&mut self, now: Time, peer: NodeId, address: &Address, out: &mut Effects) {
         self.links.on_connected(peer, address, now);
         if self.phase == Phase::Running {
-            out.push(Effect::Send { to: peer, message: self.me.hello().into() });
+            out.push(Effect::Send { to: peer, message: self.me.hello(false).into() });
         }
     }
 
@@ -263,9 +263,10 @@ impl Node {
     }
 
     fn on_hello(&mut self, now: Time, peer: NodeId, hello: Hello, out: &mut Effects) {
-        if self.admitted.contains(&peer) {
-            let what = "a second hello on one connection".to_owned();
-            return out.push(Effect::Event(Event::Misbehaved { node: peer, what }));
+        // A peer that restarted, or lost its connection one-sidedly, says hello anew while the former
+        // connection still looks alive here. It has not heard ours: say it again.
+        if self.admitted.contains(&peer) && !hello.answer {
+            out.push(Effect::Send { to: peer, message: self.me.hello(true).into() });
         }
         let unix = self.clock.unix_at(now);
         match admission::judge(hello, &peer, &self.me, &self.members, unix) {

@@ -106,7 +106,7 @@ pub struct Limits {
 pub enum SpecError {
     /// The name would not do as a folder or in a URL.
     #[error(
-        "`{0}` cannot be a service's name: use up to 63 letters, digits, `-`, `_` and `.`, beginning with a letter or digit"
+        "`{0}` cannot be a service's name: use up to 63 lower-case letters, digits, `-`, `_` and `.`, beginning with a letter or digit"
     )]
     Name(String),
     /// Nothing to run.
@@ -133,8 +133,9 @@ impl ServiceSpec {
     /// # Errors
     /// What is wrong with it.
     pub fn check(&self) -> Result<(), SpecError> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        let begins = self.name.starts_with(|c: char| c.is_ascii_alphanumeric());
+        let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let plain = |c: char| word(c) || matches!(c, '-' | '_' | '.');
+        let begins = self.name.starts_with(word);
         if !begins || !self.name.chars().all(plain) {
             return Err(SpecError::Name(self.name.to_string()));
         }

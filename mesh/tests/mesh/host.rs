@@ -93,6 +93,7 @@ impl Host {
             ticket,
             membership: MembershipTiming::default(),
             preset: Preset::LAN,
+            shim: env!("CARGO_BIN_EXE_hedgerow-shim").into(),
         }
     }
 

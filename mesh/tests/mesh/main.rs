@@ -6,3 +6,4 @@ mod admission;
 mod authority;
 mod host;
 mod membership;
+mod services;

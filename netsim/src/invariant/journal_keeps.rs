@@ -4,10 +4,11 @@
 //! its records add up to, in order, with all the acknowledged ones among them. The sum is made here
 //! anew, not by the journal's own code.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hedgerow::proto::id::{Digest16, NodeId, OpId};
 use hedgerow::proto::journal::{Durable, Record};
+use hedgerow::proto::order::Instance;
 use hedgerow::proto::table::Table;
 
 use super::Invariant;
@@ -26,6 +27,8 @@ struct Sum {
     /// Term, vote, milliseconds of the longest lease.
     voter: (u64, Option<NodeId>, u32),
     table: Option<Table>,
+    specs: BTreeSet<[u8; 32]>,
+    assigned: BTreeMap<Instance, u64>,
 }
 
 #[derive(Clone, Default)]
@@ -57,6 +60,8 @@ impl Sum {
             identity: durable.identity,
             voter: (durable.voter.term.0, durable.voter.vote, durable.voter.lease_ms),
             table: durable.table.clone(),
+            specs: durable.specs.keys().copied().collect(),
+            assigned: durable.assigned.iter().map(|(i, row)| (i.clone(), row.revision)).collect(),
         }
     }
 
@@ -81,6 +86,11 @@ impl Sum {
             Record::Term { term, vote, lease_ms } => self.voter = (term.0, *vote, *lease_ms),
             Record::Table(table) => self.table = Some((**table).clone()),
             Record::Identity(node) => self.identity = Some(*node),
+            Record::Spec(order) => {
+                self.specs.insert(order.hash());
+            }
+            Record::Assigned(row) => drop(self.assigned.insert(row.instance(), row.revision)),
+            Record::Unassigned(instance) => drop(self.assigned.remove(instance)),
         }
     }
 }

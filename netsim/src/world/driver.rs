@@ -180,6 +180,8 @@ impl World {
                 self.board(board).status = Some(view);
             }
             Effect::Reply { .. } => {}
+            // No order is ever given in the simulator yet, so nothing is started.
+            Effect::Start { .. } | Effect::Extend { .. } | Effect::Stop { .. } => {}
             Effect::Event(event) => self.event(board, &event),
         }
     }

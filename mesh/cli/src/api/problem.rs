@@ -43,14 +43,18 @@ impl From<Gone> for Problem {
 
 impl From<ReplyError> for Problem {
     fn from(error: ReplyError) -> Self {
-        let status = match error.code {
+        let status = match error.code.as_str() {
             "not-found" => StatusCode::NOT_FOUND,
-            "ambiguous" | "not-running" => StatusCode::CONFLICT,
+            "ambiguous" | "not-running" | "decides-alone" | "conflict" | "no-room"
+            | "not-serving" => StatusCode::CONFLICT,
+            "refused" => StatusCode::FORBIDDEN,
+            "unknown" => StatusCode::GATEWAY_TIMEOUT,
+            "no-master" | "not-master" | "busy" => StatusCode::SERVICE_UNAVAILABLE,
             "not-root" => StatusCode::FORBIDDEN,
             "halted" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self::new(status, error.code, error.message)
+        Self::new(status, &error.code, error.message)
     }
 }
 

@@ -46,13 +46,21 @@ impl Names {
                 format!("{name} is held for dead, as another member said")
             }
             Event::MemberDown { name, alerters, .. } => {
-                format!("{name} is held for dead: {alerters} members lost contact with it")
+                format!(
+                    "{name} is held for dead: {} lost contact with it",
+                    counted(*alerters, "member")
+                )
             }
             Event::MemberLeft { name, .. } => format!("{name} left"),
             Event::Isolated { silent, of, isolated: true } => {
                 format!("{silent} of {of} watched members are silent: this board judges nobody")
             }
             Event::Isolated { isolated: false, .. } => "enough members answer again".to_owned(),
+            Event::Runs { instance, epoch } => format!("{instance} runs here, epoch {epoch}"),
+            Event::Adopted { instance, epoch } => {
+                format!("{instance} ran on while this board's agent restarted, epoch {epoch}")
+            }
+            Event::Ended { instance, why, .. } => format!("{instance} ended here: {why}"),
             Event::SteppedDown { term, why } => {
                 format!("this board is no longer master (term {term}): {why}")
             }
@@ -72,4 +80,8 @@ impl Names {
             Event::Halted { why } => format!("this board stopped for good: {why}"),
         }
     }
+}
+
+fn counted(count: u16, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

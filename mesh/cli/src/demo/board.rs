@@ -8,10 +8,12 @@ use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use hedgerow::proto::id::NodeId;
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
 
 use crate::client::Client;
 use crate::exit::{Failure, Outcome};
@@ -19,13 +21,15 @@ use crate::schema::Status;
 
 /// Lines of a board's log that are shown when it ends unexpectedly.
 const LOG_LINES_SHOWN: usize = 5;
+/// A board that takes longer to say what it knows is asked again in the next round.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
 
 /// One board.
 #[derive(Debug)]
 pub(super) struct Board {
     /// Its name.
     pub(super) name: String,
-    /// Its id, once it has started.
+    /// Its id, once it has been prepared.
     pub(super) id: Option<NodeId>,
     home: PathBuf,
     process: Option<Child>,
@@ -75,7 +79,7 @@ impl Board {
         let out: File = log.try_clone().map_err(fault)?;
         let mut command = self.program()?;
         command
-            .args(["up", "--no-mdns", "--name", &self.name])
+            .args(["up", "--no-mdns", "--preset", "lan", "--name", &self.name])
             .args(["--parent", &std::process::id().to_string()])
             .args(["--listen", "/ip4/127.0.0.1/udp/0/quic-v1"])
             .args(["--listen", "/ip4/127.0.0.1/tcp/0"])
@@ -90,7 +94,8 @@ impl Board {
 
     /// What it knows; none while it does not answer.
     pub(super) async fn status(&self) -> Option<Status> {
-        Client::new(self.home.clone(), String::new()).get("/v1/status").await.ok()
+        let client = Client::new(self.home.clone(), String::new());
+        timeout(ANSWER_WAIT, client.get("/v1/status")).await.ok()?.ok()
     }
 
     /// What it says has happened.

@@ -10,7 +10,7 @@ use super::board::Board;
 use super::report::Timeline;
 use super::stage::{Stage, Times};
 use crate::exit::{Failure, Outcome};
-use crate::schema::{Done, NewTicket, Status};
+use crate::schema::{Done, NewTicket, Prepared, Status};
 
 /// Plays everything.
 ///
@@ -32,7 +32,8 @@ pub(super) async fn play(stage: &mut Stage, timeline: &mut Timeline, seed: u64) 
 /// Every board joins with a ticket of its own, and every one sees all the others.
 async fn gather(stage: &mut Stage, timeline: &mut Timeline) -> Outcome<bool> {
     let founder = &mut stage.boards[0];
-    founder.command::<Value>(&["init", "demo"], "").await?;
+    let prepared: Prepared = founder.command(&["init", "demo"], "").await?;
+    founder.id = Some(prepared.node);
     founder.start()?;
     let name = founder.name.clone();
     timeline.now(&format!("{name} founds the mesh `demo`"))?;
@@ -44,7 +45,7 @@ async fn gather(stage: &mut Stage, timeline: &mut Timeline) -> Outcome<bool> {
         return timeline.step("gather", Some(&name), &ready, "the founder takes part");
     }
     let (founder, others) = stage.boards.split_at_mut(1);
-    try_join_all(others.iter().map(|board| invite(&founder[0], board))).await?;
+    try_join_all(others.iter_mut().map(|board| invite(&founder[0], board))).await?;
     timeline.now(&format!("{} other boards get a ticket each and start", others.len()))?;
     let start = Instant::now();
     for board in others {
@@ -55,15 +56,13 @@ async fn gather(stage: &mut Stage, timeline: &mut Timeline) -> Outcome<bool> {
         status.view == "whole" && usize::try_from(status.up).is_ok_and(|up| up == all)
     };
     let times = stage.watch(start, None, everyone).await?;
-    for board in &mut stage.boards {
-        board.id = board.status().await.map(|status| status.node);
-    }
     timeline.step("gather", None, &times, &format!("all {all} see all {all} up"))
 }
 
-async fn invite(founder: &Board, guest: &Board) -> Outcome {
+async fn invite(founder: &Board, guest: &mut Board) -> Outcome {
     let new: NewTicket = founder.command(&["ticket", "new", "--expires", "1h"], "").await?;
-    guest.command::<Value>(&["join", "-"], &new.ticket).await?;
+    let prepared: Prepared = guest.command(&["join", "-"], &new.ticket).await?;
+    guest.id = Some(prepared.node);
     Ok(())
 }
 

@@ -1,12 +1,25 @@
 //! The tables of `status` and `nodes`, 80 columns.
 
 use crate::schema::{Node, Status};
-use crate::text::{Table, ago, wrap};
+use crate::text::{Table, WIDTH, ago, wrap};
 
 /// The header, a sentence where something is to be said, and one line for each member.
 pub(super) fn status(status: &Status) -> String {
     let view = if status.view == "whole" { "whole mesh" } else { &status.view };
-    let mut text = format!("{}   {}    view: {view}\n", status.mesh_name, counts(status));
+    let master = status.master.as_ref().map_or("no master yet".to_owned(), |master| {
+        format!("master {} (term {})", master.name, master.term)
+    });
+    let head =
+        [format!("{}   {}", status.mesh_name, counts(status)), master, format!("view: {view}")];
+    let mut text = head.join("    ");
+    if text.chars().count() > WIDTH {
+        text = wrap(&text, 2);
+    }
+    text.push('\n');
+    if let Some(master) = status.master.as_ref().filter(|master| !master.why.is_empty()) {
+        text.push_str(&wrap(&master.why, 2));
+        text.push('\n');
+    }
     if !status.view_why.is_empty() {
         text.push_str(&wrap(&status.view_why, 2));
         text.push('\n');
@@ -20,9 +33,10 @@ pub(super) fn status(status: &Status) -> String {
         ("SEEN", 5),
         ("WHY", 0),
     ]);
+    let is_master = |node: &Node| status.master.as_ref().is_some_and(|m| m.node == node.node);
     for node in sorted(&status.nodes) {
         table.row(vec![
-            format!("{}{}", node.name, if node.me { " *" } else { "" }),
+            format!("{}{}{}", node.name, mark(node.me, " *"), mark(is_master(node), " M")),
             node.state.clone(),
             format!("{:?}", node.class),
             node.path.clone(),
@@ -50,7 +64,7 @@ pub(super) fn nodes(nodes: &[Node]) -> String {
     ]);
     for node in sorted(nodes) {
         table.row(vec![
-            format!("{}{}", node.name, if node.me { " *" } else { "" }),
+            format!("{}{}", node.name, mark(node.me, " *")),
             node.node.short(),
             node.state.clone(),
             format!("{:?}", node.class),
@@ -59,6 +73,10 @@ pub(super) fn nodes(nodes: &[Node]) -> String {
         ]);
     }
     table.render()
+}
+
+fn mark(shown: bool, mark: &'static str) -> &'static str {
+    if shown { mark } else { "" }
 }
 
 fn counts(status: &Status) -> String {

@@ -39,7 +39,8 @@ pub(super) async fn revoke(
         return Err(Failure::new(Exit::Failed, "revokes-itself", message));
     }
     let revocation = Revocation { mesh: status.mesh, target, at: now() };
-    let body = Signed::seal(&revocation, &root)
+    let signed: Result<Signed<Revocation>, _> = Signed::seal(&revocation, &root);
+    let body = signed
         .and_then(|signed| codec::encode(&signed))
         .map_err(|error| Failure::failed(format!("cannot sign the revocation: {error}")))?;
     client.post("/v1/revoke", body).await?;

@@ -62,7 +62,8 @@ fn a_revocation_by_another_root_is_refused() {
         target: Revoked::Node(other.public()),
         at: 1,
     };
-    let body = codec::encode(&Signed::seal(&revocation, &other).unwrap()).unwrap();
+    let signed: Signed<Revocation> = Signed::seal(&revocation, &other).unwrap();
+    let body = codec::encode(&signed).unwrap();
     let (status, _, text) = http(&board, "POST", "/v1/revoke", &body);
     assert_eq!(status, 403, "{text}");
     let (_, _, revocations) = http(&board, "GET", "/v1/revocations", b"");

@@ -39,15 +39,15 @@ fn a_demo_that_is_interrupted_or_killed_leaves_no_process_behind() {
         let mut command = demo(&place, &["--nodes", "3"]);
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut harness: Child = quiet.spawn().unwrap();
-        let mut boards = Vec::new();
+        let mut boards = Boards(Vec::new());
         until("three boards run", || {
-            boards = children(harness.id());
+            boards.0 = children(harness.id());
             let sockets = (1..=3).filter(|n| socket_exists(&place, *n)).count();
-            sockets == 3 && boards.len() == 3
+            sockets == 3 && boards.0.len() == 3
         });
         kill_process(Pid::from_child(&harness), signal).unwrap();
         assert_eq!(harness.wait().unwrap().code(), code);
-        until("its boards are gone", || !boards.iter().any(|id| lives(*id)));
+        until("its boards are gone", || !boards.0.iter().any(|id| lives(*id)));
         if signal == Signal::INT {
             assert_eq!(left(&place), 0);
         }
@@ -63,6 +63,18 @@ fn its_timeline_fits_the_screen_and_its_folders_stay_when_asked() {
     assert!(ended.out.contains("All 8 steps held"), "{}", ended.out);
     let folder = std::fs::read_dir(&place.0).unwrap().next().unwrap().unwrap().path();
     assert!(folder.join("pi-1/log").exists());
+}
+
+/// Processes that must be gone; should the test fail, they are at least not left behind by it.
+struct Boards(Vec<u32>);
+
+impl Drop for Boards {
+    fn drop(&mut self) {
+        for id in self.0.iter().filter(|id| lives(**id)) {
+            let id = Pid::from_raw((*id).try_into().unwrap()).unwrap();
+            let _ = kill_process(id, Signal::KILL);
+        }
+    }
 }
 
 fn socket_exists(place: &Place, number: usize) -> bool {

@@ -23,9 +23,9 @@ fn a_mesh_of_two_from_init_to_leave() {
     assert_eq!(status["name"], "barn-3");
 
     let text = founder.text(&["status"]).out;
-    assert!(text.starts_with("home   2 nodes: 2 up    master founder (term 1)"), "{text}");
-    assert!(text.contains("view: whole mesh\n"), "{text}");
-    assert!(text.contains("founder *  up"), "{text}");
+    assert!(text.starts_with("home   2 nodes: 2 up    "), "{text}");
+    assert!(text.lines().next().unwrap().ends_with("view: whole mesh"), "{text}");
+    assert!(text.contains("founder *"), "{text}");
     let nodes = founder.json(&["nodes"]);
     assert_eq!(nodes.as_array().unwrap().len(), 2);
     let why = founder.json(&["why", "barn-3"]);

@@ -117,7 +117,11 @@ impl Hub {
             .clone();
         let mut state = peer.lock();
         state.links.insert(connection, Link::default());
-        state.carrier.get_or_insert(connection);
+        // A peer that restarted connects anew while its former connection still looks alive: what is
+        // written to that one is lost. Before admission the one that our hello went over is kept.
+        if state.admitted || state.carrier.is_none() {
+            state.carrier = Some(connection);
+        }
         drop(state);
         peer
     }

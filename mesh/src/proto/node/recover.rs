@@ -173,7 +173,7 @@ impl Node {
             incarnation: self.me.record().incarnation.0,
         }));
         for peer in self.links.connected() {
-            out.push(Effect::Send { to: peer, message: self.me.hello().into() });
+            out.push(Effect::Send { to: peer, message: self.me.hello(false).into() });
         }
     }
 }

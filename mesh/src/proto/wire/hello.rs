@@ -26,6 +26,9 @@ pub struct Hello {
     pub credential: Credential,
     /// Who let it in, once somebody has.
     pub admission: Option<Signed<Admission>>,
+    /// True if this answers a hello that came although the sender had said its own: it is not
+    /// answered again.
+    pub answer: bool,
 }
 
 /// You may not come in.
