@@ -264,7 +264,7 @@ pub fn random_seed() -> Zeroizing<[u8; 32]> {
 /// # Errors
 /// Any step failed; the old file is untouched then.
 pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
+    let new = path.with_extension("tmp");
     let written = (|| {
         let mut file =
             OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;

@@ -15,15 +15,16 @@ use core::time::Duration;
 use crate::proto::config::MembershipTiming;
 use crate::proto::machine::Time;
 
-/// A link counts as new, with a longer ack timeout, for that long.
-const NEW_LINK: Duration = Duration::from_secs(10);
+/// A link counts as new, with a longer ack timeout, until so many probes were answered.
+const NEW_LINK_ACKS: u32 = 3;
 /// Probes whose sending times are kept, so that a late ack still teaches how slow the link is.
 const RECENT: usize = 8;
 
 /// One member under watch.
 #[derive(Debug)]
 pub struct Watch {
-    born: Time,
+    /// Probes answered since the link is judged.
+    acks: u32,
     next_probe: Time,
     /// The newest probe, while it is unanswered and not given up.
     outstanding: Option<Time>,
@@ -55,7 +56,7 @@ impl Watch {
     /// A member to watch from now on; the first probe leaves `phase` from now.
     pub fn new(now: Time, phase: Duration) -> Self {
         Self {
-            born: now,
+            acks: 0,
             next_probe: now + phase,
             outstanding: None,
             seq: 0,
@@ -72,7 +73,7 @@ impl Watch {
     /// The next thing to do that is due, if any. Call until none is left.
     pub fn step(&mut self, now: Time, timing: &MembershipTiming) -> Option<Step> {
         if let Some(sent) = self.outstanding
-            && now >= sent + self.timeout(sent, timing)
+            && now >= sent + self.timeout(timing)
         {
             self.outstanding = None;
             if !self.alerted && self.asked.is_none() {
@@ -99,7 +100,7 @@ impl Watch {
 
     /// When [`Watch::step`] has something to do next.
     pub fn due(&self, timing: &MembershipTiming) -> Time {
-        let miss = self.outstanding.map(|sent| sent + self.timeout(sent, timing));
+        let miss = self.outstanding.map(|sent| sent + self.timeout(timing));
         let verdict = self.asked.map(|asked| asked + timing.ask_wait);
         let probe = self.outstanding.is_none().then_some(self.next_probe);
         [miss, verdict, probe].into_iter().flatten().min().unwrap_or(Time::NEVER)
@@ -127,6 +128,7 @@ impl Watch {
         };
         let rtt = now.since(*sent);
         self.slowest = rtt.max(self.slowest - self.slowest / 8);
+        self.acks = self.acks.saturating_add(1);
         self.rtt = Some(rtt);
         self.heard = Some(now);
         self.outstanding = None;
@@ -152,7 +154,7 @@ impl Watch {
 
     /// Judge the member anew, as one that was just met: it refuted a suspicion or came back.
     pub fn renew(&mut self, now: Time) {
-        self.born = now;
+        self.acks = 0;
         self.asked = None;
         self.alerted = false;
         self.outstanding = None;
@@ -169,10 +171,12 @@ impl Watch {
         (self.slowest * 2).clamp(timing.ack_timeout_min, timing.ack_timeout_max)
     }
 
-    /// How long to wait for the ack of a probe sent then.
-    fn timeout(&self, sent: Time, timing: &MembershipTiming) -> Duration {
-        let new = sent.since(self.born) < NEW_LINK;
-        self.patience(timing).max(if new { timing.ack_timeout_new } else { Duration::ZERO })
+    /// How long to wait for an ack.
+    fn timeout(&self, timing: &MembershipTiming) -> Duration {
+        match self.acks < NEW_LINK_ACKS {
+            true => self.patience(timing).max(timing.ack_timeout_new),
+            false => self.patience(timing),
+        }
     }
 
     fn probe(&mut self, now: Time) -> u64 {
@@ -193,9 +197,10 @@ mod tests {
         Time(ms * 1_000_000)
     }
 
-    /// A watch past its first ten seconds whose probe at 20 s was just sent.
+    /// A watch over a link with a history, whose probe at 20 s was just sent.
     fn probed() -> Watch {
         let mut watch = Watch::new(at(0), Duration::ZERO);
+        watch.acks = NEW_LINK_ACKS;
         watch.next_probe = at(20_000);
         assert_eq!(watch.step(at(20_000), &TIMING()), Some(Step::Probe(1)));
         watch
