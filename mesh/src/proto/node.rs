@@ -295,6 +295,11 @@ impl Node {
     }
 
     fn on_welcome(&mut self, from: NodeId, welcome: Welcome, out: &mut Effects) {
+        // Only a member's word counts; a stranger's would be shown to everybody from now on.
+        if !self.admitted.contains(&from) {
+            let what = "a welcome before its hello had passed".to_owned();
+            return out.push(Effect::Event(Event::Misbehaved { node: from, what }));
+        }
         let Ok(admission) = welcome.admission.open(&from) else {
             let what = "a welcome that it did not sign".to_owned();
             return out.push(Effect::Event(Event::Misbehaved { node: from, what }));
