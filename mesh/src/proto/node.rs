@@ -58,6 +58,8 @@ pub struct Node {
     topics: Topics,
     /// Peers whose hello on the present connection has passed.
     admitted: BTreeSet<NodeId>,
+    /// Peers that were refused on the present connection: nothing more of them is listened to.
+    refused: BTreeSet<NodeId>,
     /// Whether this node founded the mesh, or any member has ever let it in.
     let_in: bool,
     /// The last refusal, for `status`: who, why, and whether this node was the one that refused.
@@ -101,6 +103,7 @@ impl Node {
                 self.links.on_failure(&peer, why, now, &mut self.rng);
             }
             Input::Received { from, message } => self.on_message(now, from, message, out),
+            Input::Garbled { from, .. } if self.refused.contains(&from) => {}
             Input::Garbled { from, what } => {
                 out.push(Effect::Event(Event::Misbehaved { node: from, what }));
                 if !self.admitted.contains(&from) {
@@ -188,6 +191,7 @@ impl Node {
 
     fn on_disconnected(&mut self, now: Time, peer: NodeId, why: String, out: &mut Effects) {
         self.admitted.remove(&peer);
+        self.refused.remove(&peer);
         if self.links.on_disconnected(&peer, why, now) {
             let (Parts { membership, .. }, mut turn) = self.turn(now, out);
             membership.on_link_lost(&mut turn, peer);
@@ -195,7 +199,7 @@ impl Node {
     }
 
     fn on_message(&mut self, now: Time, from: NodeId, message: Message, out: &mut Effects) {
-        if self.phase != Phase::Running {
+        if self.phase != Phase::Running || self.refused.contains(&from) {
             return;
         }
         match message {
@@ -274,6 +278,7 @@ impl Node {
         let text = Text::capped(reason.advice());
         out.push(Effect::Send { to: peer, message: Refused { reason, text }.into() });
         out.push(Effect::Disconnect { peer });
+        self.refused.insert(peer);
         out.push(Effect::Event(Event::Refused { node: peer, reason }));
         if !self.let_in {
             self.last_refusal = Some((peer, reason, true));
