@@ -62,6 +62,8 @@ pub struct Node {
     topics: Topics,
     /// Peers whose hello on the present connection has passed.
     admitted: BTreeSet<NodeId>,
+    /// Peers that were refused on the present connection: nothing more of them is listened to.
+    refused: BTreeSet<NodeId>,
     /// Whether this node founded the mesh, or any member has ever let it in.
     let_in: bool,
     /// The last refusal, for `status`: who, why, and whether this node was the one that refused.
@@ -107,6 +109,7 @@ impl Node {
                 self.links.on_failure(&peer, why, now, &mut self.rng);
             }
             Input::Received { from, message } => self.on_message(now, from, message, out),
+            Input::Garbled { from, .. } if self.refused.contains(&from) => {}
             Input::Garbled { from, what } => {
                 out.push(Effect::Event(Event::Misbehaved { node: from, what }));
                 if !self.admitted.contains(&from) {
@@ -204,6 +207,7 @@ impl Node {
 
     fn on_disconnected(&mut self, now: Time, peer: NodeId, why: String, out: &mut Effects) {
         self.admitted.remove(&peer);
+        self.refused.remove(&peer);
         if self.links.on_disconnected(&peer, why, now) {
             let (Parts { membership, .. }, mut turn) = self.turn(now, out);
             membership.on_link_lost(&mut turn, peer);
@@ -211,7 +215,7 @@ impl Node {
     }
 
     fn on_message(&mut self, now: Time, from: NodeId, message: Message, out: &mut Effects) {
-        if self.phase != Phase::Running {
+        if self.phase != Phase::Running || self.refused.contains(&from) {
             return;
         }
         match message {
@@ -305,6 +309,7 @@ impl Node {
         let text = Text::capped(reason.advice());
         out.push(Effect::Send { to: peer, message: Refused { reason, text }.into() });
         out.push(Effect::Disconnect { peer });
+        self.refused.insert(peer);
         out.push(Effect::Event(Event::Refused { node: peer, reason }));
         if !self.let_in {
             self.last_refusal = Some((peer, reason, true));
@@ -326,6 +331,11 @@ impl Node {
     }
 
     fn on_welcome(&mut self, from: NodeId, welcome: Welcome, out: &mut Effects) {
+        // Only a member's word counts; a stranger's would be shown to everybody from now on.
+        if !self.admitted.contains(&from) {
+            let what = "a welcome before its hello had passed".to_owned();
+            return out.push(Effect::Event(Event::Misbehaved { node: from, what }));
+        }
         let Ok(admission) = welcome.admission.open(&from) else {
             let what = "a welcome that it did not sign".to_owned();
             return out.push(Effect::Event(Event::Misbehaved { node: from, what }));

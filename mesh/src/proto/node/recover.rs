@@ -98,6 +98,7 @@ impl Node {
             membership,
             topics: Topics::default(),
             admitted: BTreeSet::new(),
+            refused: BTreeSet::new(),
             last_refusal: None,
             directory: Directory::default(),
             authority,
