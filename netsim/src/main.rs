@@ -116,7 +116,11 @@ fn execute(command: Command) -> Result<bool> {
             if summary.runs == 0 {
                 bail!("no run was made: give a longer --budget or more --seeds");
             }
-            Ok(summary.failures.is_empty())
+            let missing = summary.missing_marks();
+            if !missing.is_empty() {
+                say!("FAILED marks never reached: {}", missing.join(", "));
+            }
+            Ok(summary.failures.is_empty() && missing.is_empty())
         }
         Command::Exam { only } => exam::run(only.as_deref()),
     }

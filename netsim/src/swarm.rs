@@ -50,6 +50,7 @@ pub fn plan(seed: u64, boards: BoardIndex) -> Plan {
     let mut plan = Plan::calm(seed, boards, 0);
     plan.name = format!("swarm {seed}");
     plan.link = if options.percent(20) { LinkLaw::Lan } else { LinkLaw::Wan };
+    plan.preset = plan.link.preset();
     plan.loss_percent = options.pick(&[0, 0, 5, 20]);
     plan.ppm_max = options.pick(&[50, PPM_MAX]);
     if boards > 2 && options.percent(30) {
@@ -58,7 +59,7 @@ pub fn plan(seed: u64, boards: BoardIndex) -> Plan {
     plan.heal_at = Some(heal_at);
     plan.schedule = schedule(seed, boards, &mut options, heal_at);
     plan.settle_within = Some(plan.settle_bound());
-    plan.horizon = heal_at + plan.settle_bound() + MARGIN;
+    plan.horizon = heal_at + plan.settle_bound().max(plan.voters_bound()) + MARGIN;
     for board in plan.late.clone() {
         let at = options.between(START, heal_at);
         plan.schedule.push(Timed { at, lasts: None, fault: Fault::Join { node: board } });
