@@ -154,6 +154,9 @@ fn print_outcome(name: &str, outcome: &Outcome, cpu: Duration) {
     if let Some(after) = outcome.settled_after {
         say!("  all agreed {} s after the faults", Seconds(after));
     }
+    if outcome.deeds.bereft {
+        say!("  too many voters were lost for good: nobody can be elected");
+    }
     let node_hours = node_seconds as f64 / 3600.0;
     let cpu = cpu.as_secs_f64();
     if cpu >= 0.1 {
