@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use hedgerow::proto::bounded::{List, Text};
 use hedgerow::proto::config::{Config, MembershipTiming};
-use hedgerow::proto::id::{CellId, Keypair, NodeId, OpId};
+use hedgerow::proto::id::{CellId, Keypair, NodeId, OpId, Term};
 use hedgerow::proto::io::{Command, StatusView};
 use hedgerow::proto::machine::{Effects, Time};
 use hedgerow::proto::node::Node;
@@ -54,6 +54,8 @@ pub struct Board {
     pub dialling: BTreeMap<NodeId, u32>,
     /// The earliest timer event in the queue: by its clock and in true time.
     pub armed: Option<(Time, Nanos)>,
+    /// What its node said of its reign after the last call: the term, and the end by its own clock.
+    pub belief: Option<(Term, Time)>,
     /// The last answer to `Status`.
     pub status: Option<StatusView>,
     /// Counts commands.
@@ -125,6 +127,7 @@ impl Board {
             peers: BTreeMap::new(),
             dialling: BTreeMap::new(),
             armed: None,
+            belief: None,
             status: None,
             commands: 0,
             running_since: 0,

@@ -9,6 +9,7 @@ use crate::observe::Finding;
 use crate::plan::{Outcome, Plan};
 use crate::queue::BoardIndex;
 use crate::replay::Replay;
+use crate::story::{Deeds, Reigns};
 use crate::time::{Nanos, SECOND, Seconds};
 use crate::timeline::Timeline;
 use crate::world;
@@ -47,6 +48,8 @@ pub struct Summary {
     pub lost: u64,
     /// The slowest convergence after the faults, and its seed.
     pub slowest: Option<(Nanos, u64)>,
+    /// What the masters did, all runs together.
+    pub masters: Reigns,
     /// Wall time.
     pub took: Duration,
     /// Time of this process on the processor.
@@ -71,6 +74,7 @@ pub fn run(plan: &Plan, timeline: Option<Timeline>) -> Outcome {
             lost: 0,
             tally: Tally::default(),
             settled_after: None,
+            deeds: Deeds::default(),
         }
     })
 }
@@ -119,9 +123,15 @@ impl Summary {
         self.node_time += outcome.node_time;
         self.messages += outcome.messages;
         self.lost += outcome.lost;
+        self.masters.add(seed, &outcome.deeds);
         if let Some(after) = outcome.settled_after {
             self.slowest = self.slowest.max(Some((after, seed)));
         }
+    }
+
+    /// Marks that a campaign of this size should have reached and has not.
+    pub fn missing_marks(&self) -> Vec<&'static str> {
+        if self.runs < RUNS_FOR_MARKS { Vec::new() } else { self.masters.missing() }
     }
 
     /// The summary as text.
@@ -143,6 +153,7 @@ impl Summary {
             hours(self.node_time),
             self.messages
         ));
+        lines.extend(self.masters.lines(self.runs));
         if let Some((after, seed)) = self.slowest {
             let after = Seconds(after);
             lines.push(format!("slowest convergence after the faults: {after} s (seed {seed})"));
@@ -155,6 +166,9 @@ impl Summary {
         lines.join("\n")
     }
 }
+
+/// A campaign of so many runs must reach every mark.
+const RUNS_FOR_MARKS: u64 = 1000;
 
 /// What this process has used of the processor, from /proc (10 ms steps); wall time elsewhere.
 pub fn cpu_time() -> Duration {

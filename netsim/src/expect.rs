@@ -45,6 +45,20 @@ pub enum Expect {
         /// Which.
         nodes: Vec<BoardIndex>,
     },
+    /// Exactly one board reigns, and every running member names it.
+    OneMaster,
+    /// Exactly one board reigns, one of these.
+    MasterAmong {
+        /// Which.
+        nodes: Vec<BoardIndex>,
+    },
+    /// Nobody reigns.
+    NoMaster,
+    /// Exactly one board reigns, and exactly these decide, with no change under way.
+    Voters {
+        /// Which.
+        nodes: Vec<BoardIndex>,
+    },
     /// This board says that it hears too few of those it watches.
     Isolated {
         /// Which.
@@ -63,6 +77,21 @@ pub struct Evidence {
     pub ids: Vec<NodeId>,
     /// Boards that were suspected or taken for dead while their process existed.
     pub blamed: Vec<Blame>,
+    /// Everyone who believes to be master, as the world knows it.
+    pub masters: Vec<Master>,
+}
+
+/// A board that believes to be master.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Master {
+    /// Which.
+    pub board: BoardIndex,
+    /// Its identity.
+    pub id: NodeId,
+    /// Who decides by its table.
+    pub voters: BTreeSet<NodeId>,
+    /// No change of them is under way.
+    pub settled: bool,
 }
 
 /// A board with an existing process was suspected, or taken for dead.
@@ -96,6 +125,17 @@ impl Expect {
             Self::NeverDown { nodes } => {
                 evidence.nobody(|blame| blame.down && nodes.contains(&blame.who))
             }
+            Self::OneMaster => evidence.one_master(),
+            Self::MasterAmong { nodes } => {
+                let master = evidence.master()?.board;
+                let is = nodes.contains(&master);
+                if is { Ok(()) } else { Err(format!("n{master} is master")) }
+            }
+            Self::NoMaster => match evidence.masters.first() {
+                None => Ok(()),
+                Some(master) => Err(format!("n{} is master", master.board)),
+            },
+            Self::Voters { nodes } => evidence.voters(nodes),
             Self::Isolated { node } => {
                 let view = evidence.view(*node)?;
                 let is = format!("{:?}", view.view);
@@ -107,11 +147,18 @@ impl Expect {
     /// Every board that it names.
     pub fn boards(&self) -> Vec<BoardIndex> {
         match self {
-            Self::Down { nodes } | Self::UpAmong { nodes } | Self::NeverDown { nodes } => {
-                nodes.clone()
-            }
+            Self::Down { nodes }
+            | Self::UpAmong { nodes }
+            | Self::NeverDown { nodes }
+            | Self::MasterAmong { nodes }
+            | Self::Voters { nodes } => nodes.clone(),
             Self::Left { node } | Self::Unknown { node } | Self::Isolated { node } => vec![*node],
-            Self::AllUp | Self::SameView | Self::NoFalseDown | Self::NeverSuspected => Vec::new(),
+            Self::AllUp
+            | Self::SameView
+            | Self::NoFalseDown
+            | Self::NeverSuspected
+            | Self::OneMaster
+            | Self::NoMaster => Vec::new(),
         }
     }
 }
@@ -142,7 +189,44 @@ impl Evidence {
         }
     }
 
-    fn members(&self) -> impl Iterator<Item = BoardIndex> + '_ {
+    /// The one that reigns.
+    ///
+    /// # Errors
+    /// Nobody does, or several do.
+    pub fn master(&self) -> Result<&Master, String> {
+        match self.masters.as_slice() {
+            [master] => Ok(master),
+            [] => Err("nobody reigns".to_owned()),
+            [a, b, ..] => Err(format!("n{} and n{} both reign", a.board, b.board)),
+        }
+    }
+
+    fn one_master(&self) -> Result<(), String> {
+        let master = self.master()?;
+        for by in self.members() {
+            let named = self.view(by)?.master.as_ref().map(|master| master.node);
+            if named != Some(master.id) {
+                let named = named.map_or_else(|| "nobody".to_owned(), |id| id.short());
+                return Err(format!("n{by} names {named} as master, which is n{}", master.board));
+            }
+        }
+        Ok(())
+    }
+
+    fn voters(&self, nodes: &[BoardIndex]) -> Result<(), String> {
+        let master = self.master()?;
+        let wanted: BTreeSet<NodeId> =
+            nodes.iter().map(|board| self.ids[usize::from(*board)]).collect();
+        if master.settled && master.voters == wanted {
+            return Ok(());
+        }
+        let number = |id| self.ids.iter().position(|known| known == id);
+        let are: Vec<Option<usize>> = master.voters.iter().map(number).collect();
+        Err(format!("the voters of n{} are {are:?}, settled: {}", master.board, master.settled))
+    }
+
+    /// Running boards whose ticket is good.
+    pub fn members(&self) -> impl Iterator<Item = BoardIndex> + '_ {
         self.views.keys().copied().filter(|board| !self.strangers.contains(board))
     }
 

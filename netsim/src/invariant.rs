@@ -1,15 +1,25 @@
 //! What must never happen: one property per file.
 //!
 //! An invariant recomputes what it needs from observations alone and shares no code with what it
-//! checks. It is told the true time, which no node ever knows. Authority and leases bring their own
-//! invariants later; the observations already carry every input, effect and event.
+//! checks. It is told the true time, which no node ever knows. `kept` and `lineage` are no invariants
+//! but what several of them recompute: what disks hold for voters, and which table was made from which.
 
 mod admission_gate;
+mod answers_wait;
 mod bounded_effects;
+mod chosen_is_kept;
 mod incarnations;
+mod joint_change;
 mod journal_keeps;
+mod kept;
+pub(crate) mod lineage;
+mod lost_disk;
 mod no_lasting_false_down;
+mod one_order;
 mod one_view;
+mod one_vote;
+mod reigns_apart;
+mod restart_silence;
 mod strangers;
 
 use crate::observe::{Findings, Observation};
@@ -41,6 +51,14 @@ pub fn all(boards: usize) -> Vec<Box<dyn Invariant>> {
         Box::new(journal_keeps::JournalKeeps::new(boards)),
         Box::new(no_lasting_false_down::NoLastingFalseDown::default()),
         Box::new(one_view::OneView::default()),
+        Box::new(answers_wait::AnswersWait::new(boards)),
+        Box::new(chosen_is_kept::ChosenIsKept::new(boards)),
+        Box::new(joint_change::JointChange::new(boards)),
+        Box::new(lost_disk::LostDisk::new(boards)),
+        Box::new(one_order::OneOrder::new(boards)),
+        Box::new(one_vote::OneVote::new(boards)),
+        Box::new(reigns_apart::ReignsApart::default()),
+        Box::new(restart_silence::RestartSilence::new(boards)),
         Box::new(strangers::Strangers::new(boards)),
     ]
 }

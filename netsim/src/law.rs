@@ -5,6 +5,7 @@
 //! σ 0.6. A run must be the same on every machine, and libm is not, so `ln` and `exp` are made here
 //! from the four IEEE operations, which are exact everywhere.
 
+use hedgerow::proto::promises::Preset;
 use serde::{Deserialize, Serialize};
 
 use crate::seed::{Purpose, Stream};
@@ -22,6 +23,14 @@ pub enum LinkLaw {
 }
 
 impl LinkLaw {
+    /// The lease timing that fits.
+    pub fn preset(self) -> Preset {
+        match self {
+            Self::Wan => Preset::WAN,
+            Self::Lan => Preset::LAN,
+        }
+    }
+
     /// A board's own share of every delay to and from it, ns.
     pub fn distance(self, seed: u64, board: u64) -> Nanos {
         match self {

@@ -11,7 +11,7 @@
 //!                     disks, faults
 //! ```
 //!
-//! Read [`plan`], then [`world`], then [`faults`]. Authority, leases and services are not here yet;
+//! Read [`plan`], then [`world`], then [`faults`]. Services are not here yet;
 //! nor are bit rot, NATs, hostile peers and shrinking.
 
 pub mod board;
@@ -29,6 +29,7 @@ pub mod queue;
 pub mod replay;
 pub mod scenario;
 pub mod seed;
+pub mod story;
 pub mod swarm;
 pub mod time;
 pub mod timeline;

@@ -116,7 +116,11 @@ fn execute(command: Command) -> Result<bool> {
             if summary.runs == 0 {
                 bail!("no run was made: give a longer --budget or more --seeds");
             }
-            Ok(summary.failures.is_empty())
+            let missing = summary.missing_marks();
+            if !missing.is_empty() {
+                say!("FAILED marks never reached: {}", missing.join(", "));
+            }
+            Ok(summary.failures.is_empty() && missing.is_empty())
         }
         Command::Exam { only } => exam::run(only.as_deref()),
     }
@@ -149,6 +153,9 @@ fn print_outcome(name: &str, outcome: &Outcome, cpu: Duration) {
     }
     if let Some(after) = outcome.settled_after {
         say!("  all agreed {} s after the faults", Seconds(after));
+    }
+    if outcome.deeds.bereft {
+        say!("  too many voters were lost for good: nobody can be elected");
     }
     let node_hours = node_seconds as f64 / 3600.0;
     let cpu = cpu.as_secs_f64();

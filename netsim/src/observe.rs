@@ -11,6 +11,7 @@ use hedgerow::proto::journal::{Durable, Record};
 use crate::faults::Fault;
 use crate::invariant::{self, Invariant};
 use crate::queue::BoardIndex;
+use crate::story::{Deeds, Story};
 use crate::time::Nanos;
 use crate::timeline::Timeline;
 use crate::trace::Trace;
@@ -59,6 +60,8 @@ pub enum What<'a> {
         /// Effects of this board in the present true second.
         in_this_second: u64,
     },
+    /// Whether the node believes to be master has changed, or until when.
+    Belief(Option<Belief>),
     /// A fault begins (true) or ends.
     Fault(&'a Fault, bool),
     /// Every fault has ended.
@@ -76,6 +79,16 @@ pub struct Boot<'a> {
     pub durable: &'a Durable,
     /// False for one that no honest member may let in.
     pub entitled: bool,
+}
+
+/// What a node believes of its own reign.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Belief {
+    /// Its term.
+    pub term: u64,
+    /// True time at which its own clock shows the end of its lease, ns. Until then it believes, even
+    /// if it is paused; a crash ends it.
+    pub until: Nanos,
 }
 
 /// Kinds of observation, as bits.
@@ -96,6 +109,8 @@ pub mod kind {
     pub const CALL: u16 = 64;
     /// Faults and the end of all faults.
     pub const FAULT: u16 = 128;
+    /// Who believes to be master.
+    pub const BELIEF: u16 = 256;
 }
 
 impl What<'_> {
@@ -110,6 +125,7 @@ impl What<'_> {
             Self::Durable(_) => kind::DURABLE,
             Self::Fired | Self::Called { .. } => kind::CALL,
             Self::Fault(..) | Self::Healed => kind::FAULT,
+            Self::Belief(_) => kind::BELIEF,
         }
     }
 
@@ -165,6 +181,7 @@ pub struct Watch {
     invariants: Vec<(u16, Box<dyn Invariant>)>,
     wanted: u16,
     findings: Findings,
+    story: Story,
 }
 
 impl Watch {
@@ -181,6 +198,7 @@ impl Watch {
             invariants,
             wanted,
             findings: Findings::default(),
+            story: Story::new(boards),
         }
     }
 
@@ -192,6 +210,7 @@ impl Watch {
             timeline.print(&seen);
         }
         let kind = what.kind();
+        self.story.on(&seen);
         if self.wanted & kind == 0 {
             return;
         }
@@ -222,14 +241,14 @@ impl Watch {
         self.findings.any()
     }
 
-    /// The run is over: the trace hash and all findings.
-    pub fn finish(mut self, at: Nanos) -> ([u8; 32], Vec<Finding>) {
+    /// The run is over: the trace hash, all findings and what the masters did.
+    pub fn finish(mut self, at: Nanos) -> ([u8; 32], Vec<Finding>, Deeds) {
         // A run that was broken off has not come to its end.
         let whole = !self.failed();
         for (_, invariant) in self.invariants.iter_mut().filter(|_| whole) {
             invariant.finish(at, &mut self.findings);
         }
-        (self.trace.finish(), self.findings.into_vec())
+        (self.trace.finish(), self.findings.into_vec(), self.story.deeds())
     }
 }
 

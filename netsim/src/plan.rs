@@ -13,6 +13,7 @@ use crate::law::LinkLaw;
 use crate::net::IDLE_TIMEOUT;
 use crate::observe::Finding;
 use crate::queue::BoardIndex;
+use crate::story::Deeds;
 use crate::time::{Nanos, PPM_MAX, SECOND};
 
 /// Everything that decides one run.
@@ -73,6 +74,8 @@ pub struct Outcome {
     pub tally: Tally,
     /// How long after `heal_at` all agreed.
     pub settled_after: Option<Nanos>,
+    /// What the masters did.
+    pub deeds: Deeds,
 }
 
 impl Plan {
@@ -112,8 +115,33 @@ impl Plan {
         let ghosts = wipes.count() as Nanos * WANDERS_PER_GHOST * wander;
         2 * wander + IDLE_TIMEOUT + 2 * DIAL_TIMEOUT + 2 * down + 10 * SECOND + ghosts
     }
+
+    /// P: how long a voter keeps a promise, ns of true time at the least.
+    fn promise(&self) -> Nanos {
+        self.preset.lease.as_nanos() as Nanos * 101 / 99
+    }
+
+    /// How long after the last fault exactly one board must reign: dead links are noticed and dialled
+    /// again, restarted voters keep silent for P, and some candidacies may fail, each one with the
+    /// longest pause, when two boards stand at once or links come late.
+    pub fn master_bound(&self) -> Nanos {
+        let links = IDLE_TIMEOUT + 2 * DIAL_TIMEOUT + DIAL_PAUSE_MAX;
+        links + self.promise() + CANDIDACIES * CANDIDACY_PAUSE_MAX + 5 * SECOND
+    }
+
+    /// How long after the last fault three living boards must decide: the master first, then the time
+    /// that a dead voter is waited for, then two tables.
+    pub fn voters_bound(&self) -> Nanos {
+        self.master_bound() + self.preset.voter_grace.as_nanos() as Nanos + 10 * SECOND
+    }
 }
 
+/// The longest pause between two dials of one board, with its jitter.
+const DIAL_PAUSE_MAX: Nanos = 20 * SECOND;
+/// The longest pause between two candidacies (L1 of 3b), with rank and jitter.
+const CANDIDACY_PAUSE_MAX: Nanos = 11 * SECOND;
+/// Candidacies that may fail.
+const CANDIDACIES: Nanos = 3;
 /// Random dials of the dead until the chance to have missed one of them all the time is 1 in 1,000.
 const WANDERS_PER_GHOST: Nanos = 7;
 /// A dial that nobody answers fails after that long.

@@ -24,6 +24,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use hedgerow::proto::promises::Preset;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Spanned, Table, Value};
@@ -47,6 +48,7 @@ struct File {
     seed: u64,
     #[serde(default)]
     link: LinkLaw,
+    preset: Option<Spanned<String>>,
     loss: Option<Spanned<u8>>,
     clock_ppm: Option<Spanned<i32>>,
     horizon: Spanned<String>,
@@ -125,6 +127,13 @@ fn plan(path: &Path, text: &str) -> Result<Plan, Wrong> {
     plan.name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into());
     debug_assert!(!file.about.is_empty());
     plan.link = file.link;
+    plan.preset = match &file.preset {
+        None => plan.link.preset(),
+        Some(name) => Preset::named(name.get_ref()).ok_or_else(|| Wrong {
+            at: name.span(),
+            what: "`preset` is lan, sd or wan".to_owned(),
+        })?,
+    };
     if let Some(loss) = file.loss {
         plan.loss_percent = limited(&loss, 0, LOSS_PERCENT_MAX, "`loss`, in per cent,")?;
     }

@@ -50,15 +50,16 @@ pub fn plan(seed: u64, boards: BoardIndex) -> Plan {
     let mut plan = Plan::calm(seed, boards, 0);
     plan.name = format!("swarm {seed}");
     plan.link = if options.percent(20) { LinkLaw::Lan } else { LinkLaw::Wan };
+    plan.preset = plan.link.preset();
     plan.loss_percent = options.pick(&[0, 0, 5, 20]);
     plan.ppm_max = options.pick(&[50, PPM_MAX]);
     if boards > 2 && options.percent(30) {
         plan.late.insert(boards - 1);
     }
     plan.heal_at = Some(heal_at);
-    plan.schedule = schedule(seed, boards, &mut options, heal_at);
+    plan.schedule = schedule(&plan, &mut options, heal_at);
     plan.settle_within = Some(plan.settle_bound());
-    plan.horizon = heal_at + plan.settle_bound() + MARGIN;
+    plan.horizon = heal_at + plan.settle_bound().max(plan.voters_bound()) + MARGIN;
     for board in plan.late.clone() {
         let at = options.between(START, heal_at);
         plan.schedule.push(Timed { at, lasts: None, fault: Fault::Join { node: board } });
@@ -66,7 +67,8 @@ pub fn plan(seed: u64, boards: BoardIndex) -> Plan {
     plan
 }
 
-fn schedule(seed: u64, boards: BoardIndex, options: &mut Stream, until: Nanos) -> Vec<Timed> {
+fn schedule(plan: &Plan, options: &mut Stream, until: Nanos) -> Vec<Timed> {
+    let (seed, boards, preset) = (plan.seed, plan.boards, plan.preset);
     // Each kind is in or out, but never all out.
     let mut kinds: Vec<Kind> = KINDS.into_iter().filter(|_| options.percent(50)).collect();
     if kinds.is_empty() {
@@ -75,7 +77,9 @@ fn schedule(seed: u64, boards: BoardIndex, options: &mut Stream, until: Nanos) -
     let gap_max = options.between(500 * MILLI, 12 * SECOND);
     let mut draw = Stream::new(seed, Purpose::Faults, 0, 0);
     let mut at = if draw.percent(20) { 0 } else { START };
-    let (mut leaves, mut wiped, mut schedule) = (0, None, Vec::new());
+    let spares_voters = !Stream::new(seed, Purpose::Faults, 2, 0).percent(10);
+    let grace = if spares_voters { preset.voter_grace.as_nanos() as Nanos } else { 0 };
+    let (mut leaves, mut lost, mut schedule) = (0, None, Vec::new());
     loop {
         at += draw.between(100 * MILLI, gap_max);
         if at >= until || schedule.len() >= FAULTS_MAX {
@@ -84,17 +88,14 @@ fn schedule(seed: u64, boards: BoardIndex, options: &mut Stream, until: Nanos) -
         let kind = draw.pick(&kinds);
         // A fault's own draws come from its own stream: leaving one out changes no other.
         let mut own = Stream::new(seed, Purpose::Faults, 1, schedule.len() as u64);
-        if kind == Kind::Leave {
-            leaves += 1;
-            if leaves > boards / 3 {
+        if matches!(kind, Kind::Leave | Kind::Wipe) {
+            let too_soon = lost.is_some_and(|before| at < before + AFTER_A_LOSS + grace);
+            let too_many = kind == Kind::Leave && leaves >= boards / 3;
+            if too_soon || too_many {
                 continue;
             }
-        }
-        if kind == Kind::Wipe {
-            if wiped.is_some_and(|before| at < before + BETWEEN_WIPES) {
-                continue;
-            }
-            wiped = Some(at);
+            leaves += u16::from(kind == Kind::Leave);
+            lost = Some(at);
         }
         schedule.push(fault(kind, at, boards, &mut own));
     }
@@ -145,8 +146,9 @@ fn partition(boards: BoardIndex, draw: &mut Stream) -> Fault {
 /// Faults usually begin when the mesh has formed.
 const START: Nanos = 12 * SECOND;
 /// Every wipe leaves an identity that is dead for good. A board that watches mostly such ones needs
-/// half a minute to tell that from its own isolation, so they come no faster than that.
-const BETWEEN_WIPES: Nanos = 40 * SECOND;
+/// half a minute to tell that from its own isolation. Until a lost voter is replaced, the next loss
+/// takes the majority for good; in nine of ten runs that is avoided.
+const AFTER_A_LOSS: Nanos = 40 * SECOND;
 /// Faults of one run.
 const FAULTS_MAX: usize = 200;
 /// The run ends after the bound, even if an operator had to help first, so that the bound is what

@@ -86,6 +86,15 @@ impl Timeline {
             What::Fault(fault, true) => format!("fault begins: {fault:?}"),
             What::Fault(fault, false) => format!("fault ends: {fault:?}"),
             What::Healed => "all faults have ended".to_owned(),
+            What::Belief(Some(belief)) if self.all => {
+                format!(
+                    "believes to be master in term {} until {}",
+                    belief.term,
+                    Seconds(belief.until)
+                )
+            }
+            What::Belief(None) => "does not believe to be master any more".to_owned(),
+            What::Belief(Some(_)) => return None,
             What::Fired | What::Durable(_) | What::Called { .. } => return None,
             What::Received(..) | What::Sent(..) => return None,
         })

@@ -28,6 +28,7 @@ impl Trace {
             What::Durable(_) => 10,
             What::Fault(..) => 11,
             What::Healed => 12,
+            What::Belief(_) => 13,
             // Follows from the effects.
             What::Called { .. } => return,
         };
@@ -51,6 +52,10 @@ impl Trace {
                 self.0.update(&to.0[..8]).update(frame);
             }
             What::Durable(op) => self.number(op.0),
+            What::Belief(Some(belief)) => {
+                self.number(belief.term);
+                self.number(belief.until);
+            }
             What::Paused(on) => self.number(u64::from(on)),
             What::Fault(fault, began) => {
                 self.0.update(fault.name().as_bytes()).update(&[u8::from(began)]);

@@ -8,6 +8,7 @@
 //! - `dial`: connections coming about;
 //! - `life`: processes starting, stopping and pausing;
 //! - `trouble`: faults beginning and ending;
+//! - `reign`: who believes to be master, and whether the mesh has one again;
 //! - `judge`: asking the boards what they see.
 
 mod dial;
@@ -15,6 +16,7 @@ mod driver;
 mod gate;
 mod judge;
 mod life;
+mod reign;
 mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +55,11 @@ pub struct World {
     /// When everything could begin to converge, once an operator has looked.
     settling_since: Option<Nanos>,
     settled_after: Option<Nanos>,
+    /// How long after the faults there was one master whom all name, and three living voters.
+    master_after: Option<Nanos>,
+    voters_after: Option<Nanos>,
+    /// So many voters were lost for good that nobody can be elected any more.
+    bereft: bool,
     /// What was still wrong when it was last looked whether everything has converged.
     unsettled: Option<String>,
     over: bool,
@@ -88,6 +95,9 @@ impl World {
             blamed: Vec::new(),
             settling_since: None,
             settled_after: None,
+            master_after: None,
+            voters_after: None,
+            bereft: false,
             unsettled: None,
             over: false,
             steps: 0,
@@ -143,7 +153,8 @@ impl World {
                 board.ran += self.now - board.running_since;
             }
         }
-        let (trace, findings) = self.watch.finish(self.now);
+        let (trace, findings, mut deeds) = self.watch.finish(self.now);
+        deeds.judged(self.master_after, self.voters_after, self.bereft);
         Outcome {
             findings,
             trace,
@@ -155,6 +166,7 @@ impl World {
             lost: self.net.lost,
             tally: Tally::of(&self.plan.schedule, &self.begun, &self.felt),
             settled_after: self.settled_after,
+            deeds,
         }
     }
 

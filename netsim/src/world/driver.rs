@@ -148,6 +148,7 @@ impl World {
         state.load.2 += count as u64;
         let in_this_second = state.load.1 + state.load.2;
         self.see(board, What::Called { effects: count, in_this_second });
+        self.note_belief(board);
         self.arm(board);
     }
 

@@ -13,6 +13,14 @@ const OPERATOR_LOOKS: Nanos = 20 * SECOND;
 /// So long it must stay converged.
 const LOOKS_IN_A_ROW: u64 = 3;
 
+/// Something that must come about after the faults.
+struct Duty {
+    rule: &'static str,
+    /// Within this, ns.
+    within: Nanos,
+    verdict: Result<(), String>,
+}
+
 impl World {
     pub(super) fn expect(&mut self, number: u32) {
         let (_, expect) = self.plan.expects[number as usize].clone();
@@ -39,27 +47,58 @@ impl World {
                 Some(if self.rejoin_stranded(&evidence) { self.now } else { healed });
         }
         let healed = self.settling_since.unwrap_or(healed);
-        let verdict =
-            Expect::AllUp.judge(&evidence).and_then(|()| Expect::SameView.judge(&evidence));
-        match verdict {
-            Ok(()) => {
-                self.unsettled = None;
-                let since = *self.settled_after.get_or_insert(self.now - healed);
-                if self.now - healed - since >= LOOKS_IN_A_ROW * LOOK_INTERVAL {
-                    self.over = true;
-                    return;
-                }
+        let after = self.now - healed;
+        let duties = self.duties(&evidence, within);
+        self.note_duties(&duties, after);
+        if let Some(duty) = duties.iter().find(|duty| duty.verdict.is_err()) {
+            self.settled_after = None;
+            self.unsettled = duty.verdict.clone().err();
+        } else {
+            self.unsettled = None;
+            let since = *self.settled_after.get_or_insert(after);
+            if after - since >= LOOKS_IN_A_ROW * LOOK_INTERVAL {
+                self.over = true;
+                return;
             }
-            Err(text) => {
-                self.settled_after = None;
-                if self.now - healed >= within {
-                    let text = format!("{} s after the last fault {text}", Seconds(within));
-                    return self.find("converges-after-faults", None, text);
-                }
-                self.unsettled = Some(text);
+        }
+        for Duty { rule, within, verdict } in duties {
+            if let Err(text) = verdict
+                && after >= within
+            {
+                let text = format!("{} s after the last fault {text}", Seconds(within));
+                return self.find(rule, None, text);
             }
         }
         self.queue.push(self.now + LOOK_INTERVAL, Due::Settle);
+    }
+
+    /// What must come about after the faults, each with its own bound.
+    fn duties(&mut self, evidence: &Evidence, within: Nanos) -> [Duty; 4] {
+        self.bereft = !self.can_elect();
+        let exempt = self.bereft;
+        let or_exempt = |verdict: Result<(), String>| if exempt { Ok(()) } else { verdict };
+        let duty = |rule, within, verdict| Duty { rule, within, verdict };
+        let view = Expect::AllUp.judge(evidence).and_then(|()| Expect::SameView.judge(evidence));
+        let reigns = or_exempt(evidence.master().map(drop));
+        let named = or_exempt(Expect::OneMaster.judge(evidence));
+        let voters = or_exempt(self.judge_voters(evidence));
+        let (master_within, voters_within) = (self.plan.master_bound(), self.plan.voters_bound());
+        [
+            duty("converges-after-faults", within, view),
+            duty("a-master-reigns-again", master_within, reigns),
+            duty("all-name-the-master", within.max(master_within), named),
+            duty("three-living-voters-again", within.max(voters_within), voters),
+        ]
+    }
+
+    /// Remembers when each of the last two came about.
+    fn note_duties(&mut self, duties: &[Duty; 4], after: Nanos) {
+        let [_, _, named, voters] = duties;
+        let keep = |duty: &Duty, since: Option<Nanos>| {
+            (duty.verdict.is_ok() && !self.bereft).then(|| since.unwrap_or(after))
+        };
+        let (master, voters) = (keep(named, self.master_after), keep(voters, self.voters_after));
+        (self.master_after, self.voters_after) = (master, voters);
     }
 
     /// Boards that no chain of knowledge connects with the rest can never find it: whoever let them
@@ -95,6 +134,7 @@ impl World {
             strangers: self.plan.strangers.clone(),
             ids: self.boards.iter().map(|board| board.id).collect(),
             blamed: self.blamed.clone(),
+            masters: self.masters(),
         }
     }
 }

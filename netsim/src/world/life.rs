@@ -186,6 +186,7 @@ impl World {
         state.dialling.clear();
         state.armed = None;
         state.status = None;
+        state.belief = None;
         state.pauses += 1;
         self.net.paused[usize::from(board)] = false;
         self.see(board, What::Gone { how });

@@ -160,6 +160,7 @@ impl World {
         let state = self.board(board);
         state.clock.set_ppm(now, ppm);
         state.armed = None;
+        self.convert_belief(board);
         if !self.net.paused[usize::from(board)] {
             self.fire(board);
             self.work(board);

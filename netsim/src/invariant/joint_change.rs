@@ -1,0 +1,42 @@
+//! Voters change in two steps: a joint table first, then its new side alone (S1 of 3b).
+//!
+//! Looks at each table when it is first written, next to the one that it was made from.
+
+use super::Invariant;
+use super::lineage::{Lineage, Written};
+use crate::observe::{Finding, Findings, Observation, kind};
+
+pub(super) struct JointChange {
+    lineage: Lineage,
+}
+
+impl JointChange {
+    pub(super) fn new(boards: usize) -> Self {
+        Self { lineage: Lineage::new(boards) }
+    }
+}
+
+impl Invariant for JointChange {
+    fn name(&self) -> &'static str {
+        "voters-change-by-joint-tables"
+    }
+
+    fn wants(&self) -> u16 {
+        kind::LIFE | kind::EFFECT
+    }
+
+    fn on(&mut self, seen: &Observation<'_>, findings: &mut Findings) {
+        let Written::New(version) = self.lineage.on(seen) else { return };
+        let Some(new) = self.lineage.get(version) else { return };
+        let Some(old) = new.from.and_then(|from| self.lineage.get(from)) else { return };
+        let (new, old) = (&new.table, &old.table);
+        let stays =
+            new.voters == old.voters && (new.incoming == old.incoming || old.incoming.is_none());
+        let ends = new.incoming.is_none() && Some(&new.voters) == old.incoming.as_ref();
+        if !old.voters.is_empty() && !stays && !ends {
+            let text = format!("makes {version:?} with other voters at once");
+            let board = Some(seen.board);
+            findings.push(Finding { at: seen.at, rule: self.name(), board, text });
+        }
+    }
+}

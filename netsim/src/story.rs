@@ -1,0 +1,195 @@
+//! What masters did in a run, and the rare states that it reached.
+//!
+//! A campaign that never reaches one of the [`MARKS`] has tested nothing around it, and fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hedgerow::proto::io::{Effect, Event};
+
+use crate::invariant::lineage::{Lineage, Written};
+use crate::observe::{Observation, What};
+use crate::queue::BoardIndex;
+use crate::time::{Nanos, Seconds};
+
+/// Rare states. One voter became three; another board took a voter's place; a reign began on another
+/// board than the one before; a master stepped down; a joint table was finished by another master than
+/// the one that made it.
+pub const MARKS: [&str; 5] =
+    ["grew-to-three", "voter-replaced", "master-changed", "stepped-down", RECOVERED];
+const RECOVERED: &str = "joint-table-recovered-by-another-master";
+
+/// What came of one run.
+#[derive(Clone, Default, Debug)]
+pub struct Deeds {
+    /// Reigns that began on another board than the one before.
+    pub masters: u64,
+    /// Completed changes of who decides.
+    pub voters: u64,
+    /// Versions of the table that were chosen.
+    pub chosen: u64,
+    /// Of [`MARKS`], those that were reached.
+    pub marks: BTreeSet<&'static str>,
+    /// After the faults, until all named the one master.
+    pub master_after: Option<Nanos>,
+    /// After the faults, until three living boards decided.
+    pub voters_after: Option<Nanos>,
+    /// At the end nobody could be elected: too many voters were lost for good.
+    pub bereft: bool,
+}
+
+impl Deeds {
+    pub(crate) fn judged(&mut self, master: Option<Nanos>, voters: Option<Nanos>, bereft: bool) {
+        (self.master_after, self.voters_after, self.bereft) = (master, voters, bereft);
+    }
+}
+
+/// Watches a run.
+pub(crate) struct Story {
+    deeds: Deeds,
+    lineage: Lineage,
+    /// Where the newest reign began, and its term.
+    newest: Option<(BoardIndex, u64)>,
+    /// Three boards have decided before.
+    grown: bool,
+}
+
+impl Story {
+    pub(crate) fn new(boards: usize) -> Self {
+        let lineage = Lineage::new(boards);
+        Self { deeds: Deeds::default(), lineage, newest: None, grown: false }
+    }
+
+    pub(crate) fn deeds(self) -> Deeds {
+        self.deeds
+    }
+
+    pub(crate) fn on(&mut self, seen: &Observation<'_>) {
+        match seen.what {
+            What::Belief(Some(belief)) => self.reigns(seen.board, belief.term),
+            What::Effect(Effect::Event(event)) => self.event(event),
+            What::Boot(_) | What::DiskLost | What::Effect(Effect::Persist { .. }) => {
+                if let Written::New(version) = self.lineage.on(seen) {
+                    self.made(version);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn reigns(&mut self, board: BoardIndex, term: u64) {
+        let Some((before, known)) = self.newest else {
+            self.newest = Some((board, term));
+            return;
+        };
+        if term > known {
+            self.newest = Some((board, term));
+            if before != board {
+                self.deeds.masters += 1;
+                self.deeds.marks.insert("master-changed");
+            }
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::SteppedDown { .. } => {
+                self.deeds.marks.insert("stepped-down");
+            }
+            Event::TableChosen { voters, .. } => {
+                self.deeds.chosen += 1;
+                if *voters == 3 {
+                    self.grown = true;
+                    self.deeds.marks.insert("grew-to-three");
+                }
+            }
+            Event::VotersChanged { .. } => {
+                self.deeds.voters += 1;
+                if self.grown {
+                    self.deeds.marks.insert("voter-replaced");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A table was made: perhaps it finishes a joint one that another board began.
+    fn made(&mut self, version: hedgerow::proto::table::Version) {
+        let Some(made) = self.lineage.get(version) else { return };
+        let Some(joint) = made.from.and_then(|from| self.lineage.get(from)) else { return };
+        if made.table.incoming.is_some() || joint.table.incoming.is_none() {
+            return;
+        }
+        // Back to the one that made it joint: those between only carried it into their terms.
+        let mut first = joint;
+        while let Some(before) = first.from.and_then(|from| self.lineage.get(from))
+            && before.table.incoming == joint.table.incoming
+        {
+            first = before;
+        }
+        if first.by != made.by {
+            self.deeds.marks.insert(RECOVERED);
+        }
+    }
+}
+
+/// What masters did in all runs of a campaign.
+#[derive(Clone, Default, Debug)]
+pub struct Reigns {
+    masters: u64,
+    voters: u64,
+    chosen: u64,
+    /// Mark → runs that reached it.
+    marks: BTreeMap<&'static str, u64>,
+    /// Runs at whose end nobody could be elected.
+    bereft: u64,
+    /// The slowest return of a master and of three voters, and the seeds.
+    slowest_master: Option<(Nanos, u64)>,
+    slowest_voters: Option<(Nanos, u64)>,
+}
+
+impl Reigns {
+    /// Adds one run.
+    pub(crate) fn add(&mut self, seed: u64, deeds: &Deeds) {
+        self.masters += deeds.masters;
+        self.voters += deeds.voters;
+        self.chosen += deeds.chosen;
+        self.bereft += u64::from(deeds.bereft);
+        for mark in &deeds.marks {
+            *self.marks.entry(mark).or_default() += 1;
+        }
+        let slower = |old: Option<_>, new: Option<Nanos>| old.max(new.map(|after| (after, seed)));
+        self.slowest_master = slower(self.slowest_master, deeds.master_after);
+        self.slowest_voters = slower(self.slowest_voters, deeds.voters_after);
+    }
+
+    /// Marks that no run reached.
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        MARKS.into_iter().filter(|mark| !self.marks.contains_key(mark)).collect()
+    }
+
+    /// For people.
+    pub(crate) fn lines(&self, runs: u64) -> Vec<String> {
+        let mean = |count: u64| count as f64 / runs.max(1) as f64;
+        let mut lines = vec![format!(
+            "per run {:.2} master changes, {:.2} voter changes, {:.1} chosen tables; {} runs bereft of a majority for good",
+            mean(self.masters),
+            mean(self.voters),
+            mean(self.chosen),
+            self.bereft
+        )];
+        let reached = |mark: &&str| format!("{mark} {}", self.marks.get(*mark).unwrap_or(&0));
+        let reached: Vec<String> = MARKS.iter().map(reached).collect();
+        lines.push(format!("runs that reached: {}", reached.join(", ")));
+        let slowest = [
+            ("one master whom all name", self.slowest_master),
+            ("three living voters", self.slowest_voters),
+        ];
+        for (what, slowest) in slowest {
+            if let Some((after, seed)) = slowest {
+                let after = Seconds(after);
+                lines.push(format!("slowest to {what} after the faults: {after} s (seed {seed})"));
+            }
+        }
+        lines
+    }
+}
