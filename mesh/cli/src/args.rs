@@ -85,6 +85,36 @@ pub(crate) enum Command {
         #[arg(short, long)]
         follow: bool,
     },
+    /// Run a service, or change a running one to what its file says now.
+    Run {
+        /// The service file (TOML), or `-` to read it from standard input.
+        file: PathBuf,
+    },
+    /// Stop a service; it keeps its place and its state.
+    Stop {
+        /// The service.
+        name: ShortName,
+    },
+    /// Stop a service and forget it.
+    Rm {
+        /// The service.
+        name: ShortName,
+    },
+    /// List what runs, and where.
+    Ps,
+    /// Print where a service can be reached: host:port and nothing else.
+    Resolve {
+        /// The service.
+        name: ShortName,
+        /// Which of its ports, if it has several.
+        #[arg(long, value_name = "PORT")]
+        port: Option<String>,
+    },
+    /// Show the output of a service that runs on this board.
+    Logs {
+        /// The service.
+        name: ShortName,
+    },
     /// Make, list and revoke tickets.
     #[command(subcommand)]
     Ticket(TicketCommand),

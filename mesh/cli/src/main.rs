@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! args ─▶ init, join ─▶ folder ─▶ up ─▶ api (routes, problem) ◀── unix socket ──┐
-//!      └▶ see, leave, ticket ──────────────────────▶ client ────────────────────┘
+//!      └▶ see, service, ticket ────────────────────▶ client ────────────────────┘
 //!      └▶ demo ─▶ real `hedgerow` processes
 //! ```
 //!
@@ -24,6 +24,7 @@ mod join;
 mod names;
 mod schema;
 mod see;
+mod service;
 mod settings;
 mod text;
 mod ticket;
@@ -70,6 +71,14 @@ fn run(context: &Context, command: Command) -> Outcome {
         Command::Nodes => client(see::nodes(context)),
         Command::Why { object } => client(see::why(context, &object)),
         Command::Events { follow } => client(see::events(context, follow)),
+        Command::Run { file } => client(service::run(context, &file)),
+        Command::Stop { name } => client(service::stop(context, &name)),
+        Command::Rm { name } => client(service::remove(context, &name)),
+        Command::Ps => client(service::see::ps(context)),
+        Command::Resolve { name, port } => {
+            client(service::see::resolve(context, &name, port.as_deref()))
+        }
+        Command::Logs { name } => client(service::logs::logs(context, &name)),
         Command::Ticket(command) => client(ticket::run(context, command)),
         Command::Leave => client(see::leave(context)),
         Command::Version => client(see::version(context)),

@@ -9,3 +9,4 @@ mod demo;
 mod faults;
 mod flow;
 mod life;
+mod services;
