@@ -118,6 +118,16 @@ pub(crate) enum Command {
     /// Make, list and revoke tickets.
     #[command(subcommand)]
     Ticket(TicketCommand),
+    /// A small key-value store over HTTP, to be run as a service.
+    #[command(hide = true)]
+    Kv {
+        /// The folder of its state.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// Where to listen on 127.0.0.1.
+        #[arg(long)]
+        port: u16,
+    },
     /// Leave the mesh on purpose; the board stops.
     Leave,
     /// Show the version of this program and of the running board.

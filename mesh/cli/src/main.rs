@@ -7,7 +7,7 @@
 //! ```text
 //! args ─▶ init, join ─▶ folder ─▶ up ─▶ api (routes, problem) ◀── unix socket ──┐
 //!      └▶ see, service, ticket ────────────────────▶ client ────────────────────┘
-//!      └▶ demo ─▶ real `hedgerow` processes
+//!      └▶ demo ─▶ real `hedgerow` processes, one of them `kv`
 //! ```
 //!
 //! Nothing here knows a rule of the protocol: those live in the library.
@@ -21,6 +21,7 @@ mod exit;
 mod folder;
 mod init;
 mod join;
+mod kv;
 mod names;
 mod schema;
 mod see;
@@ -80,6 +81,7 @@ fn run(context: &Context, command: Command) -> Outcome {
         }
         Command::Logs { name } => client(service::logs::logs(context, &name)),
         Command::Ticket(command) => client(ticket::run(context, command)),
+        Command::Kv { data, port } => client(kv::serve(&data, port)),
         Command::Leave => client(see::leave(context)),
         Command::Version => client(see::version(context)),
     }

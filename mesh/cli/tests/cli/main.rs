@@ -8,5 +8,6 @@ mod board;
 mod demo;
 mod faults;
 mod flow;
+mod kv;
 mod life;
 mod services;
