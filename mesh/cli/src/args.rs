@@ -85,9 +85,49 @@ pub(crate) enum Command {
         #[arg(short, long)]
         follow: bool,
     },
+    /// Run a service, or change a running one to what its file says now.
+    Run {
+        /// The service file (TOML), or `-` to read it from standard input.
+        file: PathBuf,
+    },
+    /// Stop a service; it keeps its place and its state.
+    Stop {
+        /// The service.
+        name: ShortName,
+    },
+    /// Stop a service and forget it.
+    Rm {
+        /// The service.
+        name: ShortName,
+    },
+    /// List what runs, and where.
+    Ps,
+    /// Print where a service can be reached: host:port and nothing else.
+    Resolve {
+        /// The service.
+        name: ShortName,
+        /// Which of its ports, if it has several.
+        #[arg(long, value_name = "PORT")]
+        port: Option<String>,
+    },
+    /// Show the output of a service that runs on this board.
+    Logs {
+        /// The service.
+        name: ShortName,
+    },
     /// Make, list and revoke tickets.
     #[command(subcommand)]
     Ticket(TicketCommand),
+    /// A small key-value store over HTTP, to be run as a service.
+    #[command(hide = true)]
+    Kv {
+        /// The folder of its state.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// Where to listen on 127.0.0.1.
+        #[arg(long)]
+        port: u16,
+    },
     /// Leave the mesh on purpose; the board stops.
     Leave,
     /// Show the version of this program and of the running board.

@@ -13,6 +13,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::folder;
 use crate::names::ShortName;
 use crate::schema::Prepared;
+use crate::service::operator;
 use crate::settings;
 use crate::text;
 use crate::ticket::{log, now};
@@ -26,7 +27,7 @@ pub(crate) fn init(context: &Context, name: &ShortName, then_up: bool) -> Outcom
     let _lock = home.lock()?;
     refuse_if_taken(context, &home)?;
     let node = home.node_id()?;
-    home.make_key(KeyFile::Operator)?;
+    let operator = home.make_key(KeyFile::Operator)?;
     let old_root = home.key_path(KeyFile::Root).exists();
     // An `init` that was cut short left its root key here; what rests on it must stay valid.
     home.make_key(KeyFile::Root)?;
@@ -41,6 +42,7 @@ pub(crate) fn init(context: &Context, name: &ShortName, then_up: bool) -> Outcom
     let ticket = Ticket::issue(&root, request, random_seed())
         .map_err(|error| Failure::failed(format!("cannot make the first ticket: {error}")))?;
     log::append(&home, &log::entry(&ticket))?;
+    operator::keep_credential(&home, &ticket.bind_operator(&operator.public()))?;
     settings::write_template(&home)?;
     // Last: from here on the folder counts as taken.
     folder::keep_ticket(&home, &ticket)?;
@@ -85,7 +87,8 @@ fn for_people(context: &Context, prepared: &Prepared, then_up: bool) -> String {
         format!("Root key: {root_key}"),
         text::wrap(
             "  Whoever holds it lets boards in and throws them out. Back it up now. It need not \
-             stay on this board: only `ticket new` and `ticket revoke` want it.",
+             stay on this board: only `ticket new` and `ticket revoke` want it; services are \
+             run with operator.key and operator.credential.",
             2,
         ),
     ];

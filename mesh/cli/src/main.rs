@@ -6,8 +6,8 @@
 //!
 //! ```text
 //! args ─▶ init, join ─▶ folder ─▶ up ─▶ api (routes, problem) ◀── unix socket ──┐
-//!      └▶ see, leave, ticket ──────────────────────▶ client ────────────────────┘
-//!      └▶ demo ─▶ real `hedgerow` processes
+//!      └▶ see, service, ticket ────────────────────▶ client ────────────────────┘
+//!      └▶ demo ─▶ real `hedgerow` processes, one of them `kv`
 //! ```
 //!
 //! Nothing here knows a rule of the protocol: those live in the library.
@@ -21,9 +21,11 @@ mod exit;
 mod folder;
 mod init;
 mod join;
+mod kv;
 mod names;
 mod schema;
 mod see;
+mod service;
 mod settings;
 mod text;
 mod ticket;
@@ -70,7 +72,16 @@ fn run(context: &Context, command: Command) -> Outcome {
         Command::Nodes => client(see::nodes(context)),
         Command::Why { object } => client(see::why(context, &object)),
         Command::Events { follow } => client(see::events(context, follow)),
+        Command::Run { file } => client(service::run(context, &file)),
+        Command::Stop { name } => client(service::stop(context, &name)),
+        Command::Rm { name } => client(service::remove(context, &name)),
+        Command::Ps => client(service::see::ps(context)),
+        Command::Resolve { name, port } => {
+            client(service::see::resolve(context, &name, port.as_deref()))
+        }
+        Command::Logs { name } => client(service::logs::logs(context, &name)),
         Command::Ticket(command) => client(ticket::run(context, command)),
+        Command::Kv { data, port } => client(kv::serve(&data, port)),
         Command::Leave => client(see::leave(context)),
         Command::Version => client(see::version(context)),
     }

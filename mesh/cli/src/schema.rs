@@ -4,13 +4,17 @@
 //! copied into these. Fields are added, never renamed; who reads them ignores what it does not know.
 //! Ids are in their text form (base32, lower case).
 
+mod service;
+
 use hedgerow::net::Stamped;
 use hedgerow::proto::id::{Digest16, MeshId, NodeId};
-use hedgerow::proto::io::{MasterView, NodeView, StatusView, ViewState, WhyView};
+use hedgerow::proto::io::{InstanceView, MasterView, NodeView, StatusView, ViewState, WhyView};
 use hedgerow::proto::record::Class;
 use hedgerow::proto::wire::{WIRE_VERSION, WIRE_VERSION_MIN};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub(crate) use service::{Instance, Logs, Resolved};
 
 /// `GET /v1/status`, `hedgerow status`: the mesh as seen from one board.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -41,6 +45,9 @@ pub(crate) struct Status {
     pub(crate) master: Option<Master>,
     /// Every member.
     pub(crate) nodes: Vec<Node>,
+    /// Every instance of every service.
+    #[serde(default)]
+    pub(crate) workloads: Vec<Instance>,
 }
 
 /// Who decides, as seen from one board.
@@ -109,7 +116,9 @@ pub(crate) struct EventLine {
     pub(crate) at_ms: u64,
     /// What kind: `started`, `admitted`, `refused`, `refused-by`, `member-up`, `suspected`,
     /// `refuted`, `member-down`, `member-left`, `isolated`, `stepped-down`, `table-chosen`,
-    /// `voters-changed`, `master-is`, `revoked`, `topic`, `misbehaved`, `left`, `halted`; and `lagged`, told to a listener that was too slow and missed `missed` events.
+    /// `voters-changed`, `master-is`, `revoked`, `runs`, `adopted`, `ended`, `topic`, `misbehaved`,
+    /// `left`, `halted`; and `lagged`, told to a listener that was too slow and missed `missed`
+    /// events.
     pub(crate) event: String,
     /// A sentence for people.
     pub(crate) text: String,
@@ -179,10 +188,10 @@ pub(crate) struct Running {
     pub(crate) socket: String,
 }
 
-/// `hedgerow leave`, `hedgerow ticket revoke`.
+/// `hedgerow leave`, `hedgerow ticket revoke`, `hedgerow stop`, `hedgerow rm`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Done {
-    /// `left` or `revoked`.
+    /// `left`, `revoked`, `stopped` or `removed`.
     pub(crate) done: String,
     /// What it was done to.
     pub(crate) object: String,
@@ -223,8 +232,9 @@ pub(crate) struct ListedTicket {
     pub(crate) state: String,
 }
 
-impl From<StatusView> for Status {
-    fn from(view: StatusView) -> Self {
+impl Status {
+    /// The mesh with what runs in it.
+    pub(crate) fn new(view: StatusView, workloads: Vec<InstanceView>) -> Self {
         Self {
             node: view.node,
             name: view.name,
@@ -239,6 +249,7 @@ impl From<StatusView> for Status {
             left: view.left,
             master: view.master.map(Into::into),
             nodes: view.nodes.into_iter().map(Into::into).collect(),
+            workloads: workloads.into_iter().map(Into::into).collect(),
         }
     }
 }

@@ -130,14 +130,19 @@ fn read(path: &Path) -> Outcome<File> {
 }
 
 /// `line:column: what is wrong (in `key`)`.
-fn explain(text: &str, mut error: toml::de::Error) -> String {
-    let at = error.span().map_or(0, |span| span.start).min(text.len());
-    let before = text.get(..at).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+pub(crate) fn explain(text: &str, mut error: toml::de::Error) -> String {
+    let at = error.span().map_or(0, |span| span.start);
     // Without its input, the error tells the key instead of drawing the line.
     error.set_input(None);
-    format!("{line}:{column}: {}", error.to_string().trim_end().replace('\n', " "))
+    format!("{}: {}", position(text, at), error.to_string().trim_end().replace('\n', " "))
+}
+
+/// `line:column` of the byte `at`.
+pub(crate) fn position(text: &str, at: usize) -> String {
+    let before = text.get(..at.min(text.len())).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("{line}:{column}")
 }
 
 #[cfg(test)]

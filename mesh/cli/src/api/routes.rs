@@ -8,6 +8,9 @@
 //! | GET | `/v1/events`, `?follow=true` | what happened, one JSON value on each line; and goes on |
 //! | GET | `/v1/version` | of the running board |
 //! | GET | `/v1/revocations` | `ticket ID` or `node ID` |
+//! | GET | `/v1/instances` | every instance of every service |
+//! | GET | `/v1/resolve/{service}` | where a service serves |
+//! | POST | `/v1/order` | gives an order: the body is an encoded `SignedOrder` |
 //! | POST | `/v1/leave` | leaves the mesh; the daemon stops |
 //! | POST | `/v1/revoke` | spreads the body, an encoded `Signed<Revocation>` |
 //! | POST | `/v1/publish/{topic}` | tells every member the body |
@@ -28,7 +31,9 @@ use axum::routing::{get, post};
 use futures::stream;
 use hedgerow::net::{Client as NodeClient, Events, Observed, Stamped};
 use hedgerow::proto::bounded::{Blob, Text};
-use hedgerow::proto::io::{Command, Reply};
+use hedgerow::proto::io::{Command, InstanceView, Reply};
+use hedgerow::proto::order::ORDER_BYTES_MAX;
+use hedgerow::proto::record::Name;
 use hedgerow::proto::wire::codec;
 use hedgerow::proto::wire::gossip::PUBLICATION_BYTES_MAX;
 use serde::{Deserialize, Serialize};
@@ -39,11 +44,13 @@ use tokio::time::timeout;
 use super::problem::Problem;
 use super::sentence::Names;
 use super::told_to_stop;
-use crate::schema::{EventLine, Node, Status, Version, Why};
+use crate::schema::{EventLine, Instance, Node, Resolved, Status, Version, Why};
 use crate::text;
 
 /// Bytes of a request's body: the largest publication, and every revocation.
 const BODY_BYTES_MAX: usize = PUBLICATION_BYTES_MAX;
+/// Bytes of an order with its signature and credential.
+const SIGNED_ORDER_BYTES_MAX: usize = ORDER_BYTES_MAX + 8 * 1024;
 /// From a request's header to its answer; a stream may go on after that.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// Streams of events at once, so that they cannot take every connection.
@@ -66,6 +73,9 @@ pub(super) fn router(node: NodeClient, stopped: watch::Receiver<bool>) -> Router
         .route("/v1/events", get(events))
         .route("/v1/version", get(version))
         .route("/v1/revocations", get(revocations))
+        .route("/v1/instances", get(instances))
+        .route("/v1/resolve/{service}", get(resolve))
+        .route("/v1/order", post(order).layer(DefaultBodyLimit::max(SIGNED_ORDER_BYTES_MAX)))
         .route("/v1/leave", post(leave))
         .route("/v1/revoke", post(revoke))
         .route("/v1/publish/{topic}", post(publish))
@@ -85,9 +95,43 @@ async fn within(request: Request, next: Next) -> Response {
 
 async fn status(State(board): State<Board>) -> Result<Response, Problem> {
     match ask(&board, Command::Status).await? {
-        Reply::Status(view) => answer(&Status::from(view)),
+        Reply::Status(view) => answer(&Status::new(view, listed(&board).await?)),
         _ => Err(Problem::bug()),
     }
+}
+
+async fn instances(State(board): State<Board>) -> Result<Response, Problem> {
+    answer(&listed(&board).await?.into_iter().map(Instance::from).collect::<Vec<_>>())
+}
+
+async fn listed(board: &Board) -> Result<Vec<InstanceView>, Problem> {
+    match ask(board, Command::Instances).await? {
+        Reply::Instances(views) => Ok(views),
+        _ => Err(Problem::bug()),
+    }
+}
+
+async fn resolve(
+    State(board): State<Board>,
+    Path(service): Path<String>,
+) -> Result<Response, Problem> {
+    let service = Name::try_from(service.as_str()).map_err(|over| {
+        Problem::bad_request("name-too-long", format!("the service's name: {over}"))
+    })?;
+    match ask(&board, Command::Resolve(service)).await? {
+        Reply::Resolved(view) => answer(&Resolved::from(view)),
+        _ => Err(Problem::bug()),
+    }
+}
+
+async fn order(
+    State(board): State<Board>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let order = codec::decode(&whole(body, SIGNED_ORDER_BYTES_MAX)?).map_err(|error| {
+        Problem::bad_request("not-an-order", format!("the body is no order: {error}"))
+    })?;
+    done(ask(&board, Command::Order(Box::new(order))).await?)
 }
 
 async fn nodes(State(board): State<Board>) -> Result<Response, Problem> {
@@ -126,7 +170,7 @@ async fn revoke(
     State(board): State<Board>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let signed = codec::decode(&whole(body)?).map_err(|error| {
+    let signed = codec::decode(&whole(body, BODY_BYTES_MAX)?).map_err(|error| {
         Problem::bad_request("not-a-revocation", format!("the body is no revocation: {error}"))
     })?;
     done(ask(&board, Command::Revoke(signed)).await?)
@@ -139,7 +183,7 @@ async fn publish(
 ) -> Result<Response, Problem> {
     let too_long = |over| Problem::bad_request("topic-too-long", format!("the topic: {over}"));
     let topic = Text::try_from(topic.as_str()).map_err(too_long)?;
-    let body = Blob::try_from(whole(body)?.to_vec()).map_err(|over| {
+    let body = Blob::try_from(whole(body, BODY_BYTES_MAX)?.to_vec()).map_err(|over| {
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", format!("bytes: {over}"))
     })?;
     done(ask(&board, Command::Publish { topic, body }).await?)
@@ -245,10 +289,10 @@ fn done(reply: Reply) -> Result<Response, Problem> {
     }
 }
 
-fn whole(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
+fn whole(body: Result<Bytes, BytesRejection>, most: usize) -> Result<Bytes, Problem> {
     body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
-            let message = format!("the body exceeds {BODY_BYTES_MAX} bytes");
+            let message = format!("the body exceeds {most} bytes");
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", message)
         }
         status => Problem::new(status, "bad-body", rejection.body_text()),

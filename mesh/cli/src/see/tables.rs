@@ -1,7 +1,10 @@
 //! The tables of `status` and `nodes`, 80 columns.
 
-use crate::schema::{Node, Status};
+use crate::schema::{Instance, Node, Status};
 use crate::text::{Table, WIDTH, ago, wrap};
+
+/// Where the lines of the workloads begin.
+const WORKLOADS_INDENT: usize = 11;
 
 /// The header, a sentence where something is to be said, and one line for each member.
 pub(super) fn status(status: &Status) -> String {
@@ -49,7 +52,22 @@ pub(super) fn status(status: &Status) -> String {
             node.why.clone(),
         ]);
     }
-    text + &table.render()
+    text + &table.render() + &workloads(&status.workloads)
+}
+
+/// One line for each instance.
+fn workloads(instances: &[Instance]) -> String {
+    instances.iter().enumerate().fold(String::new(), |mut text, (row, instance)| {
+        let heading = if row == 0 { "WORKLOADS" } else { "" };
+        let standby = instance.standby.as_deref().unwrap_or("none");
+        let line = format!(
+            "{} {}, active {}, standby {standby}, epoch {}",
+            instance.instance, instance.state, instance.active, instance.epoch
+        );
+        let line = wrap(&line, WORKLOADS_INDENT);
+        text.push_str(&format!("{heading:<WORKLOADS_INDENT$}{line}\n"));
+        text
+    })
 }
 
 /// One line for each member, with what it takes to name and to reach it.

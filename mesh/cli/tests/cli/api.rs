@@ -29,6 +29,7 @@ fn http(board: &Board, method: &str, path: &str, body: &[u8]) -> (u16, String, S
 fn errors_are_problems_with_a_code_and_a_sentence() {
     let board = Board::founder();
     let long = format!("/v1/why/{}", "x".repeat(129));
+    let long_name = format!("/v1/resolve/{}", "x".repeat(64));
     for (method, path, body, status, code) in [
         ("GET", "/v2/status", &b""[..], 404, "no-such-path"),
         ("POST", "/v1/status", b"", 405, "no-such-method"),
@@ -37,6 +38,10 @@ fn errors_are_problems_with_a_code_and_a_sentence() {
         ("GET", &long, b"", 400, "object-too-long"),
         ("GET", "/v1/events?follow=perhaps", b"", 400, "bad-query"),
         ("POST", "/v1/revoke", b"rubbish", 400, "not-a-revocation"),
+        ("GET", &long_name, b"", 400, "name-too-long"),
+        ("GET", "/v1/resolve/nobody", b"", 404, "not-found"),
+        ("POST", "/v1/order", &[0; 48 * 1024], 400, "not-an-order"),
+        ("POST", "/v1/order", &[0; 48 * 1024 + 1], 413, "too-large"),
         ("POST", "/v1/publish/t", &[0; 16 * 1024 + 1], 413, "too-large"),
     ] {
         let (got, head, text) = http(&board, method, path, body);

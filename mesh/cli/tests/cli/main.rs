@@ -8,4 +8,6 @@ mod board;
 mod demo;
 mod faults;
 mod flow;
+mod kv;
 mod life;
+mod services;

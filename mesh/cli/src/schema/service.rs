@@ -1,0 +1,85 @@
+//! The part of the schema that is about services.
+
+use std::collections::BTreeMap;
+
+use hedgerow::proto::id::NodeId;
+use hedgerow::proto::io::{InstanceView, ResolvedView};
+use serde::{Deserialize, Serialize};
+
+/// One instance of a service; `GET /v1/instances` and `hedgerow ps` give a list of them,
+/// `hedgerow run` the one that was asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Instance {
+    /// Its name.
+    pub(crate) instance: String,
+    /// `running`, `starting`, `down` or `stopped`.
+    pub(crate) state: String,
+    /// The name of the board that runs it.
+    pub(crate) active: String,
+    /// The name of the board that carries on; null: it is unprotected.
+    pub(crate) standby: Option<String>,
+    /// The right that it runs under.
+    pub(crate) epoch: u64,
+    /// `name=host:port`.
+    pub(crate) endpoints: Vec<String>,
+    /// How often it was started in this epoch; known on its board only.
+    pub(crate) starts: Option<u64>,
+    /// Milliseconds that its lease lasts still; known on its board only.
+    pub(crate) lease_ms: Option<u64>,
+    /// Why it is not simply running and protected, and what to do next.
+    pub(crate) why: String,
+}
+
+/// `GET /v1/resolve/{service}`, `hedgerow resolve`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Resolved {
+    /// The service.
+    pub(crate) service: String,
+    /// The right that it runs under.
+    pub(crate) epoch: u64,
+    /// The board that serves it.
+    pub(crate) node: NodeId,
+    /// Its name.
+    pub(crate) name: String,
+    /// Port name → `host:port`.
+    pub(crate) endpoints: BTreeMap<String, String>,
+}
+
+/// `hedgerow logs`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Logs {
+    /// The instance.
+    pub(crate) instance: String,
+    /// The newest of its log files.
+    pub(crate) file: String,
+    /// What it wrote, oldest first: time of day, `out` or `err`, and the line.
+    pub(crate) lines: Vec<String>,
+}
+
+impl From<InstanceView> for Instance {
+    fn from(view: InstanceView) -> Self {
+        Self {
+            instance: view.instance,
+            state: view.state.to_owned(),
+            active: view.active,
+            standby: view.standby,
+            epoch: view.epoch,
+            endpoints: view.endpoints,
+            starts: view.starts,
+            lease_ms: view.lease_ms,
+            why: view.why,
+        }
+    }
+}
+
+impl From<ResolvedView> for Resolved {
+    fn from(view: ResolvedView) -> Self {
+        Self {
+            service: view.service,
+            epoch: view.epoch,
+            node: view.node,
+            name: view.name,
+            endpoints: view.endpoints,
+        }
+    }
+}

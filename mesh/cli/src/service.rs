@@ -1,0 +1,135 @@
+//! Services: `run`, `stop`, `rm`, `ps`, `resolve` and `logs`.
+//!
+//! What changes something is an order, signed here with the operator's key and only passed on by the
+//! daemon: a board that was taken over can run nothing elsewhere. What only asks goes to the local
+//! daemon and nobody else, so it works on an isolated board too.
+//!
+//! ```text
+//! file (TOML) ─▶ spec ─▶ operator (sign) ─▶ /v1/order ─▶ the master, wherever it is
+//! see, logs   ◀──────────────────────────── /v1/instances, /v1/resolve, the log file
+//! ```
+
+mod amount;
+mod file;
+pub(crate) mod logs;
+pub(crate) mod operator;
+pub(crate) mod see;
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use hedgerow::proto::order::Action;
+use tokio::time::sleep;
+
+use crate::context::Context;
+use crate::exit::Outcome;
+use crate::folder;
+use crate::names::ShortName;
+use crate::schema::{Done, Instance};
+use crate::text;
+
+/// How long `run` waits for the service to run before it says what it waits for.
+const RUN_WAIT: Duration = Duration::from_secs(5);
+/// Between two looks meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Runs the service of a file, and tells where.
+///
+/// # Errors
+/// The file is wrong, this folder has no operator's key, or the master refuses.
+pub(crate) async fn run(context: &Context, path: &Path) -> Outcome {
+    let (shown, text) = read(path)?;
+    let spec = file::parse(&shown, &text)?;
+    let name = spec.name.to_string();
+    operator::order(context, Action::Run(Box::new(spec))).await?;
+    let instance = wait(context, &name).await?;
+    match instance {
+        Some(instance) => context.show(&instance, |instance| for_people(context, instance)),
+        None => {
+            let done = Done { done: "ordered".to_owned(), object: name };
+            context.show(&done, |done| {
+                let sentence = format!(
+                    "{} was ordered, but this board has not heard of it yet: `{}` will show it.",
+                    done.object,
+                    context.command("ps")
+                );
+                text::wrap(&sentence, 2)
+            })
+        }
+    }
+}
+
+/// Stops a service.
+///
+/// # Errors
+/// There is none of that name, this folder has no operator's key, or the master refuses.
+pub(crate) async fn stop(context: &Context, name: &ShortName) -> Outcome {
+    operator::order(context, Action::Stop(name.to_name())).await?;
+    let done = Done { done: "stopped".to_owned(), object: name.to_string() };
+    context.show(&done, |done| {
+        let sentence = format!(
+            "{} is being stopped. It keeps its place and its state: run its file again to start it.",
+            done.object
+        );
+        text::wrap(&sentence, 2)
+    })
+}
+
+/// Stops a service and forgets it.
+///
+/// # Errors
+/// As for [`stop`].
+pub(crate) async fn remove(context: &Context, name: &ShortName) -> Outcome {
+    operator::order(context, Action::Remove(name.to_name())).await?;
+    let done = Done { done: "removed".to_owned(), object: name.to_string() };
+    context.show(&done, |done| {
+        let sentence = format!("{} is removed; what runs of it is being stopped.", done.object);
+        text::wrap(&sentence, 2)
+    })
+}
+
+fn read(path: &Path) -> Outcome<(String, String)> {
+    let shown = path.display().to_string();
+    if shown == "-" {
+        let mut text = String::new();
+        let read = io::stdin().read_to_string(&mut text);
+        read.map_err(|error| folder::fault("read", Path::new("standard input"), &error))?;
+        return Ok(("standard input".to_owned(), text));
+    }
+    let text = fs::read_to_string(path).map_err(|error| folder::fault("read", path, &error))?;
+    Ok((shown, text))
+}
+
+/// The instance as soon as it runs, or as it is when that takes too long.
+async fn wait(context: &Context, name: &str) -> Outcome<Option<Instance>> {
+    let begun = Instant::now();
+    loop {
+        let all: Vec<Instance> = context.client().get("/v1/instances").await?;
+        let found = all.into_iter().find(|instance| instance.instance == name);
+        let runs = found.as_ref().is_some_and(|instance| instance.state == "running");
+        if runs || begun.elapsed() > RUN_WAIT {
+            return Ok(found);
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+fn for_people(context: &Context, instance: &Instance) -> String {
+    let Instance { instance: name, state, active, epoch, .. } = instance;
+    let head = match state.as_str() {
+        "running" => format!("{name} runs on {active}, epoch {epoch}."),
+        state => format!("{name} was placed on {active}, epoch {epoch}; it is {state}."),
+    };
+    let mut lines = vec![text::wrap(&head, 2)];
+    lines.extend(instance.endpoints.iter().map(|endpoint| format!("  {endpoint}")));
+    if !instance.why.is_empty() {
+        lines.push(text::wrap(&format!("  {}", instance.why), 2));
+    }
+    if instance.state == "starting" {
+        let next = format!("  `{}` says how it goes on.", context.command("ps"));
+        lines.push(text::wrap(&next, 2));
+    }
+    lines.join("\n")
+}
