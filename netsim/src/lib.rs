@@ -17,6 +17,7 @@
 pub mod board;
 pub mod campaign;
 pub mod disk;
+pub mod evidence;
 pub mod exam;
 pub mod expect;
 pub mod faults;

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hedgerow::proto::id::NodeId;
 
 use crate::board::Board;
-use crate::expect::Blame;
+use crate::evidence::Blame;
 use crate::faults::Tally;
 use crate::net::{Arrival, Load, Net};
 use crate::observe::{Watch, What};

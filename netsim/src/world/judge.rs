@@ -2,7 +2,8 @@
 //! until everything has converged.
 
 use super::World;
-use crate::expect::{Evidence, Expect};
+use crate::evidence::Evidence;
+use crate::expect::Expect;
 use crate::queue::{BoardIndex, Due};
 use crate::time::{Nanos, SECOND, Seconds};
 

@@ -9,7 +9,7 @@
 use hedgerow::proto::table::Table;
 
 use super::World;
-use crate::expect::{Evidence, Master};
+use crate::evidence::{Evidence, Master};
 use crate::observe::{Belief, What};
 use crate::queue::BoardIndex;
 

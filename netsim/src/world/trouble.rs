@@ -5,7 +5,7 @@ use hedgerow::proto::io::Command;
 
 use super::World;
 use crate::board::Wake;
-use crate::expect::Blame;
+use crate::evidence::Blame;
 use crate::faults::Fault;
 use crate::observe::What;
 use crate::queue::{BoardIndex, ConnIndex};

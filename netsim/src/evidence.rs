@@ -1,0 +1,216 @@
+//! What a judge knows: what boards say when asked, and who truly believes to be master.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hedgerow::proto::id::NodeId;
+use hedgerow::proto::io::StatusView;
+
+use crate::queue::BoardIndex;
+
+/// What a judge is told.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    /// The answers of running boards to `Status`; none where a board did not answer.
+    pub views: BTreeMap<BoardIndex, Option<StatusView>>,
+    /// Boards whose ticket is no good.
+    pub strangers: BTreeSet<BoardIndex>,
+    /// The identity of each board now.
+    pub ids: Vec<NodeId>,
+    /// Boards that were suspected or taken for dead while their process existed.
+    pub blamed: Vec<Blame>,
+    /// Everyone who believes to be master, as the world knows it.
+    pub masters: Vec<Master>,
+}
+
+/// A board that believes to be master.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Master {
+    /// Which.
+    pub board: BoardIndex,
+    /// Its identity.
+    pub id: NodeId,
+    /// Who decides by its table.
+    pub voters: BTreeSet<NodeId>,
+    /// No change of them is under way.
+    pub settled: bool,
+}
+
+/// A board with an existing process was suspected, or taken for dead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Blame {
+    /// Who said so.
+    pub by: BoardIndex,
+    /// Of whom.
+    pub who: BoardIndex,
+    /// Taken for dead, not only suspected.
+    pub down: bool,
+    /// It ran, unpaused, and packets passed between the two.
+    pub falsely: bool,
+}
+
+impl Evidence {
+    /// Running members in groups that no knowledge of each other's present identity connects.
+    pub fn islands(&self) -> Vec<Vec<BoardIndex>> {
+        let mut islands: Vec<Vec<BoardIndex>> = Vec::new();
+        for board in self.members() {
+            let knows = |a, b| !matches!(self.state(b, a), Ok("unknown" | "left") | Err(_));
+            let touches = |island: &Vec<BoardIndex>| {
+                island.iter().any(|other| knows(board, *other) || knows(*other, board))
+            };
+            let (touched, mut apart): (Vec<_>, Vec<_>) = islands.into_iter().partition(touches);
+            let mut island = touched.concat();
+            island.push(board);
+            apart.push(island);
+            islands = apart;
+        }
+        islands
+    }
+
+    pub(crate) fn nobody(&self, is_blamed: impl Fn(&Blame) -> bool) -> Result<(), String> {
+        match self.blamed.iter().find(|blame| is_blamed(blame)) {
+            None => Ok(()),
+            Some(Blame { by, who, down: true, .. }) => Err(format!("n{by} took n{who} for dead")),
+            Some(Blame { by, who, .. }) => Err(format!("n{by} suspected n{who}")),
+        }
+    }
+
+    /// The one that reigns.
+    ///
+    /// # Errors
+    /// Nobody does, or several do.
+    pub fn master(&self) -> Result<&Master, String> {
+        match self.masters.as_slice() {
+            [master] => Ok(master),
+            [] => Err("nobody reigns".to_owned()),
+            [a, b, ..] => Err(format!("n{} and n{} both reign", a.board, b.board)),
+        }
+    }
+
+    pub(crate) fn one_master(&self) -> Result<(), String> {
+        let master = self.master()?;
+        for by in self.members() {
+            let named = self.view(by)?.master.as_ref().map(|master| master.node);
+            if named != Some(master.id) {
+                let named = named.map_or_else(|| "nobody".to_owned(), |id| id.short());
+                return Err(format!("n{by} names {named} as master, which is n{}", master.board));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn voters(&self, nodes: &[BoardIndex]) -> Result<(), String> {
+        let master = self.master()?;
+        let wanted: BTreeSet<NodeId> =
+            nodes.iter().map(|board| self.ids[usize::from(*board)]).collect();
+        if master.settled && master.voters == wanted {
+            return Ok(());
+        }
+        let number = |id| self.ids.iter().position(|known| known == id);
+        let are: Vec<Option<usize>> = master.voters.iter().map(number).collect();
+        Err(format!("the voters of n{} are {are:?}, settled: {}", master.board, master.settled))
+    }
+
+    /// Running boards whose ticket is good.
+    pub fn members(&self) -> impl Iterator<Item = BoardIndex> + '_ {
+        self.views.keys().copied().filter(|board| !self.strangers.contains(board))
+    }
+
+    pub(crate) fn view(&self, board: BoardIndex) -> Result<&StatusView, String> {
+        match self.views.get(&board) {
+            Some(Some(view)) => Ok(view),
+            Some(None) => Err(format!("n{board} did not answer `Status`")),
+            None => Err(format!("n{board} is not running")),
+        }
+    }
+
+    fn state(&self, of: BoardIndex, by: BoardIndex) -> Result<&'static str, String> {
+        let id = self.ids[usize::from(of)];
+        let line = self.view(by)?.nodes.iter().find(|line| line.node == id);
+        Ok(line.map_or("unknown", |line| line.state))
+    }
+
+    pub(crate) fn all_up(&self) -> Result<(), String> {
+        let members: Vec<BoardIndex> = self.members().collect();
+        self.up_between(&members, &members)
+    }
+
+    fn up_between(&self, observers: &[BoardIndex], of: &[BoardIndex]) -> Result<(), String> {
+        for by in observers {
+            for of in of {
+                let state = self.state(*of, *by)?;
+                if state != "up" {
+                    return Err(format!("n{by} has n{of} as {state}, not up"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn each(&self, wanted: &str, of: &[BoardIndex]) -> Result<(), String> {
+        for by in self.members().filter(|by| !of.contains(by)) {
+            for of in of {
+                let state = self.state(*of, by)?;
+                if state != wanted {
+                    return Err(format!("n{by} has n{of} as {state}, not {wanted}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn up_among(&self, nodes: &[BoardIndex]) -> Result<(), String> {
+        self.up_between(nodes, nodes)?;
+        for by in nodes {
+            for of in (0..self.ids.len() as BoardIndex).filter(|of| !nodes.contains(of)) {
+                if self.state(of, *by)? == "up" {
+                    return Err(format!("n{by} has n{of} as up"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn unknown(&self, node: BoardIndex) -> Result<(), String> {
+        for by in self.members().filter(|by| *by != node) {
+            let state = self.state(node, by)?;
+            if state != "unknown" {
+                return Err(format!("n{by} has n{node} as {state}, not unknown"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn same_view(&self) -> Result<(), String> {
+        let mut first: Option<(BoardIndex, View<'_>)> = None;
+        for board in self.members() {
+            let lines = self.view(board)?.nodes.iter();
+            let view: View<'_> =
+                lines.map(|line| (line.node, (line.state, line.incarnation))).collect();
+            match &first {
+                None => first = Some((board, view)),
+                Some((other, expected)) if *expected != view => {
+                    return Err(difference((*other, expected), (board, &view)));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// State and incarnation of everyone.
+type View<'a> = BTreeMap<NodeId, (&'a str, u64)>;
+
+fn difference((a, of_a): (BoardIndex, &View<'_>), (b, of_b): (BoardIndex, &View<'_>)) -> String {
+    let nodes: BTreeSet<&NodeId> = of_a.keys().chain(of_b.keys()).collect();
+    let about = nodes.into_iter().find(|node| of_a.get(*node) != of_b.get(*node));
+    match about {
+        Some(node) => format!(
+            "n{a} and n{b} disagree about {}: {:?} and {:?}",
+            node.short(),
+            of_a.get(node),
+            of_b.get(node)
+        ),
+        None => format!("n{a} and n{b} disagree"),
+    }
+}
