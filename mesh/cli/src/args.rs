@@ -220,6 +220,12 @@ pub(crate) struct DemoArgs {
     /// Chooses which boards die and leave [default: random].
     #[arg(long)]
     pub(crate) seed: Option<u64>,
+    /// How long leases last; `sd` on a slow or busy computer.
+    #[arg(long, value_enum, default_value_t = PresetName::Lan)]
+    pub(crate) preset: PresetName,
+    /// Also run a service, then kill the agent of its board, then the master.
+    #[arg(long)]
+    pub(crate) service: bool,
     /// Keep the boards' folders with their logs.
     #[arg(long)]
     pub(crate) keep: bool,

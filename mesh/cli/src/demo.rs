@@ -6,16 +6,20 @@
 //!
 //! ```text
 //! script (what happens) ─▶ stage (boards, watching) ─▶ board (one process) ─▶ `hedgerow up`
+//!    ├▶ service (a service, and what it survives) ─▶ caller (writes to it by its name)
 //!    └▶ report (what was measured)
 //! ```
 //!
 //! Nothing is left behind: [`Stage`] kills its processes, by their id, and removes their folders
 //! when it is dropped, also by an error, a panic or Ctrl-C. If the harness itself is killed, the
-//! kernel kills the boards; only then do the folders stay.
+//! kernel kills the boards, and the leases of what ran on them end; only then do the folders stay.
 
 mod board;
+mod caller;
 mod report;
 mod script;
+mod service;
+mod shims;
 mod stage;
 
 use hedgerow::net::random_seed;
@@ -33,14 +37,14 @@ use stage::Stage;
 /// Something did not hold, or could not even be tried.
 pub(crate) async fn demo(context: &Context, args: DemoArgs) -> Outcome {
     let seed = args.seed.unwrap_or_else(random);
-    let mut stage = Stage::new(args.nodes, seed, args.keep)?;
+    let mut stage = Stage::new(&args, seed)?;
     let mut timeline = Timeline::new(!context.json, args.nodes, seed);
     timeline.tell(&format!("{} boards on this computer, seed {seed}.", args.nodes))?;
     if args.keep {
         timeline.tell(&format!("Their folders stay in {}.", stage.folder().display()))?;
     }
     let played = tokio::select! {
-        played = script::play(&mut stage, &mut timeline, seed) => played,
+        played = script::play(&mut stage, &mut timeline, seed, args.service) => played,
         interrupted = interrupted() => interrupted,
     };
     let kept = args.keep.then(|| stage.folder().display().to_string());

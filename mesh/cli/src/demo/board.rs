@@ -31,14 +31,16 @@ pub(super) struct Board {
     pub(super) name: String,
     /// Its id, once it has been prepared.
     pub(super) id: Option<NodeId>,
-    home: PathBuf,
+    /// Its data folder.
+    pub(super) home: PathBuf,
+    preset: &'static str,
     process: Option<Child>,
 }
 
 impl Board {
     /// A board that does not run yet, with its data folder in `stage`.
-    pub(super) fn new(stage: &Path, name: String) -> Self {
-        Self { home: stage.join(&name), name, id: None, process: None }
+    pub(super) fn new(stage: &Path, name: String, preset: &'static str) -> Self {
+        Self { home: stage.join(&name), name, id: None, preset, process: None }
     }
 
     /// Runs one command of this binary on this board's folder and reads its JSON.
@@ -79,7 +81,7 @@ impl Board {
         let out: File = log.try_clone().map_err(fault)?;
         let mut command = self.program()?;
         command
-            .args(["up", "--no-mdns", "--preset", "lan", "--name", &self.name])
+            .args(["up", "--no-mdns", "--preset", self.preset, "--name", &self.name])
             .args(["--parent", &std::process::id().to_string()])
             .args(["--listen", "/ip4/127.0.0.1/udp/0/quic-v1"])
             .args(["--listen", "/ip4/127.0.0.1/tcp/0"])
@@ -94,8 +96,12 @@ impl Board {
 
     /// What it knows; none while it does not answer.
     pub(super) async fn status(&self) -> Option<Status> {
-        let client = Client::new(self.home.clone(), String::new());
-        timeout(ANSWER_WAIT, client.get("/v1/status")).await.ok()?.ok()
+        timeout(ANSWER_WAIT, self.client().get("/v1/status")).await.ok()?.ok()
+    }
+
+    /// Its API.
+    pub(super) fn client(&self) -> Client {
+        Client::new(self.home.clone(), String::new())
     }
 
     /// What it says has happened.
@@ -103,7 +109,7 @@ impl Board {
     /// # Errors
     /// It does not answer.
     pub(super) async fn events(&self) -> Outcome<Vec<crate::schema::EventLine>> {
-        let mut lines = Client::new(self.home.clone(), String::new()).stream("/v1/events").await?;
+        let mut lines = self.client().stream("/v1/events").await?;
         let mut events = Vec::new();
         while let Some(line) = lines.next().await? {
             events.extend(serde_json::from_str(&line).ok());

@@ -29,7 +29,8 @@ pub(crate) struct Report {
 /// One thing that had to hold.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Step {
-    /// For programs: `gather`, `death`, `return`, `leave` or `no-false-death`.
+    /// For programs: `gather`, `voters`, `run`, `agent`, `master`, `kept`, `remove`, `death`,
+    /// `return`, `leave` or `no-false-death`.
     pub(crate) step: &'static str,
     /// Whom it is about, if one board.
     pub(crate) board: Option<String>,

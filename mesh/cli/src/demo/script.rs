@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::board::Board;
 use super::report::Timeline;
+use super::service;
 use super::stage::{Stage, Times};
 use crate::exit::{Failure, Outcome};
 use crate::schema::{Done, NewTicket, Prepared, Status};
@@ -16,13 +17,20 @@ use crate::schema::{Done, NewTicket, Prepared, Status};
 ///
 /// # Errors
 /// Something could not even be tried; what did not hold is in the timeline.
-pub(super) async fn play(stage: &mut Stage, timeline: &mut Timeline, seed: u64) -> Outcome {
+pub(super) async fn play(
+    stage: &mut Stage,
+    timeline: &mut Timeline,
+    seed: u64,
+    with_service: bool,
+) -> Outcome {
     let (victim, leaver) = cast(stage.boards.len(), seed);
+    let mut killed = vec![victim];
     let held = gather(stage, timeline).await?
+        && (!with_service || service::play(stage, timeline, &mut killed).await?)
         && death(stage, timeline, victim).await?
         && comeback(stage, timeline, victim).await?
         && leave(stage, timeline, leaver).await?
-        && no_false_death(stage, timeline, victim).await?;
+        && no_false_death(stage, timeline, &killed).await?;
     if held {
         timeline.complete(stage.round());
     }
@@ -114,19 +122,24 @@ async fn leave(stage: &mut Stage, timeline: &mut Timeline, leaver: usize) -> Out
     timeline.fact("leave", Some(&name), well, &format!("{name} ended by itself, exit code 0"))
 }
 
-/// Nobody but the victim was ever held for dead, by anybody.
+/// Nobody but those that were killed was ever held for dead, by anybody.
 async fn no_false_death(
     stage: &mut Stage,
     timeline: &mut Timeline,
-    victim: usize,
+    killed: &[usize],
 ) -> Outcome<bool> {
-    let dead = stage.boards[victim].id.map(|id| id.to_string());
+    let ids = killed.iter().filter_map(|at| stage.boards[*at].id);
+    let dead: Vec<String> = ids.map(|id| id.to_string()).collect();
     let mut false_deaths = 0;
     for board in stage.boards.iter().filter(|board| board.runs()) {
         let events = board.events().await?;
         let wrong = events.iter().filter(|event| {
             event.event == "member-down"
-                && event.fields.get("node").and_then(Value::as_str) != dead.as_deref()
+                && !event
+                    .fields
+                    .get("node")
+                    .and_then(Value::as_str)
+                    .is_some_and(|node| dead.iter().any(|id| id == node))
         });
         false_deaths += wrong.count();
     }

@@ -13,6 +13,8 @@ use futures::future::join_all;
 use tokio::time::sleep;
 
 use super::board::Board;
+use super::shims;
+use crate::args::DemoArgs;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::schema::Status;
 
@@ -45,15 +47,17 @@ impl Stage {
     ///
     /// # Errors
     /// The folder cannot be made.
-    pub(super) fn new(nodes: u16, seed: u64, keep: bool) -> Outcome<Self> {
+    pub(super) fn new(args: &DemoArgs, seed: u64) -> Outcome<Self> {
         let name = format!("hedgerow-demo-{}-{seed}", std::process::id());
         let path = std::env::temp_dir().join(name);
         DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
             let message = format!("cannot make {}: {error}; TMPDIR says where", path.display());
             Failure::new(Exit::Folder, "data-folder", message)
         })?;
-        let boards = (1..=nodes).map(|number| Board::new(&path, format!("pi-{number}"))).collect();
-        Ok(Self { boards, folder: Folder { path, keep } })
+        let preset = args.preset.preset().name;
+        let board = |number| Board::new(&path, format!("pi-{number}"), preset);
+        let boards = (1..=args.nodes).map(board).collect();
+        Ok(Self { boards, folder: Folder { path, keep: args.keep } })
     }
 
     /// Where the boards live.
@@ -77,12 +81,34 @@ impl Stage {
         except: Option<usize>,
         awaited: impl Fn(&Status) -> bool,
     ) -> Outcome<Times> {
-        let mut times: Vec<Option<Duration>> = vec![None; self.boards.len()];
         let watched: Vec<usize> = (0..self.boards.len())
             .filter(|at| Some(*at) != except && self.boards[*at].runs())
             .collect();
+        self.watch_these(start, &watched, awaited).await
+    }
+
+    /// As [`Stage::watch`], but only one board.
+    ///
+    /// # Errors
+    /// Its process ended meanwhile.
+    pub(super) async fn watch_one(
+        &mut self,
+        start: Instant,
+        at: usize,
+        awaited: impl Fn(&Status) -> bool,
+    ) -> Outcome<Times> {
+        self.watch_these(start, &[at], awaited).await
+    }
+
+    async fn watch_these(
+        &mut self,
+        start: Instant,
+        watched: &[usize],
+        awaited: impl Fn(&Status) -> bool,
+    ) -> Outcome<Times> {
+        let mut times: Vec<Option<Duration>> = vec![None; self.boards.len()];
         while start.elapsed() < PATIENCE && watched.iter().any(|at| times[*at].is_none()) {
-            for at in &watched {
+            for at in watched {
                 if let Some(status) = self.boards[*at].ended() {
                     return Err(self.boards[*at].broken(&format!("ended by itself, {status}")));
                 }
@@ -117,6 +143,8 @@ impl Stage {
 
 impl Drop for Folder {
     fn drop(&mut self) {
+        // By now the boards are gone: what still runs in here was left by an error.
+        shims::end(&self.path);
         if self.keep {
             return;
         }
