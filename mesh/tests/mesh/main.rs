@@ -6,3 +6,6 @@ mod admission;
 mod authority;
 mod host;
 mod membership;
+mod meshes;
+mod raw;
+mod strangers;
