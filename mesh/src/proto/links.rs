@@ -240,7 +240,11 @@ impl Links {
 
     fn entry(&mut self, peer: NodeId, now: Time) -> Option<&mut Link> {
         if !self.peers.contains_key(&peer) && self.peers.len() >= PEERS_MAX {
-            return None;
+            // Every stranger that was refused is remembered for a while; they must not keep others out.
+            let idle = |link: &Link| link.phase == Phase::Idle && !link.standing;
+            let forgettable = self.peers.iter().filter(|(_, link)| idle(link));
+            let oldest = *forgettable.min_by_key(|(_, link)| link.since)?.0;
+            self.peers.remove(&oldest);
         }
         Some(self.peers.entry(peer).or_insert_with(|| Link::new(now)))
     }
@@ -264,4 +268,36 @@ fn addresses_of(
 /// Up to a quarter of `base`, by a random word: so that boards that failed together retry apart.
 fn jitter(base: Duration, random: u32) -> Duration {
     base / 4 / 256 * (random >> 24)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::bounded::Text;
+    use crate::proto::id::Keypair;
+
+    fn node(nr: u16) -> NodeId {
+        let mut seed = [1; 32];
+        seed[..2].copy_from_slice(&nr.to_le_bytes());
+        Keypair::from_seed(&seed).public()
+    }
+
+    #[test]
+    fn strangers_that_came_and_went_do_not_keep_a_board_out() {
+        let (now, at) = (Time(1), Text::capped("/ip4/192.0.2.1/tcp/4711"));
+        let mut links = Links::default();
+        let member = node(0);
+        links.want_standing(&BTreeSet::from([member]), now);
+        for nr in 1..=2 * PEERS_MAX as u16 {
+            links.on_connected(node(nr), &at, now);
+            links.shun(&node(nr), now + Duration::from_secs(60));
+            links.on_disconnected(&node(nr), "refused".to_owned(), now);
+        }
+        assert_eq!(links.peers.len(), PEERS_MAX);
+        assert!(links.get(&member).is_some(), "who is wanted for good is not forgotten");
+        let honest = node(u16::MAX);
+        links.on_connected(honest, &at, now);
+        links.on_admitted(honest, now);
+        assert!(links.is_usable(&honest));
+    }
 }

@@ -119,6 +119,11 @@ impl Host {
         (!me.addresses.is_empty()).then_some(me)
     }
 
+    /// How many addresses it can be reached at, as far as it knows yet.
+    pub(crate) async fn listens(&self) -> usize {
+        self.me_if_started().await.map_or(0, |me| me.addresses.len())
+    }
+
     pub(crate) async fn me(&self) -> NodeView {
         self.me_if_started().await.unwrap()
     }

@@ -7,3 +7,6 @@ mod authority;
 mod host;
 mod membership;
 mod services;
+mod meshes;
+mod raw;
+mod strangers;

@@ -30,6 +30,9 @@ impl Authority {
 
     pub(crate) fn on_pre_vote_ok(&mut self, turn: &mut Turn<'_>, from: NodeId, ok: PreVoteOk) {
         let Role::Asking(granted) = &mut self.role else { return };
+        if !ok.granted && ok.term > self.term {
+            return self.enter_term(turn, ok.term);
+        }
         if ok.granted && ok.term.0 == self.term.0 + 1 {
             granted.insert(from);
             self.count_pre_votes(turn);

@@ -18,7 +18,9 @@ impl Authority {
         let newer_here = question.last < self.table.version;
         let free = !self.is_bound(turn);
         let granted = free && !newer_here && question.term > self.term;
-        turn.send(from, PreVoteOk { term: question.term, granted });
+        // A refusal tells the own term: whoever is behind must not ask for the same one for ever.
+        let term = if granted { question.term } else { self.term };
+        turn.send(from, PreVoteOk { term, granted });
         if free && newer_here && self.may_stand(turn) {
             // The other cannot win; without this both would wait for each other (L1).
             self.stand_at = self.stand_at.min(turn.now + super::JITTER);

@@ -17,7 +17,7 @@ pub struct PreVote {
 /// The answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PreVoteOk {
-    /// Of the question.
+    /// Of the question, if granted; otherwise the answering side's own.
     pub term: Term,
     /// Whether it would.
     pub granted: bool,
