@@ -37,7 +37,7 @@ pub(crate) struct Observer {
     skipped: BTreeMap<u16, u64>,
 }
 
-/// A bounded stream of events, see [`Node::events`](super::Node::events).
+/// A bounded stream of events, see [`Client::events`](super::Client::events).
 #[derive(Debug)]
 pub struct Events {
     live: broadcast::Receiver<Stamped>,

@@ -6,13 +6,13 @@
 //! Ousterhout, USENIX ATC'14; PreVote and CheckQuorum from Ongaro's thesis, sections 9.6 and 6.2) with
 //! a log of one entry: the table, replicated as a versioned whole with one update in flight.
 //!
-//! - [`voter`]: answers candidates and masters. It promises each master the lease asked for, on its
+//! - `voter`: answers candidates and masters. It promises each master the lease asked for, on its
 //!   own clock, and says nothing about votes while a promise binds. After a restart it keeps silent
 //!   for the longest promise it may have forgotten.
-//! - [`candidate`]: stands when the promise has run out, the best board first.
-//! - [`reign`]: heartbeats, the lease, the table's commit.
+//! - `candidate`: stands when the promise has run out, the best board first.
+//! - `reign`: heartbeats, the lease, the table's commit.
 //! - [`changes`]: what other parts want changed, decided in one version after another.
-//! - [`govern`]: from one voter to three, and a new voter for a dead one, by joint tables.
+//! - `govern`: from one voter to three, and a new voter for a dead one, by joint tables.
 //! - [`rank`]: the bully's order.
 //!
 //! Decisions rest on [`promises`](super::promises) alone; gossip is a hint here too.

@@ -92,6 +92,7 @@ impl Failover {
     pub(crate) fn handle_timeout(&mut self, turn: &mut Turn<'_>, office: &Office) {
         self.run_actives(turn, office);
         self.desk.expire(turn);
+        self.pass_on(turn, office);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Timeout> {

@@ -9,7 +9,7 @@
 //! - [`suspicion`]: alerts of distinct members add up to `Down`; the subject refutes by signing its
 //!   record with a higher incarnation.
 //! - [`outbox`]: facts are pushed once over every link, coalesced.
-//! - [`digest`]: what a push missed is found by comparing hashes, with neighbours and now and then
+//! - `digest`: what a push missed is found by comparing hashes, with neighbours and now and then
 //!   with a random member; dead members are dialled now and then, so that split halves merge.
 //!
 //! A node that hears too few of those it watches is *isolated* and judges nobody for a while, or for

@@ -6,7 +6,7 @@ mod admission;
 mod authority;
 mod host;
 mod membership;
-mod services;
 mod meshes;
 mod raw;
+mod services;
 mod strangers;

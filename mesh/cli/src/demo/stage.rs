@@ -19,7 +19,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::schema::Status;
 
 /// Nothing here may take longer, on however busy a computer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(90);
 /// Between two rounds of questions, for each board there is: asking must not disturb the boards.
 const ROUND_PER_BOARD: Duration = Duration::from_millis(5);
 

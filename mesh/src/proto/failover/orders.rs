@@ -25,12 +25,15 @@ use crate::proto::wire::failover::{Submit, Submitted};
 /// Orders on their way through this board.
 pub const ORDERS_OPEN_MAX: usize = 256;
 /// An order that is not answered by then is reported as unknown.
-const ORDER_PATIENCE: Duration = Duration::from_secs(10);
+const ORDER_PATIENCE: Duration = Duration::from_secs(8);
+/// Between two attempts to reach the master.
+const ORDER_RETRY: Duration = Duration::from_millis(200);
 
 /// Orders that wait for something.
 #[derive(Default, Debug)]
 pub(super) struct Desk {
     next: u64,
+    retry_at: Time,
     open: BTreeMap<u64, Open>,
 }
 
@@ -51,6 +54,8 @@ enum Asker {
 
 #[derive(Debug)]
 enum Stage {
+    /// The master cannot be reached yet, or is not known.
+    Waiting(Box<SignedOrder>),
     /// Another board decides.
     PassedOn,
     /// The order itself is being made durable.
@@ -71,7 +76,10 @@ impl Desk {
     }
 
     pub(super) fn due(&self) -> Option<Time> {
-        self.open.values().map(|open| open.until).min()
+        let waits = |open: &Open| matches!(open.stage, Stage::Waiting(_));
+        let due =
+            |open: &Open| if waits(open) { open.until.min(self.retry_at) } else { open.until };
+        self.open.values().map(due).min()
     }
 
     pub(super) fn expire(&mut self, turn: &mut Turn<'_>) {
@@ -82,8 +90,19 @@ impl Desk {
             .map(|(id, _)| *id)
             .collect();
         for id in late {
-            let text = "no master has answered in time: whether the order will be carried out is unknown; `hedgerow ps` shows it";
-            self.close(turn, id, Err(("unknown", text.to_owned())));
+            let waits =
+                self.open.get(&id).is_some_and(|open| matches!(open.stage, Stage::Waiting(_)));
+            let (code, text) = match waits {
+                true => (
+                    "no-master",
+                    "no master can be reached from this board: nothing can be changed now; `hedgerow status` says why",
+                ),
+                false => (
+                    "unknown",
+                    "no master has answered in time: whether the order will be carried out is unknown; `hedgerow ps` shows it",
+                ),
+            };
+            self.close(turn, id, Err((code, text.to_owned())));
         }
     }
 
@@ -207,15 +226,21 @@ impl Failover {
         if office.reign.is_some() {
             return self.keep_order(turn, asker, order, &signed);
         }
-        let Some(master) = office.master.filter(|master| turn.links.is_usable(master)) else {
-            if let Some(master) = office.master {
-                turn.links.want_until(master, turn.now + ORDER_PATIENCE, turn.now);
+        self.desk.open(turn, asker, Stage::Waiting(Box::new(signed)));
+        self.pass_on(turn, office);
+    }
+
+    /// Sends what waits to the master, once there is a link to it.
+    pub(super) fn pass_on(&mut self, turn: &mut Turn<'_>, office: &Office) {
+        self.desk.retry_at = turn.now + ORDER_RETRY;
+        let Some(master) = office.master.filter(|master| *master != turn.me.id()) else { return };
+        for (seq, open) in &mut self.desk.open {
+            let Stage::Waiting(signed) = &open.stage else { continue };
+            turn.links.want_until(master, open.until, turn.now);
+            if turn.send(master, Submit { seq: *seq, order: (**signed).clone() }) {
+                open.stage = Stage::PassedOn;
             }
-            let text = "no master can be reached from this board: nothing can be changed now; `hedgerow status` says why";
-            return tell(turn, asker, Err(("no-master", text.to_owned())));
-        };
-        let seq = self.desk.open(turn, asker, Stage::PassedOn);
-        turn.send(master, Submit { seq, order: signed });
+        }
     }
 
     /// This node is master: makes the order durable if it is to be found again by its hash.
