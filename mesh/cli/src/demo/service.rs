@@ -159,7 +159,13 @@ async fn another_master(
         timeline.now(&format!("{name} is started again"))?;
         stage.boards[old].start()?;
     }
-    let times = stage.watch(start, None, three_voters).await?;
+    // Until it is held for dead its place counts as taken by a living board: that is not yet the cure.
+    let dead = if spare { name.clone() } else { String::new() };
+    let cured = move |status: &Status| {
+        let named = |master: &crate::schema::Master| master.voters.contains(&dead);
+        three_voters(status) && !status.master.as_ref().is_some_and(named)
+    };
+    let times = stage.watch(start, Some(old).filter(|_| spare), cured).await?;
     if !timeline.step("master", Some(&name), &times, "three living boards decide again")? {
         return Ok(false);
     }
