@@ -93,7 +93,8 @@ impl Host {
             ticket,
             membership: MembershipTiming::default(),
             preset: Preset::LAN,
-            shim: env!("CARGO_BIN_EXE_hedgerow-shim").into(),
+            // Not defined for the example that shares this file; it runs no services.
+            shim: option_env!("CARGO_BIN_EXE_hedgerow-shim").unwrap_or("/bin/false").into(),
         }
     }
 

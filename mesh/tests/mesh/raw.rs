@@ -106,6 +106,7 @@ pub(crate) fn hello(ticket: &Ticket, sender: &Keypair, signer: &Keypair) -> Hell
         record: Signed::seal(&record, signer).expect("a short record"),
         credential: ticket.bind_node(&sender.public()),
         admission: None,
+        answer: false,
     }
 }
 
