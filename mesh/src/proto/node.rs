@@ -472,9 +472,9 @@ impl Node {
                 return failover.on_order(&mut turn, &office, op, *order);
             }
             Command::Revocations => Reply::Revocations(self.revocations()),
-            Command::Leave if self.decides_alone() => error(
+            Command::Leave if self.is_needed_to_decide() => error(
                 "decides-alone",
-                "this board decides alone: without it nothing in the mesh could be changed any more. Let two more boards join first, then three decide and any of them may leave",
+                "this board is needed to decide: without it nothing in the mesh could be changed any more. Three boards must decide and the other two be up before it may leave: let more boards join, or wait until a dead one is replaced (`hedgerow status`)",
             ),
             Command::Leave if self.phase == Phase::Running => {
                 self.phase = Phase::Leaving;
@@ -498,11 +498,14 @@ impl Node {
         out.push(Effect::Reply { op, reply });
     }
 
-    /// Whether this node is the only voter of a mesh with other members.
-    fn decides_alone(&self) -> bool {
-        let voters = &self.authority.table().voters;
+    /// Whether the others could decide nothing any more without this node: it is the only voter, or
+    /// another voter is dead already and not yet replaced.
+    fn is_needed_to_decide(&self) -> bool {
+        let me = self.me.id();
+        let table = self.authority.table();
         let others = self.members.up().count() > 1;
-        voters.len() == 1 && voters.contains(&self.me.id()) && others
+        let rest = table.is_majority(|node| *node != me && self.members.is_up(node));
+        table.electorate().contains(&me) && others && !rest
     }
 
     fn on_revoke(&mut self, now: Time, op: OpId, signed: &Signed<Revocation>, out: &mut Effects) {
