@@ -28,6 +28,7 @@ use crate::clock;
 use crate::error::{Gone, RunError, StartError};
 use crate::proto::bounded::List;
 use crate::proto::config::{Config, MembershipTiming};
+use crate::proto::holdings::Held;
 use crate::proto::id::{CellId, Keypair, NodeId};
 use crate::proto::io::{Command, Reply};
 use crate::proto::journal::Record;
@@ -127,7 +128,7 @@ impl Node {
             preset: settings.preset,
         };
         let now = Time(clock::now_ns());
-        let node = node::Node::recover(config, *random_seed(), durable, now)?;
+        let node = node::Node::recover(config, *random_seed(), durable, Held::new(), now)?;
         let swarm_config = swarm_config(identity, settings.listen, settings.mdns);
         let (swarm, swarm_events) =
             swarm::start(swarm_config()).await.map_err(ListenError::from)?;

@@ -149,12 +149,18 @@ impl Driver {
                         self.state.backlog.push_back(Input::Persisted { op, result });
                     }
                 }
-                Effect::Start { instance, epoch, until, kill_bound, spec } => {
+                Effect::Start { instance, epoch, until, kill_bound, spec, .. } => {
                     let start = Start { instance, epoch, until, kill_bound, spec };
                     self.workloads.start(start);
                 }
                 Effect::Extend { instance, until, .. } => self.workloads.extend(&instance, until),
                 Effect::Stop { instance, .. } => self.workloads.stop(&instance),
+                Effect::Capture { .. }
+                | Effect::Thaw { .. }
+                | Effect::Serve { .. }
+                | Effect::Fetch { .. }
+                | Effect::Keep { .. }
+                | Effect::Commit { .. } => {}
                 Effect::Reply { op, reply } => {
                     if let Some(answer) = self.state.waiting.remove(&op) {
                         // Whoever asked may have gone away meanwhile.

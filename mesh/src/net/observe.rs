@@ -141,6 +141,21 @@ fn log(event: &Event) {
         Event::Runs { instance, epoch } => tracing::info!(instance, epoch, "runs here"),
         Event::Adopted { instance, epoch } => tracing::info!(instance, epoch, "runs on"),
         Event::Ended { instance, epoch, why } => tracing::warn!(instance, epoch, why, "ended"),
+        Event::Copied { instance, epoch, seq, by } => {
+            tracing::debug!(instance, epoch, seq, by = %by.short(), "copied");
+        }
+        Event::Fetched { instance, epoch, seq, cost } => {
+            tracing::debug!(instance, epoch, seq, wire_bytes = cost.wire_bytes, "fetched");
+        }
+        Event::CopyFailed { instance, why } => tracing::warn!(instance, why, "copying failed"),
+        Event::Takes { instance, epoch } => tracing::warn!(instance, epoch, "asks to take over"),
+        Event::Appointed { instance, epoch } => tracing::info!(instance, epoch, "to run here"),
+        Event::Protected { instance, epoch, standby: Some(standby) } => {
+            tracing::info!(instance, epoch, standby = %standby.short(), "protected");
+        }
+        Event::Protected { instance, epoch, standby: None } => {
+            tracing::warn!(instance, epoch, "not protected");
+        }
         Event::SteppedDown { term, why } => tracing::warn!(term, why, "no longer master"),
         Event::TableChosen { term, number, voters } => {
             tracing::debug!(term, number, voters, "table chosen");

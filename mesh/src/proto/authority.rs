@@ -83,8 +83,8 @@ pub struct Authority {
     announcement: Option<Announcement>,
     /// Changes that wait for the version in flight to be chosen.
     waiting: Vec<Change>,
-    /// Changes that are part of it.
-    in_flight: Vec<(u64, Instance)>,
+    /// Changes that are part of it, and whether they move the right to run.
+    in_flight: Vec<(u64, Instance, bool)>,
     verdicts: Vec<(u64, Verdict)>,
 }
 

@@ -27,11 +27,18 @@ pub struct Announcement {
 /// The newest announcement, and where instances serve.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Directory {
+    /// Older tables are not believed: this board acted on that one in an earlier life.
+    floor: Version,
     newest: Option<Announcement>,
     serving: BTreeMap<Instance, (Serving, Signed<Serving>)>,
 }
 
 impl Directory {
+    /// The directory of a board that has acted on the table of version `floor`.
+    pub fn new(floor: Version) -> Self {
+        Self { floor, ..Self::default() }
+    }
+
     /// The newest announcement.
     pub fn newest(&self) -> Option<&Announcement> {
         self.newest.as_ref()
@@ -44,7 +51,8 @@ impl Directory {
 
     /// Keeps an announcement if it is newer than what is known. Returns whether it was.
     pub fn put(&mut self, announcement: Announcement) -> bool {
-        let newer = announcement.table.version > self.version();
+        let version = announcement.table.version;
+        let newer = version > self.version() && version >= self.floor;
         if newer {
             self.newest = Some(announcement);
         }

@@ -1,35 +1,52 @@
 //! Failover: which board runs an instance now, and until when.
 //!
-//! The table says who *should* run an instance; a lease says whether it *may*, right now. The active
-//! keeps asking its grantors for a lease and runs only while it holds one; its shim kills it when the
-//! lease ends, with nobody's help. So a board that was cut off has stopped before anyone else may
-//! start, whatever it believes.
+//! The table says who *should* run an instance; a lease says whether it *may*, right now. Each
+//! instance has three voters, its active, its standby and the master, and any two of them decide: the
+//! active runs while one of the others grants it a lease; the standby takes over with the master's
+//! vote, once neither of them is bound by a promise to the active any more. Silence alone never starts
+//! anything. The shim kills a service when its lease ends, with nobody's help; so a board that was cut
+//! off has stopped before anyone else may start, whatever it believes.
 //!
-//! - [`active`]: renews, starts, starts again, stops.
-//! - [`grantor`]: grants. Today the master alone does; with a standby the pair will grant itself.
+//! - [`active`]: the life of an instance on this board: start, start again, stop.
+//! - [`renewal`]: the active asks for leases.
+//! - [`grantor`]: the standby and the master grant them.
+//! - [`standby`]: counts the silence of the active, and takes over.
+//! - [`handover`]: the active gives up on purpose: a planned move, or a service that does not start.
+//! - [`claims`]: what an active or a standby tells the master about its row, and what the master makes
+//!   of it.
 //! - [`orders`]: from an operator's signed order to a changed row, on the master.
 //!
-//! What is granted never outlives the master's own lease (*nested*), so a new master inherits
-//! nothing. See design notes in ARCHITECTURE.md, "Leases".
+//! What a master grants never outlives its own lease (*nested*), so a new master inherits nothing. See
+//! ARCHITECTURE.md, "Leases"; Das & Sidhanta, section III, for active, standby and super-peer; Gray and
+//! Cheriton, SOSP 1989, for leases.
 
 pub mod active;
+pub mod claims;
 pub mod grantor;
+pub mod handover;
 pub mod orders;
+pub mod renewal;
+pub mod standby;
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 
-use active::Assignment;
+use active::{Assignment, Found};
+use grantor::Granted;
 use orders::Desk;
+use standby::Vigil;
 
 use super::authority::changes::Change;
-use super::id::{NodeId, Term};
+use super::copies::Hosting;
+use super::id::{Epoch, NodeId, Term};
 use super::machine::{Time, Timeout};
 use super::order::{Instance, Serving};
-use super::promises::{Preset, Promise};
+use super::promises::{Preset, promised};
 use super::signed::Signed;
+use super::table::Row;
 use super::turn::Turn;
 
-/// Instances that one board runs or grants, at most.
+/// Instances that one board runs, stands by for, or grants, at most.
 pub const INSTANCES_MAX: usize = 1024;
 
 /// The part.
@@ -39,9 +56,15 @@ pub struct Failover {
     /// What this board is to run.
     assignments: BTreeMap<Instance, Assignment>,
     /// What its shims run although no row is known that says so: a restart.
-    found: BTreeMap<Instance, active::Found>,
+    found: BTreeMap<Instance, Found>,
+    /// What this board stands by for.
+    vigils: BTreeMap<Instance, Vigil>,
     /// What was promised to actives.
-    promises: BTreeMap<Instance, Promise>,
+    granted: BTreeMap<Instance, Granted>,
+    /// After a restart: until when a promise may bind that this board does not remember.
+    silent_until: Time,
+    /// As master: when to look for rows that lack a standby.
+    appoint_at: Time,
     desk: Desk,
     notices: Vec<Notice>,
 }
@@ -53,6 +76,23 @@ pub enum Notice {
     Change(Box<Change>),
     /// Tell everyone where an instance serves.
     Serving(Box<Signed<Serving>>),
+    /// Send that board the newest table: what it said rests on an older one.
+    Tell(NodeId),
+    /// This board runs an instance, under these circumstances.
+    Hosting(Instance, Hosting),
+    /// It does not any more.
+    NotHosting(Instance),
+    /// Capture the last state before a handover; false: no handover after all.
+    Close(Instance, bool),
+}
+
+/// A promise of an active that is durable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Kept {
+    /// It gave up the right to run.
+    Released(Instance, Epoch),
+    /// It does not count on its standby any more, from that revision of the row on.
+    Switching(Instance, u64),
 }
 
 /// What this part needs to know of the authority.
@@ -64,16 +104,30 @@ pub struct Office {
     pub master: Option<NodeId>,
     /// Who might be master.
     pub electorate: Vec<NodeId>,
+    /// Rows that are about to change, and whether the right to run is.
+    pub changing: BTreeMap<Instance, bool>,
+}
+
+impl Office {
+    /// Who is to be told what needs a change: whoever might be master.
+    fn masters(&self) -> Vec<NodeId> {
+        let others = self.electorate.iter().filter(|node| Some(**node) != self.master);
+        self.master.iter().chain(others).copied().collect()
+    }
 }
 
 impl Failover {
-    /// Nothing is assigned yet.
-    pub fn new(preset: Preset) -> Self {
+    /// Nothing is assigned yet. `grants_ms`: the longest lease that an earlier life may have granted.
+    pub fn new(preset: Preset, grants_ms: u32, now: Time) -> Self {
+        let forgotten = promised(Duration::from_millis(u64::from(grants_ms)));
         Self {
             preset,
             assignments: BTreeMap::new(),
             found: BTreeMap::new(),
-            promises: BTreeMap::new(),
+            vigils: BTreeMap::new(),
+            granted: BTreeMap::new(),
+            silent_until: if grants_ms > 0 { now + forgotten } else { now },
+            appoint_at: now,
             desk: Desk::default(),
             notices: Vec::new(),
         }
@@ -89,17 +143,46 @@ impl Failover {
         self.assignments.iter()
     }
 
+    /// Until when this board has promised nobody but `to` runs the instance; for checkers.
+    pub fn promise(&self, instance: &Instance) -> Option<(NodeId, Time)> {
+        self.granted.get(instance).map(|granted| (granted.to, granted.promise.until()))
+    }
+
+    /// A newer table is known, or this node has just started: see what concerns this board.
+    pub(crate) fn on_table(&mut self, turn: &mut Turn<'_>) {
+        let acted = self.follow_active_rows(turn) | self.follow_standby_rows(turn);
+        if acted {
+            let version = turn.directory.version();
+            turn.persist(super::journal::Record::Saw(version), super::ops::Purpose::Memory);
+        }
+        self.appoint_at = turn.now;
+        self.desk_follows_table(turn);
+    }
+
     pub(crate) fn handle_timeout(&mut self, turn: &mut Turn<'_>, office: &Office) {
         self.run_actives(turn, office);
+        self.keep_vigil(turn, office);
+        self.appoint(turn, office);
         self.desk.expire(turn);
         self.pass_on(turn, office);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Timeout> {
-        let renew = self.assignments.values().map(Assignment::due).min();
-        Timeout::earlier(
-            renew.filter(|at| *at != Time::NEVER).map(|at| Timeout { at, reason: "renew" }),
-            self.desk.due().map(|at| Timeout { at, reason: "orders" }),
-        )
+        let at = |at: Option<Time>, reason| {
+            at.filter(|at| *at != Time::NEVER).map(|at| Timeout { at, reason })
+        };
+        let renew = at(self.assignments.values().map(Assignment::due).min(), "renew");
+        let vigil = at(self.vigils.values().map(|vigil| vigil.look_at).min(), "vigil");
+        let orders = at(self.desk.due(), "orders");
+        let appoint = at(Some(self.appoint_at), "appoint");
+        Timeout::earlier(Timeout::earlier(renew, vigil), Timeout::earlier(orders, appoint))
+    }
+
+    /// The newest row that is known here: a board that restarted may remember a newer one than it has
+    /// been told since.
+    fn row(&self, turn: &Turn<'_>, instance: &Instance) -> Option<Row> {
+        let told = turn.directory.newest().and_then(|newest| newest.table.row(instance));
+        let remembered = self.assignments.get(instance).map(|assignment| &assignment.row);
+        told.into_iter().chain(remembered).max_by_key(|row| row.age()).cloned()
     }
 }

@@ -17,10 +17,16 @@ use super::order::{Instance, SignedOrder};
 use super::record::{Class, Name};
 use super::signed::Signed;
 use super::spec::{PORTS_MAX, ServiceSpec};
+use super::table::CheckpointId;
 use super::ticket::{ADDRESSES_MAX, Address, Revocation};
 use super::wire::Message;
 use super::wire::gossip::{PUBLICATION_BYTES_MAX, TOPIC_BYTES_MAX};
 use super::wire::hello::Refusal;
+
+/// Boards that an active sends its state to: the standby, and the one that is to become it.
+pub const COPIES_MAX: usize = 2;
+/// States of one instance that a board keeps.
+pub const STATES_KEPT_MAX: usize = 8;
 
 /// Something happened.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -86,6 +92,26 @@ pub enum Input {
         /// What.
         report: Report,
     },
+    /// A capture has ended: the state is complete and durable in this board's store, or there is none.
+    Captured {
+        /// Of which instance.
+        instance: Instance,
+        /// As the `Capture` named it.
+        id: CheckpointId,
+        /// How large the whole state is, bytes; or why it could not be captured, for people.
+        result: Result<u64, String>,
+    },
+    /// A state of another board has arrived: verified, complete and durable in this board's store.
+    Fetched {
+        /// Of which instance.
+        instance: Instance,
+        /// As the `Fetch` named it.
+        id: CheckpointId,
+        /// From whom.
+        from: NodeId,
+        /// What it cost; or why it did not arrive, for people.
+        result: Result<Transferred, String>,
+    },
     /// The operator or the application wants something.
     Command {
         /// For the reply.
@@ -142,6 +168,8 @@ pub enum Effect {
         kill_bound: Duration,
         /// What to run.
         spec: Box<ServiceSpec>,
+        /// The state that it begins with.
+        begin: Begin,
     },
     /// Its lease was extended.
     Extend {
@@ -156,8 +184,56 @@ pub enum Effect {
     Stop {
         /// Which.
         instance: Instance,
-        /// It will not come back to this board.
-        forget: bool,
+        /// At once, without asking it to end by itself first.
+        kill: bool,
+    },
+    /// Capture the state of a running instance into this board's store, under that name. Answered by
+    /// `Captured`. At most one at a time for an instance.
+    Capture {
+        /// Which.
+        instance: Instance,
+        /// What the state will be called. Never used for another state.
+        id: CheckpointId,
+        /// The service stays frozen afterwards, until `Thaw` or `Stop`.
+        freeze: bool,
+    },
+    /// Let a frozen instance go on.
+    Thaw {
+        /// Which.
+        instance: Instance,
+    },
+    /// From now on exactly these boards may fetch states of that instance from this one.
+    Serve {
+        /// Which.
+        instance: Instance,
+        /// Who.
+        to: List<NodeId, COPIES_MAX>,
+    },
+    /// Fetch a state from the board that has it; verify it and make it durable. Answered by `Fetched`.
+    /// A newer one for the same instance replaces one under way, which is then not answered.
+    Fetch {
+        /// Of which instance.
+        instance: Instance,
+        /// Which state.
+        id: CheckpointId,
+        /// From whom.
+        from: NodeId,
+    },
+    /// Keep exactly these states of an instance in this board's store; the others may be forgotten.
+    Keep {
+        /// Which.
+        instance: Instance,
+        /// The states. Empty: everything about it is forgotten.
+        states: List<CheckpointId, STATES_KEPT_MAX>,
+    },
+    /// Answer a service's commit.
+    Commit {
+        /// Which.
+        instance: Instance,
+        /// As it was asked.
+        ticket: u64,
+        /// What became of it.
+        outcome: CommitOutcome,
     },
     /// Answer a command.
     Reply {
@@ -182,6 +258,49 @@ pub enum Report {
     },
     /// It does not run any more, or could not be started.
     Ended(Exit),
+    /// It was to go on with the state that it left behind, but that state is not there any more.
+    Lost,
+    /// It asks for everything up to now to be kept; answered by `Commit`.
+    Commit {
+        /// Echoed in the answer.
+        ticket: u64,
+    },
+}
+
+/// The state that an instance begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Begin {
+    /// None: its first start ever.
+    Empty,
+    /// This state, from this board's store, in place of whatever is in its folder.
+    From(CheckpointId),
+    /// What it left behind when it ran here last, under the same right.
+    GoOn,
+}
+
+/// What it cost to fetch a state.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
+pub struct Transferred {
+    /// Bytes that crossed the network.
+    pub wire_bytes: u64,
+    /// Bytes of the whole state.
+    pub state_bytes: u64,
+    /// True when nothing was there to compare it with.
+    pub full: bool,
+}
+
+/// What became of a commit (3b.7). *Unknown* is never a failure: it may have been kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CommitOutcome {
+    /// Every holder that must has it durably, as part of this checkpoint or, where the service does
+    /// not ask for more, it is part of the next checkpoint to come.
+    Ok(u64),
+    /// No other board holds the state, and the service did not want to wait longer.
+    Unprotected,
+    /// The right to run ended, or time ran out, in the middle.
+    Unknown,
+    /// This instance has no right to run any more.
+    Fenced,
 }
 
 /// How an instance ended.
@@ -346,6 +465,59 @@ pub enum Event {
         instance: String,
         /// Under which right.
         epoch: u64,
+    },
+    /// A state of an instance on this board is held durably by another one.
+    Copied {
+        /// Which instance.
+        instance: String,
+        /// Under which right it was captured.
+        epoch: u64,
+        /// Which of the captures under that right.
+        seq: u64,
+        /// Who holds it.
+        by: NodeId,
+    },
+    /// A state was fetched from an instance's active.
+    Fetched {
+        /// Which instance.
+        instance: String,
+        /// Under which right it was captured.
+        epoch: u64,
+        /// Which of the captures under that right.
+        seq: u64,
+        /// What it cost.
+        #[serde(flatten)]
+        cost: Transferred,
+    },
+    /// A state could not be captured, or not be fetched; it is tried again.
+    CopyFailed {
+        /// Which instance.
+        instance: String,
+        /// Why.
+        why: String,
+    },
+    /// This board asks to take over an instance: its active is silent.
+    Takes {
+        /// Which.
+        instance: String,
+        /// The right that is to end.
+        epoch: u64,
+    },
+    /// The right to run an instance went to this board.
+    Appointed {
+        /// Which.
+        instance: String,
+        /// The new right.
+        epoch: u64,
+    },
+    /// An instance has a standby that can carry on, or has none any more.
+    Protected {
+        /// Which.
+        instance: String,
+        /// Under which right.
+        epoch: u64,
+        /// The standby that holds its state; none: no other board could carry on.
+        standby: Option<NodeId>,
     },
     /// An instance on this board ended.
     Ended {
@@ -565,6 +737,12 @@ pub struct InstanceView {
     pub starts: Option<u64>,
     /// Milliseconds that its lease lasts still; known on its board only.
     pub lease_ms: Option<u64>,
+    /// Whether the standby holds a state that it can carry on from.
+    pub ready: bool,
+    /// The name of the board that is being filled to become the standby.
+    pub fill: Option<String>,
+    /// How old the newest state is that another board holds, milliseconds; known on its board only.
+    pub copy_age_ms: Option<u64>,
     /// Why it is not simply running and protected, and what to do next.
     pub why: String,
 }

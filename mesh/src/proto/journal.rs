@@ -19,12 +19,12 @@ use serde::{Deserialize, Serialize};
 
 use super::authority::Remembered;
 use super::config::Belonging;
-use super::id::{Incarnation, MeshId, NodeId, PublicKey, Term};
+use super::id::{Epoch, Incarnation, MeshId, NodeId, PublicKey, Term};
 use super::order::{Instance, SignedOrder};
 use super::record::Admission;
 use super::signed::Signed;
 use super::specs::SpecHash;
-use super::table::{Row, Table};
+use super::table::{CheckpointId, Row, Table, Version};
 use super::ticket::{Credential, Revocation, Revoked};
 use super::wire::codec::{self, CodecError};
 use super::wire::gossip::Joined;
@@ -85,6 +85,36 @@ pub enum Record {
     Assigned(Box<Row>),
     /// This board is not to run that any more.
     Unassigned(Instance),
+    /// From now on this board may hold a state of that epoch which nobody else has: it is about to start
+    /// the instance.
+    Began(Instance, Epoch),
+    /// This board gave up the right to run an instance in favour of another, with that last state, and
+    /// will never start it under that epoch again (S7, S8 of 3b).
+    Released {
+        /// Which.
+        instance: Instance,
+        /// The right that was given up.
+        epoch: Epoch,
+        /// Who is to go on.
+        to: NodeId,
+        /// The last state.
+        last: CheckpointId,
+    },
+    /// This board, as active, does not count on its former standby any more, from that revision of the
+    /// row on: the board that was filled is to take its place (S7, S9).
+    Switching {
+        /// Which.
+        instance: Instance,
+        /// The row that names the board that was filled.
+        revision: u64,
+    },
+    /// This board has acted on a table of that version: after a restart it believes no older one.
+    Saw(Version),
+    /// The longest lease that this board grants to actives: so long it keeps silent after a restart.
+    Grants {
+        /// Milliseconds.
+        lease_ms: u32,
+    },
 }
 
 /// Everything that a node remembers across restarts.
@@ -111,7 +141,42 @@ pub struct Durable {
     /// Orders by hash.
     pub specs: BTreeMap<SpecHash, SignedOrder>,
     /// What it was running.
-    pub assigned: BTreeMap<Instance, Row>,
+    pub assigned: BTreeMap<Instance, Tenure>,
+    /// The newest table it has acted on.
+    pub saw: Version,
+    /// The longest lease it may have granted to an active, milliseconds.
+    pub grants_ms: u32,
+}
+
+/// What a board remembers of an instance that it was to run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tenure {
+    /// The row that said so.
+    pub row: Row,
+    /// Under which epoch it may have run here last.
+    pub began: Option<Epoch>,
+    /// The right that it gave up: epoch, successor, last state.
+    pub released: Option<(Epoch, NodeId, CheckpointId)>,
+    /// The revision from which on it does not count on its former standby.
+    pub switching: Option<u64>,
+}
+
+impl Tenure {
+    /// What is remembered of a row that was just learnt.
+    pub fn new(row: Row) -> Self {
+        Self { row, began: None, released: None, switching: None }
+    }
+
+    fn records(&self) -> Vec<Record> {
+        let instance = self.row.instance();
+        let mut records = vec![Record::Assigned(Box::new(self.row.clone()))];
+        records.extend(self.began.map(|epoch| Record::Began(instance.clone(), epoch)));
+        if let Some((epoch, to, last)) = self.released {
+            records.push(Record::Released { instance: instance.clone(), epoch, to, last });
+        }
+        records.extend(self.switching.map(|revision| Record::Switching { instance, revision }));
+        records
+    }
 }
 
 /// What a [`scan`] found.
@@ -187,18 +252,37 @@ impl Durable {
             Record::Spec(order) => {
                 self.specs.insert(order.hash(), *order);
             }
-            Record::Assigned(row) => {
-                self.assigned.insert(row.instance(), *row);
-            }
+            Record::Assigned(row) => match self.assigned.get_mut(&row.instance()) {
+                Some(tenure) => tenure.row = *row,
+                None => drop(self.assigned.insert(row.instance(), Tenure::new(*row))),
+            },
             Record::Unassigned(instance) => {
                 self.assigned.remove(&instance);
             }
+            Record::Began(instance, epoch) => {
+                if let Some(tenure) = self.assigned.get_mut(&instance) {
+                    tenure.began = Some(epoch);
+                }
+            }
+            Record::Released { instance, epoch, to, last } => {
+                if let Some(tenure) = self.assigned.get_mut(&instance) {
+                    tenure.released = Some((epoch, to, last));
+                }
+            }
+            Record::Switching { instance, revision } => {
+                if let Some(tenure) = self.assigned.get_mut(&instance) {
+                    tenure.switching = Some(revision);
+                }
+            }
+            Record::Saw(version) => self.saw = self.saw.max(version),
+            Record::Grants { lease_ms } => self.grants_ms = self.grants_ms.max(lease_ms),
         }
     }
 
     /// The orders that a row still names, or that may not have a row yet.
     fn live_specs(&self) -> impl Iterator<Item = &SignedOrder> {
-        let rows = self.table.iter().flat_map(|table| &table.rows).chain(self.assigned.values());
+        let rows = self.table.iter().flat_map(|table| &table.rows);
+        let rows = rows.chain(self.assigned.values().map(|tenure| &tenure.row));
         let named: BTreeSet<SpecHash> = rows.map(|row| row.spec).collect();
         self.specs.iter().filter(move |(hash, _)| named.contains(*hash)).map(|(_, order)| order)
     }
@@ -225,7 +309,13 @@ impl Durable {
         }
         records.extend(self.table.clone().map(|table| Record::Table(Box::new(table))));
         records.extend(self.live_specs().map(|order| Record::Spec(Box::new(order.clone()))));
-        records.extend(self.assigned.values().map(|row| Record::Assigned(Box::new(row.clone()))));
+        records.extend(self.assigned.values().flat_map(Tenure::records));
+        if self.saw != Version::default() {
+            records.push(Record::Saw(self.saw));
+        }
+        if self.grants_ms > 0 {
+            records.push(Record::Grants { lease_ms: self.grants_ms });
+        }
         records
     }
 }

@@ -328,6 +328,14 @@ impl Membership {
         self.flood(turn, &Fact::Chosen(Box::new(announcement)), from);
     }
 
+    /// Sends one peer the newest table: what it said rests on an older one.
+    pub(crate) fn tell_table(&mut self, turn: &mut Turn<'_>, to: NodeId) {
+        if let Some(newest) = turn.directory.newest() {
+            let fact = Fact::Chosen(Box::new(newest.clone()));
+            turn.send(to, Facts { facts: List::capped([fact]) });
+        }
+    }
+
     /// An active says where it serves.
     pub(crate) fn on_serving(
         &mut self,

@@ -17,11 +17,13 @@ pub use recover::RecoverError;
 use super::admission;
 use super::authority::Authority;
 use super::bounded::Text;
+use super::copies::{self, Copies};
 use super::directory::Directory;
 use super::effective_time::EffectiveTime;
 use super::failover::{self, Failover, Office};
+use super::holdings::Holdings;
 use super::id::{Incarnation, NodeId, OpId, Term};
-use super::io::{Command, Effect, Event, Input, Reply, ReplyError};
+use super::io::{Command, Effect, Event, Input, Reply, ReplyError, Report};
 use super::journal::Record;
 use super::links::Links;
 use super::machine::{Effects, Time, Timeout};
@@ -71,7 +73,9 @@ pub struct Node {
     directory: Directory,
     authority: Authority,
     failover: Failover,
+    copies: Copies,
     specs: Specs,
+    holdings: Holdings,
     ops: Ops,
     bootstrap_at: Time,
     rng: ChaCha8Rng,
@@ -117,9 +121,21 @@ impl Node {
                 }
             }
             Input::Persisted { op, result } => self.on_persisted(now, op, result, out),
+            Input::Workload { instance, report: Report::Commit { ticket } } => {
+                let (Parts { copies, .. }, mut turn) = self.turn(now, out);
+                copies.on_commit(&mut turn, &instance, ticket);
+            }
             Input::Workload { instance, report } => {
                 let (Parts { failover, .. }, mut turn) = self.turn(now, out);
                 failover.on_report(&mut turn, &instance, report);
+            }
+            Input::Captured { instance, id, result } => {
+                let (Parts { copies, .. }, mut turn) = self.turn(now, out);
+                copies.on_captured(&mut turn, &instance, id, result);
+            }
+            Input::Fetched { instance, id, from, result } => {
+                let (Parts { copies, .. }, mut turn) = self.turn(now, out);
+                copies.on_fetched(&mut turn, instance, id, from, result);
             }
             Input::Command { op, command } => self.on_command(now, op, command, out),
         }
@@ -150,13 +166,16 @@ impl Node {
         }
         let due = |timeout: Option<Timeout>| timeout.is_some_and(|timeout| timeout.at <= now);
         let office = self.office(now);
-        let (Parts { membership, authority, failover, .. }, mut turn) = self.turn(now, out);
+        let (Parts { membership, authority, failover, copies, .. }, mut turn) = self.turn(now, out);
         membership.handle_timeout(&mut turn);
         if due(authority.poll_timeout()) {
             authority.handle_timeout(&mut turn);
         }
         if due(failover.poll_timeout()) {
             failover.handle_timeout(&mut turn, &office);
+        }
+        if due(copies.poll_timeout()) {
+            copies.handle_timeout(&mut turn);
         }
         self.links.handle_timeout(now, &self.members, out);
         self.act_on_notices(now, out);
@@ -172,6 +191,7 @@ impl Node {
                     Timeout::earlier(self.membership.poll_timeout(), self.links.poll_timeout());
                 let parts = Timeout::earlier(parts, self.authority.poll_timeout());
                 let parts = Timeout::earlier(parts, self.failover.poll_timeout());
+                let parts = Timeout::earlier(parts, self.copies.poll_timeout());
                 Timeout::earlier(parts, Some(bootstrap))
             }
             Phase::Starting | Phase::Leaving | Phase::Left | Phase::Halted(_) => None,
@@ -231,7 +251,8 @@ impl Node {
         }
         self.let_in = true;
         let office = self.office(now);
-        let (Parts { membership, authority, failover, topics }, mut turn) = self.turn(now, out);
+        let (Parts { membership, authority, failover, copies, topics }, mut turn) =
+            self.turn(now, out);
         match message {
             Message::Probe(probe) => membership.on_probe(&mut turn, from, probe),
             Message::ProbeAck(ack) => membership.on_probe_ack(&mut turn, from, ack),
@@ -256,12 +277,13 @@ impl Node {
                     turn.send(from, Spec { order });
                 }
             }
+            Message::Move(wanted) => failover.on_move(&mut turn, from, &wanted),
             Message::Spec(spec) => keep_spec(&mut turn, authority, from, spec.order),
-            Message::Renew(renew) => {
-                let changing = authority.is_changing(&renew.instance);
-                failover.on_renew(&mut turn, &office, from, renew, changing);
-            }
-            Message::Grant(grant) => failover.on_grant(&mut turn, from, &grant),
+            Message::Renew(renew) => failover.on_renew(&mut turn, &office, from, renew),
+            Message::Grant(grant) => failover.on_grant(&mut turn, &office, from, &grant),
+            Message::Claim(claim) => failover.on_claim(&mut turn, &office, from, claim),
+            Message::Offer(offer) => copies.on_offer(&mut turn, from, offer),
+            Message::Stored(stored) => copies.on_stored(&mut turn, from, &stored),
             Message::Hello(_) | Message::Refused(_) | Message::Welcome(_) => {}
         }
     }
@@ -379,18 +401,42 @@ impl Node {
             membership.announce(&mut turn, announcement, None);
         }
         self.act_on_membership(now, out);
+        self.act_on_copies(now, out);
         for notice in self.failover.take_notices() {
-            let (Parts { membership, authority, .. }, mut turn) = self.turn(now, out);
+            let (Parts { membership, authority, copies, .. }, mut turn) = self.turn(now, out);
             match notice {
                 failover::Notice::Change(change) => authority.submit(&mut turn, *change),
                 failover::Notice::Serving(signed) => {
                     membership.on_serving(&mut turn, None, &signed)
                 }
+                failover::Notice::Tell(node) => membership.tell_table(&mut turn, node),
+                failover::Notice::Hosting(instance, hosting) => {
+                    copies.on_hosting(&mut turn, instance, hosting);
+                }
+                failover::Notice::NotHosting(instance) => {
+                    copies.on_not_hosting(&mut turn, &instance)
+                }
+                failover::Notice::Close(instance, closing) => {
+                    copies.close(&mut turn, &instance, closing);
+                }
             }
         }
+        self.act_on_copies(now, out);
         for (id, verdict) in self.authority.take_verdicts() {
             let (Parts { failover, .. }, mut turn) = self.turn(now, out);
             failover.on_verdict(&mut turn, id, verdict);
+        }
+    }
+
+    fn act_on_copies(&mut self, now: Time, out: &mut Effects) {
+        for notice in self.copies.take_notices() {
+            let (Parts { failover, .. }, mut turn) = self.turn(now, out);
+            match notice {
+                copies::Notice::Progress(instance) => failover.on_progress(&mut turn, &instance),
+                copies::Notice::Final(instance, state) => {
+                    failover.on_final(&mut turn, &instance, state);
+                }
+            }
         }
     }
 
@@ -398,8 +444,9 @@ impl Node {
         for notice in self.membership.take_notices() {
             match notice {
                 Notice::Chosen => {
-                    let (Parts { failover, .. }, mut turn) = self.turn(now, out);
+                    let (Parts { failover, copies, .. }, mut turn) = self.turn(now, out);
                     failover.on_table(&mut turn);
+                    copies.on_table(&mut turn);
                 }
                 Notice::Remember(joined) => {
                     self.ops.persist(Record::Member(joined), Purpose::Memory, out);
@@ -454,6 +501,10 @@ impl Node {
             Some(Purpose::Authority(stored)) => {
                 let (Parts { authority, .. }, mut turn) = self.turn(now, out);
                 authority.on_stored(&mut turn, stored);
+            }
+            Some(Purpose::Kept(kept)) => {
+                let (Parts { failover, .. }, mut turn) = self.turn(now, out);
+                failover.on_kept(&mut turn, kept);
             }
             Some(Purpose::Memory) | None => {}
         }
@@ -534,6 +585,7 @@ impl Node {
             electorate: table
                 .map(|table| table.electorate().into_iter().collect())
                 .unwrap_or_default(),
+            changing: self.authority.changing().map(|(i, moves)| (i.clone(), moves)).collect(),
         }
     }
 
@@ -583,6 +635,7 @@ impl Node {
             links: &mut self.links,
             directory: &mut self.directory,
             specs: &mut self.specs,
+            holdings: &mut self.holdings,
             ops: &mut self.ops,
             rng: &mut self.rng,
             out,
@@ -591,6 +644,7 @@ impl Node {
             membership: &mut self.membership,
             authority: &mut self.authority,
             failover: &mut self.failover,
+            copies: &mut self.copies,
             topics: &mut self.topics,
         };
         (parts, turn)
@@ -601,6 +655,7 @@ struct Parts<'a> {
     membership: &'a mut Membership,
     authority: &'a mut Authority,
     failover: &'a mut Failover,
+    copies: &'a mut Copies,
     topics: &'a mut Topics,
 }
 

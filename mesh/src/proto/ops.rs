@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::authority::Stored;
+use super::failover::Kept;
 use super::id::{Incarnation, OpId};
 use super::io::Effect;
 use super::journal::Record;
@@ -31,6 +32,8 @@ pub(crate) enum Purpose {
     Spec(Box<SignedOrder>),
     /// A promise of the authority.
     Authority(Stored),
+    /// A promise of an active.
+    Kept(Kept),
 }
 
 impl Ops {

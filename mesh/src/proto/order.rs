@@ -46,6 +46,8 @@ pub enum Action {
     Stop(Name),
     /// Stop it and forget it.
     Remove(Name),
+    /// Move it to its standby.
+    Move(Name),
 }
 
 impl Signable for Order {

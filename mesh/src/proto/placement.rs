@@ -8,7 +8,7 @@ use super::id::NodeId;
 use super::members::{Member, Members};
 use super::order::Instance;
 use super::spec::ServiceSpec;
-use super::table::Table;
+use super::table::{Row, Table};
 
 /// Why no board fits.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -29,17 +29,64 @@ pub fn choose_active(
     table: &Table,
     master: &NodeId,
 ) -> Result<NodeId, NoRoom> {
+    let full = |node: &NodeId, member: &Member| {
+        used(node, table) >= usize::from(member.record.board.class.index())
+    };
+    let rank = |node: &NodeId| (used(node, table), node == master, tie(instance, node));
+    choose(spec, members, full, rank)
+}
+
+/// The best board to stand by for `row`: another one than its active, than its present standby, and
+/// than the board that is being filled.
+///
+/// A board may stand by for more than it could run at once, as long as the death of any *one* other
+/// board leaves it able to run what it then has to (n + k of Das, section III.A, with k = 1).
+///
+/// # Errors
+/// None fits, and why.
+pub fn choose_standby(
+    row: &Row,
+    spec: &ServiceSpec,
+    members: &Members,
+    table: &Table,
+    master: &NodeId,
+) -> Result<NodeId, NoRoom> {
+    let instance = row.instance();
+    let holds =
+        |other: &Row, node: &NodeId| other.standby == Some(*node) || other.fill == Some(*node);
+    let full = |node: &NodeId, member: &Member| {
+        let others = table.rows.iter().filter(|other| other.instance() != instance);
+        let promoted = others.filter(|other| other.active == row.active && holds(other, node));
+        let room = usize::from(member.record.board.class.index());
+        used(node, table) + promoted.count() >= room
+    };
+    let rank = |node: &NodeId| {
+        let standing_by = table.rows.iter().filter(|other| holds(other, node)).count();
+        (used(node, table) + standing_by, node == master, tie(&instance, node))
+    };
+    let taken = |node: &NodeId| *node == row.active || holds(row, node);
+    choose(spec, members, |node, member| taken(node) || full(node, member), rank)
+}
+
+fn choose<R: Ord>(
+    spec: &ServiceSpec,
+    members: &Members,
+    full: impl Fn(&NodeId, &Member) -> bool,
+    rank: impl Fn(&NodeId) -> R,
+) -> Result<NodeId, NoRoom> {
     let mut refused: std::collections::BTreeMap<&'static str, usize> = Default::default();
     let best = members
         .up()
-        .filter(|(node, member)| match unfit(node, member, spec, table) {
-            None => true,
-            Some(why) => {
-                *refused.entry(why).or_default() += 1;
-                false
+        .filter(|(node, member)| {
+            match unfit(member, spec).or(full(node, member).then_some("full")) {
+                None => true,
+                Some(why) => {
+                    *refused.entry(why).or_default() += 1;
+                    false
+                }
             }
         })
-        .min_by_key(|(node, _)| (used(node, table), *node == master, tie(instance, node)));
+        .min_by_key(|(node, _)| rank(node));
     best.map(|(node, _)| *node).ok_or_else(|| NoRoom {
         reasons: match refused.is_empty() {
             true => "no board is up".to_owned(),
@@ -53,12 +100,7 @@ pub fn choose_active(
 }
 
 /// Why a board cannot run a service, if it cannot.
-fn unfit(
-    node: &NodeId,
-    member: &Member,
-    spec: &ServiceSpec,
-    table: &Table,
-) -> Option<&'static str> {
+fn unfit(member: &Member, spec: &ServiceSpec) -> Option<&'static str> {
     let board = &member.record.board;
     let labelled = |wanted| member.record.labels.iter().any(|label| label == wanted);
     if !spec.classes.is_empty() && !spec.classes.contains(&board.class) {
@@ -69,9 +111,6 @@ fn unfit(
     }
     if spec.state.is_some() && !board.durable {
         return Some("without a durable disk");
-    }
-    if used(node, table) >= usize::from(board.class.index()) {
-        return Some("full");
     }
     None
 }

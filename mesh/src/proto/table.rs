@@ -103,6 +103,12 @@ impl Row {
     pub fn instance(&self) -> Instance {
         Instance { service: self.service.clone(), ordinal: self.ordinal }
     }
+
+    /// Of two rows of one instance the one with the higher age is the newer one. The epoch first: an
+    /// instance that was removed and made anew counts its revisions from one.
+    pub fn age(&self) -> (Epoch, u64) {
+        (self.epoch, self.revision)
+    }
 }
 
 impl Table {

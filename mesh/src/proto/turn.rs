@@ -3,6 +3,7 @@
 use rand_chacha::ChaCha8Rng;
 
 use super::directory::Directory;
+use super::holdings::Holdings;
 use super::id::NodeId;
 use super::io::{Effect, Event};
 use super::journal::Record;
@@ -15,7 +16,7 @@ use super::specs::Specs;
 use super::wire::Message;
 
 /// The surroundings of one call: read by every part. `members` and `directory` have one writer,
-/// `membership`; of `links` the others use `want_until` only.
+/// `membership`, and `holdings` has `copies`; of `links` the others use `want_until` only.
 pub(crate) struct Turn<'a> {
     pub(crate) now: Time,
     /// Effective time, unix seconds.
@@ -25,6 +26,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) links: &'a mut Links,
     pub(crate) directory: &'a mut Directory,
     pub(crate) specs: &'a mut Specs,
+    pub(crate) holdings: &'a mut Holdings,
     pub(crate) ops: &'a mut Ops,
     pub(crate) rng: &'a mut ChaCha8Rng,
     pub(crate) out: &'a mut Effects,

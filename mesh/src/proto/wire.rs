@@ -9,13 +9,15 @@
 
 pub mod authority;
 pub mod codec;
+pub mod copies;
 pub mod failover;
 pub mod gossip;
 pub mod hello;
 
 use authority::{App, AppOk, PreVote, PreVoteOk, Vote, VoteOk};
 use codec::CodecError;
-use failover::{Grant, Renew, Spec, Submit, Submitted, WantSpec};
+use copies::{Offer, Stored};
+use failover::{Claim, Grant, Move, Renew, Spec, Submit, Submitted, WantSpec};
 use gossip::{Answer, Ask, Entries, Facts, Probe, ProbeAck, Publication, Summary};
 use hello::{Hello, Refused, Welcome};
 
@@ -130,10 +132,18 @@ messages! {
     66 WantSpec,
     /// Here it is.
     67 Spec,
+    /// Hand this instance over to its standby.
+    68 Move,
     /// Renew the lease of an instance.
     80 Renew,
     /// It is renewed.
     81 Grant,
+    /// Something about a row that needs a change of the table.
+    82 Claim,
+    /// This state is complete; fetch it.
+    96 Offer,
+    /// I hold that state.
+    97 Stored,
 }
 
 /// Why a frame holds no message.

@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hedgerow::proto::id::{Digest16, NodeId, OpId};
-use hedgerow::proto::journal::{Durable, Record};
+use hedgerow::proto::journal::{Durable, Record, Tenure};
 use hedgerow::proto::order::Instance;
-use hedgerow::proto::table::Table;
+use hedgerow::proto::table::{Table, Version};
 
 use super::Invariant;
 use crate::observe::{Finding, Findings, Observation, What, kind};
@@ -28,7 +28,10 @@ struct Sum {
     voter: (u64, Option<NodeId>, u32),
     table: Option<Table>,
     specs: BTreeSet<[u8; 32]>,
-    assigned: BTreeMap<Instance, u64>,
+    assigned: BTreeMap<Instance, Tenure>,
+    /// The newest table acted on, and the longest lease granted.
+    saw: Version,
+    grants_ms: u32,
 }
 
 #[derive(Clone, Default)]
@@ -61,7 +64,15 @@ impl Sum {
             voter: (durable.voter.term.0, durable.voter.vote, durable.voter.lease_ms),
             table: durable.table.clone(),
             specs: durable.specs.keys().copied().collect(),
-            assigned: durable.assigned.iter().map(|(i, row)| (i.clone(), row.revision)).collect(),
+            assigned: durable.assigned.clone(),
+            saw: durable.saw,
+            grants_ms: durable.grants_ms,
+        }
+    }
+
+    fn with(&mut self, instance: &Instance, change: impl FnOnce(&mut Tenure)) {
+        if let Some(tenure) = self.assigned.get_mut(instance) {
+            change(tenure);
         }
     }
 
@@ -89,8 +100,22 @@ impl Sum {
             Record::Spec(order) => {
                 self.specs.insert(order.hash());
             }
-            Record::Assigned(row) => drop(self.assigned.insert(row.instance(), row.revision)),
+            Record::Assigned(row) => {
+                let fresh = Tenure::new((**row).clone());
+                self.assigned.entry(row.instance()).or_insert(fresh).row = (**row).clone();
+            }
             Record::Unassigned(instance) => drop(self.assigned.remove(instance)),
+            Record::Began(instance, epoch) => {
+                self.with(instance, |tenure| tenure.began = Some(*epoch));
+            }
+            Record::Released { instance, epoch, to, last } => {
+                self.with(instance, |tenure| tenure.released = Some((*epoch, *to, *last)));
+            }
+            Record::Switching { instance, revision } => {
+                self.with(instance, |tenure| tenure.switching = Some(*revision));
+            }
+            Record::Saw(version) => self.saw = self.saw.max(*version),
+            Record::Grants { lease_ms } => self.grants_ms = self.grants_ms.max(*lease_ms),
         }
     }
 }

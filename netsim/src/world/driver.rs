@@ -182,7 +182,15 @@ impl World {
             }
             Effect::Reply { .. } => {}
             // No order is ever given in the simulator yet, so nothing is started.
-            Effect::Start { .. } | Effect::Extend { .. } | Effect::Stop { .. } => {}
+            Effect::Start { .. }
+            | Effect::Extend { .. }
+            | Effect::Stop { .. }
+            | Effect::Capture { .. }
+            | Effect::Thaw { .. }
+            | Effect::Serve { .. }
+            | Effect::Fetch { .. }
+            | Effect::Keep { .. }
+            | Effect::Commit { .. } => {}
             Effect::Event(event) => self.event(board, &event),
         }
     }

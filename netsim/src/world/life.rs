@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use hedgerow::proto::config::Config;
+use hedgerow::proto::holdings::Held;
 use hedgerow::proto::journal::Durable;
 use hedgerow::proto::node::Node;
 use hedgerow::proto::ticket::BOOTSTRAP_NODES_MAX;
@@ -62,7 +63,7 @@ impl World {
         self.watch.see(now, board, What::Boot(boot));
         let secret = seed::bytes(seed, Purpose::Life, u64::from(board), u64::from(life));
         let local = state.clock.local(now);
-        match Node::recover(config, secret, durable, local) {
+        match Node::recover(config, secret, durable, Held::new(), local) {
             Ok(node) => state.node = Some(Box::new(node)),
             Err(error) => return self.find("nodes-recover", Some(board), error.to_string()),
         }

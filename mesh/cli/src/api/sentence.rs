@@ -56,11 +56,15 @@ impl Names {
                 format!("{silent} of {of} watched members are silent: this board judges nobody")
             }
             Event::Isolated { isolated: false, .. } => "enough members answer again".to_owned(),
-            Event::Runs { instance, epoch } => format!("{instance} runs here, epoch {epoch}"),
-            Event::Adopted { instance, epoch } => {
-                format!("{instance} ran on while this board's agent restarted, epoch {epoch}")
-            }
-            Event::Ended { instance, why, .. } => format!("{instance} ended here: {why}"),
+            Event::Runs { .. }
+            | Event::Adopted { .. }
+            | Event::Ended { .. }
+            | Event::Copied { .. }
+            | Event::Fetched { .. }
+            | Event::CopyFailed { .. }
+            | Event::Takes { .. }
+            | Event::Appointed { .. }
+            | Event::Protected { .. } => self.about_instance(event),
             Event::SteppedDown { term, why } => {
                 format!("this board is no longer master (term {term}): {why}")
             }
@@ -78,6 +82,38 @@ impl Names {
             Event::Misbehaved { node, what } => format!("{} broke a rule: {what}", self.of(node)),
             Event::Left => "this board left the mesh".to_owned(),
             Event::Halted { why } => format!("this board stopped for good: {why}"),
+        }
+    }
+
+    /// What happened to an instance, as a sentence.
+    fn about_instance(&self, event: &Event) -> String {
+        match event {
+            Event::Runs { instance, epoch } => format!("{instance} runs here, epoch {epoch}"),
+            Event::Adopted { instance, epoch } => {
+                format!("{instance} ran on while this board's agent restarted, epoch {epoch}")
+            }
+            Event::Ended { instance, why, .. } => format!("{instance} ended here: {why}"),
+            Event::Copied { instance, epoch, seq, by } => {
+                format!("{} holds state {epoch}.{seq} of {instance}", self.of(by))
+            }
+            Event::Fetched { instance, epoch, seq, cost } => format!(
+                "state {epoch}.{seq} of {instance} was fetched: {} bytes for a state of {}",
+                cost.wire_bytes, cost.state_bytes
+            ),
+            Event::CopyFailed { instance, why } => format!("{instance} was not copied: {why}"),
+            Event::Takes { instance, epoch } => {
+                format!("this board asks to take {instance} over; epoch {epoch} is silent")
+            }
+            Event::Appointed { instance, epoch } => {
+                format!("{instance} is to run here from now on, epoch {epoch}")
+            }
+            Event::Protected { instance, standby: Some(standby), .. } => {
+                format!("{instance} is protected: {} can carry on", self.of(standby))
+            }
+            Event::Protected { instance, standby: None, .. } => {
+                format!("{instance} is not protected: no other board could carry on yet")
+            }
+            _ => String::new(),
         }
     }
 }

@@ -26,6 +26,12 @@ pub(crate) struct Instance {
     pub(crate) starts: Option<u64>,
     /// Milliseconds that its lease lasts still; known on its board only.
     pub(crate) lease_ms: Option<u64>,
+    /// Whether the standby holds a state that it can carry on from.
+    pub(crate) ready: bool,
+    /// The name of the board that is being filled to become the standby.
+    pub(crate) fill: Option<String>,
+    /// How old the newest state is that another board holds, milliseconds; known on its board only.
+    pub(crate) copy_age_ms: Option<u64>,
     /// Why it is not simply running and protected, and what to do next.
     pub(crate) why: String,
 }
@@ -67,6 +73,9 @@ impl From<InstanceView> for Instance {
             endpoints: view.endpoints,
             starts: view.starts,
             lease_ms: view.lease_ms,
+            ready: view.ready,
+            fill: view.fill,
+            copy_age_ms: view.copy_age_ms,
             why: view.why,
         }
     }

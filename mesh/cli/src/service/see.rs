@@ -83,6 +83,9 @@ mod tests {
             endpoints: vec!["http=255.255.255.255:65535".to_owned(), "b=[::1]:2".to_owned()],
             starts: None,
             lease_ms: None,
+            ready: true,
+            fill: None,
+            copy_age_ms: None,
             why: "word ".repeat(20),
         }]);
         assert!(text.lines().all(|line| line.chars().count() <= crate::text::WIDTH), "{text}");

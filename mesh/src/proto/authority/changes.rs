@@ -26,6 +26,14 @@ pub struct Change {
     pub order: Option<(u64, u64)>,
 }
 
+impl Change {
+    /// Whether it moves the right to run.
+    fn moves(&self, table: &Table) -> bool {
+        let right = |row: &Row| (row.active, row.epoch, row.retiring);
+        table.row(&self.instance).map(right) != self.row.as_ref().map(right)
+    }
+}
+
 /// What became of a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
@@ -56,9 +64,12 @@ impl Authority {
         core::mem::take(&mut self.verdicts)
     }
 
-    /// Instances whose rows are about to change: nothing is granted for them until it is decided.
-    pub(crate) fn is_changing(&self, instance: &Instance) -> bool {
-        self.in_flight.iter().any(|(_, changing)| changing == instance)
+    /// Rows that are about to change, and whether the right to run is: then nothing is granted for them
+    /// until it is decided (L4).
+    pub(crate) fn changing(&self) -> impl Iterator<Item = (&Instance, bool)> {
+        let waiting =
+            self.waiting.iter().map(|change| (&change.instance, change.moves(&self.table)));
+        self.in_flight.iter().map(|(_, instance, moves)| (instance, *moves)).chain(waiting)
     }
 
     /// Puts everything that waits into one new version, if none is in flight.
@@ -71,8 +82,9 @@ impl Authority {
         let unix = turn.unix;
         table.orders.retain(|(_, expires)| *expires > unix);
         for change in core::mem::take(&mut self.waiting) {
+            let moves = change.moves(&table);
             match apply(&mut table, &change) {
-                Ok(()) => self.in_flight.push((change.id, change.instance)),
+                Ok(()) => self.in_flight.push((change.id, change.instance, moves)),
                 Err(verdict) => self.verdicts.push((change.id, verdict)),
             }
         }
@@ -84,13 +96,13 @@ impl Authority {
     /// The version in flight was chosen.
     pub(super) fn settle_changes(&mut self) {
         let settled = core::mem::take(&mut self.in_flight);
-        self.verdicts.extend(settled.into_iter().map(|(id, _)| (id, Verdict::Chosen)));
+        self.verdicts.extend(settled.into_iter().map(|(id, ..)| (id, Verdict::Chosen)));
     }
 
     /// The reign is over: what waits or is in flight may be chosen by another master, or not.
     pub(super) fn abandon_changes(&mut self) {
         debug_assert!(matches!(self.role, Role::Leader(_)), "only a master has changes");
-        let in_flight = core::mem::take(&mut self.in_flight).into_iter().map(|(id, _)| id);
+        let in_flight = core::mem::take(&mut self.in_flight).into_iter().map(|(id, ..)| id);
         let waiting = core::mem::take(&mut self.waiting).into_iter().map(|change| change.id);
         self.verdicts.extend(in_flight.chain(waiting).map(|id| (id, Verdict::Unknown)));
     }

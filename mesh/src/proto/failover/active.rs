@@ -1,19 +1,22 @@
-//! The active: renews its lease, and runs the instance while it holds one.
+//! The active: the life of an instance on this board.
 //!
 //! ```text
-//! idle ──lease──▶ starting ──▶ running ──exit──▶ waiting ──▶ idle
-//!   ▲                │            │ lease over, or the row moved on
-//!   └────────────────┴────────────┴──▶ stopping ──▶ idle, or gone
+//! idle ──lease, state──▶ starting ──▶ running ──exit──▶ waiting ──▶ idle
+//!   ▲                        │            │ lease over, or the row moved on
+//!   └────────────────────────┴────────────┴──▶ stopping ──▶ idle, or gone
 //! ```
 
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use super::handover::Handover;
+use super::renewal::Lease;
 use super::{Failover, INSTANCES_MAX, Notice, Office};
 use crate::proto::bounded::{List, Text};
+use crate::proto::copies::Hosting;
 use crate::proto::id::{Epoch, NodeId};
-use crate::proto::io::{Effect, Event, Exit, Report};
-use crate::proto::journal::Record;
+use crate::proto::io::{Begin, Effect, Event, Exit, Report};
+use crate::proto::journal::{Record, Tenure};
 use crate::proto::machine::Time;
 use crate::proto::ops::Purpose;
 use crate::proto::order::{Endpoint, Instance, Serving};
@@ -21,40 +24,54 @@ use crate::proto::record::Name;
 use crate::proto::signed::Signed;
 use crate::proto::spec::{PORTS_MAX, Restart};
 use crate::proto::specs::SpecHash;
-use crate::proto::table::Row;
+use crate::proto::table::{CheckpointId, Row};
 use crate::proto::turn::Turn;
-use crate::proto::wire::failover::{Grant, Renew, WantSpec};
+use crate::proto::wire::failover::WantSpec;
 
 /// Before the first repetition of a start that failed; doubles each time.
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// Once a service has ended too often: it is tried again that rarely.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// Between two attempts to renew before any was ever granted.
-const LINK_ERRAND: Duration = Duration::from_secs(30);
+/// Starts in a row that fail before another board is asked to try (L6).
+const FAILURES_MAX: u32 = 3;
 
 /// An instance that this board is to run.
 #[derive(Debug)]
 pub struct Assignment {
     /// The row that says so.
     pub row: Row,
-    /// Until when it may run, by this board's clock.
-    pub lease_until: Time,
     /// What it is doing.
     pub run: Run,
     /// How it ended last, for people.
     pub last_exit: Option<Exit>,
     /// How often it was started in this epoch.
     pub starts: u64,
+    /// Its right to run, right now.
+    pub lease: Lease,
+    /// The right that this board gave up for good: the epoch, the successor, the last state.
+    pub released: Option<(Epoch, NodeId, CheckpointId)>,
+    /// The revision of the row from which on the former standby does not count any more.
+    pub switching: Option<u64>,
+    /// What it ran on is lost.
+    pub lost: bool,
+    pub(super) handover: Option<Handover>,
+    /// The revision for which it is being written down that the standby does not count any more.
+    pub(super) switch_kept_for: Option<u64>,
+    /// Under which epoch its folder was written last by a service that ran here.
+    pub(super) began: Option<Epoch>,
+    /// When to tell the master again what needs a change.
+    pub(super) claim_at: Time,
+    /// When this row was learnt.
+    pub(super) learnt: Time,
     /// When it ended lately.
     ended: VecDeque<Time>,
-    acked: u64,
-    renew_at: Time,
+    failures: u32,
 }
 
 /// What an instance is doing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Run {
-    /// Nothing: no lease, no specification, or not to run.
+    /// Nothing: no lease, no state, no specification, or not to run.
     Idle,
     /// Its shim was told to start it.
     Starting,
@@ -79,21 +96,52 @@ impl Assignment {
     fn new(row: Row, now: Time) -> Self {
         Self {
             row,
-            lease_until: Time::default(),
             run: Run::Idle,
             last_exit: None,
             starts: 0,
+            lease: Lease::new(now),
+            released: None,
+            switching: None,
+            lost: false,
+            handover: None,
+            switch_kept_for: None,
+            began: None,
+            claim_at: now,
+            learnt: now,
             ended: VecDeque::new(),
-            acked: 0,
-            renew_at: now,
+            failures: 0,
         }
     }
 
+    /// Whether this board gave the present right up.
+    pub fn is_released(&self) -> bool {
+        self.released.is_some_and(|(epoch, ..)| epoch == self.row.epoch)
+    }
+
+    /// Whether the former standby does not count any more, while the row still names it.
+    pub fn is_switching(&self) -> bool {
+        self.switching == Some(self.row.revision)
+    }
+
+    /// Whether it is being written down that the standby does not count any more.
+    pub(super) fn keeps(&self, revision: u64) -> bool {
+        self.switch_kept_for == Some(revision)
+    }
+
+    /// Whether it is to run here, if it may.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.row.retiring && !self.lost && !self.is_released()
+    }
+
     pub(super) fn due(&self) -> Time {
-        let renew = if self.row.retiring { Time::NEVER } else { self.renew_at };
+        if self.row.retiring {
+            return Time::NEVER;
+        }
+        let renew = if self.is_wanted() { self.lease.renew_at } else { Time::NEVER };
+        let due = renew.min(self.claim_at);
         match self.run {
-            Run::Waiting(until) => until.min(renew),
-            Run::Idle | Run::Starting | Run::Running | Run::Stopping => renew,
+            Run::Waiting(until) => until.min(due),
+            Run::Idle | Run::Starting | Run::Running | Run::Stopping => due,
         }
     }
 
@@ -113,68 +161,117 @@ impl Assignment {
         }
         now + BACKOFF_MAX.min(BACKOFF_MIN * 2_u32.saturating_pow(recent as u32))
     }
+
+    /// Whether it failed so often that another board should try.
+    fn is_hopeless(&self, restart: Restart) -> bool {
+        self.failures >= FAILURES_MAX || self.ended.len() > usize::from(restart.max)
+    }
 }
 
 impl Failover {
-    /// A newer table is known, or this node has just started: see what concerns this board.
-    pub(crate) fn on_table(&mut self, turn: &mut Turn<'_>) {
+    /// Takes up rows that name this board as active and drops those that do not any more. Returns
+    /// whether anything changed.
+    pub(super) fn follow_active_rows(&mut self, turn: &mut Turn<'_>) -> bool {
         let me = turn.me.id();
-        let Some(newest) = turn.directory.newest() else { return };
+        let Some(newest) = turn.directory.newest() else { return false };
         let mine: Vec<Row> = newest.table.rows.iter().filter(|r| r.active == me).cloned().collect();
         let gone: Vec<Instance> = self
             .assignments
             .keys()
             .chain(self.found.keys())
-            .filter(|instance| newest.table.row(instance).is_none_or(|row| row.active != me))
+            .filter(|instance| match newest.table.row(instance) {
+                None => true,
+                // A restarted board may be told less than it remembers.
+                Some(row) => {
+                    let known = self.assignments.get(*instance).map(|a| a.row.age());
+                    row.active != me && known.is_none_or(|age| age < row.age())
+                }
+            })
             .cloned()
             .collect();
+        let mut changed = !gone.is_empty();
         for instance in gone {
-            self.found.remove(&instance);
-            self.assignments.remove(&instance);
-            turn.persist(Record::Unassigned(instance.clone()), Purpose::Memory);
-            turn.out.push(Effect::Stop { instance, forget: true });
+            self.drop_assignment(turn, &instance);
         }
         for row in mine.into_iter().take(INSTANCES_MAX) {
-            self.assign(turn, row, true);
+            changed |= self.assign(turn, row);
         }
+        changed
     }
 
-    /// This board is to run what `row` says. `fresh`: it was just learnt, and is to be remembered.
-    pub(crate) fn assign(&mut self, turn: &mut Turn<'_>, row: Row, fresh: bool) {
+    fn drop_assignment(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
+        self.found.remove(instance);
+        self.assignments.remove(instance);
+        turn.persist(Record::Unassigned(instance.clone()), Purpose::Memory);
+        // What was removed may end in peace; what another board has the right to run may not.
+        let kill =
+            turn.directory.newest().is_some_and(|newest| newest.table.row(instance).is_some());
+        turn.out.push(Effect::Stop { instance: instance.clone(), kill });
+        self.notices.push(Notice::NotHosting(instance.clone()));
+    }
+
+    /// What this board was running when it stopped may run still, under its shim.
+    pub(crate) fn recall(&mut self, turn: &mut Turn<'_>, tenure: Tenure) {
+        let instance = tenure.row.instance();
+        let mut assignment = Assignment::new(tenure.row, turn.now);
+        assignment.began = tenure.began;
+        assignment.released = tenure.released;
+        assignment.switching = tenure.switching;
+        self.assignments.insert(instance, assignment);
+    }
+
+    /// This board is to run what `row` says. Returns whether that is news.
+    fn assign(&mut self, turn: &mut Turn<'_>, row: Row) -> bool {
         let instance = row.instance();
         let found = self.found.remove(&instance);
-        let before = self.assignments.get(&instance);
-        if before.is_some_and(|assignment| assignment.row.revision >= row.revision) {
-            return;
-        }
-        if fresh {
-            turn.persist(Record::Assigned(Box::new(row.clone())), Purpose::Memory);
-        }
         let now = turn.now;
+        let known = self.assignments.get(&instance).map(|assignment| assignment.row.clone());
+        if known.as_ref().is_some_and(|known| known.age() >= row.age()) {
+            return false;
+        }
+        turn.persist(Record::Assigned(Box::new(row.clone())), Purpose::Memory);
         let assignment = self
             .assignments
             .entry(instance.clone())
             .or_insert_with(|| Assignment::new(row.clone(), now));
-        let restarts = assignment.row.epoch != row.epoch || assignment.row.spec != row.spec;
-        if assignment.row.epoch != row.epoch {
-            assignment.lease_until = Time::default();
-            assignment.acked = 0;
-            assignment.starts = 0;
+        let moved = known.as_ref().is_none_or(|known| known.epoch != row.epoch);
+        let restarts = moved || known.as_ref().is_some_and(|known| known.spec != row.spec);
+        if moved {
+            let (run, began) = (assignment.run.clone(), assignment.began);
+            *assignment = Assignment::new(row.clone(), now);
+            (assignment.run, assignment.began) = (run, began);
+            turn.event(Event::Appointed { instance: instance.to_string(), epoch: row.epoch.0 });
         }
-        let runs = !matches!(assignment.run, Run::Idle | Run::Waiting(_));
+        let thaws = assignment.handover.take().is_some();
+        let guard = |row: &Row| (row.standby.filter(|_| row.ready), row.epoch);
+        if known.as_ref().map(guard) != Some(guard(&row)) {
+            let (standby, epoch) = guard(&row);
+            let (instance, epoch) = (instance.to_string(), epoch.0);
+            turn.event(Event::Protected { instance, epoch, standby });
+        }
         assignment.row = row;
-        assignment.renew_at = now;
+        assignment.learnt = now;
+        assignment.lease.renew_at = now;
+        assignment.claim_at = now;
+        let runs = !matches!(assignment.run, Run::Idle | Run::Waiting(_));
+        let stops = runs && (restarts || assignment.row.retiring);
         if let Some(found) = found {
-            return self.adopt(turn, instance, found);
+            self.adopt(turn, instance, found);
+            return true;
         }
-        if runs && (restarts || assignment.row.retiring) {
+        if stops {
             assignment.run = Run::Stopping;
-            turn.out.push(Effect::Stop { instance, forget: false });
+            turn.out.push(Effect::Stop { instance: instance.clone(), kill: false });
+        } else if thaws {
+            self.notices.push(Notice::Close(instance.clone(), false));
+            turn.out.push(Effect::Thaw { instance: instance.clone() });
         }
+        self.tell_copies(&instance);
+        true
     }
 
     /// A shim that was found after a restart runs this.
-    pub(crate) fn on_found(&mut self, turn: &mut Turn<'_>, instance: Instance, found: Found) {
+    fn on_found(&mut self, turn: &mut Turn<'_>, instance: Instance, found: Found) {
         if self.assignments.contains_key(&instance) {
             self.adopt(turn, instance, found);
         } else if self.found.len() < INSTANCES_MAX {
@@ -185,17 +282,21 @@ impl Failover {
 
     fn adopt(&mut self, turn: &mut Turn<'_>, instance: Instance, found: Found) {
         let Some(assignment) = self.assignments.get_mut(&instance) else { return };
-        if assignment.row.epoch != found.epoch || assignment.row.retiring {
+        if assignment.row.epoch != found.epoch || !assignment.is_wanted() {
             assignment.run = Run::Stopping;
-            turn.out.push(Effect::Stop { instance, forget: false });
+            turn.out.push(Effect::Stop { instance, kill: true });
             return;
         }
         assignment.run = Run::Running;
+        assignment.note_began(turn, &instance);
+        // A handover may have been under way when the former agent died; it is not any more.
+        turn.out.push(Effect::Thaw { instance: instance.clone() });
         turn.event(Event::Adopted { instance: instance.to_string(), epoch: found.epoch.0 });
         self.announce_serving(turn, &instance, &found.ports);
+        self.tell_copies(&instance);
     }
 
-    /// Renews what is due and starts what may start.
+    /// Renews what is due, says what needs a change, and starts what may start.
     pub(super) fn run_actives(&mut self, turn: &mut Turn<'_>, office: &Office) {
         let due: Vec<Instance> = self
             .assignments
@@ -208,73 +309,29 @@ impl Failover {
                 && matches!(assignment.run, Run::Waiting(until) if until <= turn.now)
             {
                 assignment.run = Run::Idle;
-                self.start_if_allowed(turn, &instance);
             }
             self.renew(turn, office, &instance);
+            self.start_if_allowed(turn, &instance);
+            self.hand_over(turn, &instance);
+            self.make_claim(turn, office, &instance);
         }
     }
 
-    fn renew(&mut self, turn: &mut Turn<'_>, office: &Office, instance: &Instance) {
+    /// Starts an instance if it has a lease, a state, a specification, and nobody else may run it.
+    pub(super) fn start_if_allowed(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
+        let bound = self.is_bound_to_another(turn, instance);
+        let silent = turn.now < self.silent_until;
         let Some(assignment) = self.assignments.get_mut(instance) else { return };
-        if assignment.row.retiring || turn.now < assignment.renew_at {
-            return;
-        }
-        assignment.renew_at = turn.now + self.preset.heartbeat;
-        let lease_ms = u32::try_from(self.preset.lease.as_millis()).unwrap_or(u32::MAX);
-        let renew = Renew {
-            instance: instance.clone(),
-            epoch: assignment.row.epoch,
-            sent: turn.now.0,
-            acked: assignment.acked,
-            lease_ms,
-        };
-        // The master first; if it has not granted for two heartbeats, whoever might be master now.
-        let stale = turn.now.since(Time(assignment.acked)) > self.preset.heartbeat * 3;
-        let mut grantors: Vec<NodeId> = office.master.into_iter().collect();
-        if stale {
-            grantors.extend(office.electorate.iter().filter(|node| Some(**node) != office.master));
-        }
-        for grantor in grantors {
-            if grantor == turn.me.id() {
-                self.on_renew(turn, office, grantor, renew.clone(), false);
-            } else {
-                turn.links.want_until(grantor, turn.now + LINK_ERRAND, turn.now);
-                turn.send(grantor, renew.clone());
-            }
-        }
-    }
-
-    pub(crate) fn on_grant(&mut self, turn: &mut Turn<'_>, from: NodeId, grant: &Grant) {
-        let Some(assignment) = self.assignments.get_mut(&grant.instance) else { return };
-        if assignment.row.epoch != grant.epoch || assignment.row.retiring {
-            return;
-        }
-        if Time(grant.sent) > turn.now {
-            return turn.misbehaved(from, "a grant of a request that was never made");
-        }
-        let lease = Duration::from_millis(u64::from(grant.lease_ms)).min(self.preset.lease);
-        let until = Time(grant.sent) + lease;
-        assignment.acked = assignment.acked.max(grant.sent);
-        if until <= assignment.lease_until {
-            return;
-        }
-        assignment.lease_until = until;
-        match assignment.run {
-            Run::Starting | Run::Running => {
-                let (instance, epoch) = (grant.instance.clone(), grant.epoch);
-                turn.out.push(Effect::Extend { instance, epoch, until });
-            }
-            Run::Idle => self.start_if_allowed(turn, &grant.instance),
-            Run::Stopping | Run::Waiting(_) => {}
-        }
-    }
-
-    fn start_if_allowed(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
-        let Some(assignment) = self.assignments.get_mut(instance) else { return };
+        let idle = assignment.run == Run::Idle && assignment.handover.is_none();
         // The kill bound twice: once to die in, once to have lived in.
-        let enough = turn.now + self.preset.kill_bound * 2;
-        let may = assignment.lease_until >= enough && !assignment.row.retiring;
-        if !may || assignment.run != Run::Idle {
+        let lease_until = assignment.lease.until();
+        if !idle || !assignment.is_wanted() || lease_until < turn.now + self.preset.kill_bound * 2 {
+            return;
+        }
+        // Own-vote rule: this board's promise to a former active, remembered or not, is a vote against
+        // itself. Not if that one has said that it stopped for good, nor where this right has been used.
+        let goes_on = assignment.began == Some(assignment.row.epoch);
+        if !assignment.row.released && !goes_on && (bound || silent) {
             return;
         }
         let hash = assignment.row.spec;
@@ -290,14 +347,25 @@ impl Failover {
             return;
         }
         let spec = Box::new(spec.clone());
+        let begin = match (spec.state.is_some(), turn.holdings.start_of(&assignment.row)) {
+            (false, _) => Begin::Empty,
+            (true, _) if goes_on => Begin::GoOn,
+            (true, Some(id)) => Begin::From(id),
+            (true, None) if assignment.row.base == CheckpointId::default() => Begin::Empty,
+            (true, None) => {
+                assignment.lost = true;
+                return;
+            }
+        };
         assignment.run = Run::Starting;
         assignment.starts += 1;
         turn.out.push(Effect::Start {
             instance: instance.clone(),
             epoch: assignment.row.epoch,
-            until: assignment.lease_until,
+            until: lease_until,
             kill_bound: self.preset.kill_bound,
             spec,
+            begin,
         });
     }
 
@@ -310,46 +378,91 @@ impl Failover {
             .map(|(instance, _)| instance.clone())
             .collect();
         for instance in waiting {
+            self.tell_copies(&instance);
             self.start_if_allowed(turn, &instance);
         }
     }
 
     /// The runtime says what became of an instance.
     pub(crate) fn on_report(&mut self, turn: &mut Turn<'_>, instance: &Instance, report: Report) {
-        if let Report::Found(found) = report {
-            return self.on_found(turn, instance.clone(), found);
+        match report {
+            Report::Found(found) => self.on_found(turn, instance.clone(), found),
+            Report::Started { ports } => self.on_started(turn, instance, &ports),
+            Report::Ended(exit) => self.on_ended(turn, instance, exit),
+            Report::Lost => {
+                if let Some(assignment) = self.assignments.get_mut(instance) {
+                    (assignment.lost, assignment.run) = (true, Run::Idle);
+                    assignment.claim_at = turn.now;
+                    self.tell_copies(instance);
+                }
+            }
+            // Whoever captures answers that.
+            Report::Commit { .. } => {}
         }
+    }
+
+    fn on_started(
+        &mut self,
+        turn: &mut Turn<'_>,
+        instance: &Instance,
+        ports: &List<(Name, u16), PORTS_MAX>,
+    ) {
+        let Some(assignment) = self.assignments.get_mut(instance) else { return };
+        // A stop may have been asked for meanwhile; then the end of it is what comes next.
+        if assignment.run != Run::Starting {
+            return;
+        }
+        assignment.run = Run::Running;
+        assignment.failures = 0;
+        assignment.note_began(turn, instance);
+        let epoch = assignment.row.epoch.0;
+        turn.event(Event::Runs { instance: instance.to_string(), epoch });
+        self.announce_serving(turn, instance, ports);
+        self.tell_copies(instance);
+    }
+
+    fn on_ended(&mut self, turn: &mut Turn<'_>, instance: &Instance, exit: Exit) {
         let Some(assignment) = self.assignments.get_mut(instance) else { return };
         let restart = turn
             .specs
             .get(&assignment.row.spec)
             .map_or(Restart { max: 3, within_ms: 60_000 }, |spec| spec.restart);
-        match report {
-            Report::Started { ports } => {
-                // A stop may have been asked for meanwhile; then the end of it is what comes next.
-                if assignment.run == Run::Starting {
-                    assignment.run = Run::Running;
-                    let epoch = assignment.row.epoch.0;
-                    turn.event(Event::Runs { instance: instance.to_string(), epoch });
-                    self.announce_serving(turn, instance, &ports);
-                }
-            }
-            Report::Ended(exit) => {
-                let stopping = assignment.run == Run::Stopping;
-                let why = exit.to_string();
-                assignment.last_exit = Some(exit.clone());
-                // Being stopped or fenced is not the service's fault: no waiting.
-                assignment.run = match stopping || exit == Exit::Fenced {
-                    true => Run::Idle,
-                    false => Run::Waiting(assignment.note_end(turn.now, restart)),
-                };
-                let epoch = assignment.row.epoch.0;
-                turn.event(Event::Ended { instance: instance.to_string(), epoch, why });
-                self.announce_serving(turn, instance, &List::new());
-                self.start_if_allowed(turn, instance);
-            }
-            Report::Found(_) => {}
+        let stopping = assignment.run == Run::Stopping;
+        let why = exit.to_string();
+        assignment.failures += u32::from(matches!(exit, Exit::Failed { .. }));
+        assignment.last_exit = Some(exit.clone());
+        // Being stopped or fenced is not the service's fault: no waiting.
+        assignment.run = match stopping || exit == Exit::Fenced {
+            true => Run::Idle,
+            false => Run::Waiting(assignment.note_end(turn.now, restart)),
+        };
+        let hopeless = !stopping && assignment.is_hopeless(restart);
+        let epoch = assignment.row.epoch.0;
+        turn.event(Event::Ended { instance: instance.to_string(), epoch, why });
+        self.announce_serving(turn, instance, &List::new());
+        self.tell_copies(instance);
+        if hopeless {
+            self.resign(turn, instance);
         }
+        self.hand_over(turn, instance);
+        self.start_if_allowed(turn, instance);
+    }
+
+    /// Says what there is to capture, who is to get it, and who must have it.
+    pub(super) fn tell_copies(&mut self, instance: &Instance) {
+        let Some(assignment) = self.assignments.get(instance) else { return };
+        let row = &assignment.row;
+        let required = match assignment.is_switching() {
+            true => row.standby.into_iter().chain(row.fill).collect(),
+            false => row.standby.filter(|_| row.ready).into_iter().collect(),
+        };
+        let hosting = Hosting {
+            epoch: row.epoch,
+            targets: row.standby.into_iter().chain(row.fill).collect(),
+            required,
+            runs: assignment.run == Run::Running,
+        };
+        self.notices.push(Notice::Hosting(instance.clone(), hosting));
     }
 
     /// Tells everyone where an instance serves; no ports: it does not.
@@ -375,6 +488,16 @@ impl Failover {
         };
         if let Ok(signed) = Signed::seal(&serving, turn.me.keypair()) {
             self.notices.push(Notice::Serving(Box::new(signed)));
+        }
+    }
+}
+
+impl Assignment {
+    /// From now on the folder of this instance may hold what nobody else has.
+    fn note_began(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
+        if self.began != Some(self.row.epoch) {
+            self.began = Some(self.row.epoch);
+            turn.persist(Record::Began(instance.clone(), self.row.epoch), Purpose::Memory);
         }
     }
 }

@@ -1,44 +1,129 @@
 //! The grantor: promises an active that nobody else will run its instance for a while.
+//!
+//! Standby and master grant alike, and keep one promise between them where one board is both. A grant
+//! needs proof that the active hears this grantor (*round-trip proof*): an active that sends but does
+//! not hear would otherwise be promised for ever what it cannot use, and nobody could take over.
 
 use core::time::Duration;
 
 use super::{Failover, INSTANCES_MAX, Office};
-use crate::proto::id::NodeId;
-use crate::proto::promises::nested;
+use crate::proto::id::{Epoch, NodeId};
+use crate::proto::machine::Time;
+use crate::proto::order::Instance;
+use crate::proto::promises::{Promise, nested};
 use crate::proto::turn::Turn;
 use crate::proto::wire::failover::{Grant, Renew};
 
+/// What was promised about one instance.
+#[derive(Clone, Copy, Debug)]
+pub struct Granted {
+    pub(super) promise: Promise,
+    /// To whom.
+    pub(super) to: NodeId,
+    /// Under which epoch.
+    pub(super) epoch: Epoch,
+    /// The newest grant that the active has confirmed.
+    acked: u64,
+    /// When it was heard to hear this board, or to ask for the first time.
+    pub(super) heard: Time,
+}
+
+impl Granted {
+    fn begin(renew: &Renew, to: NodeId, now: Time, promise: Promise) -> Self {
+        Self { promise, to, epoch: renew.epoch, acked: renew.acked, heard: now }
+    }
+
+    /// Whether `renew` begins anew: another holder or right; or this one after its promise has been over
+    /// for so long that a standby who wanted to take over had its chance.
+    fn is_over(&self, renew: &Renew, from: NodeId, now: Time, lease: Duration) -> bool {
+        let other = self.to != from || self.epoch != renew.epoch;
+        other || now >= self.promise.until() + lease
+    }
+}
+
 impl Failover {
-    /// An active asks. `changing`: a change of its row is on its way, and might move the right to run.
+    /// An active asks.
     pub(crate) fn on_renew(
         &mut self,
         turn: &mut Turn<'_>,
         office: &Office,
         from: NodeId,
         renew: Renew,
-        changing: bool,
     ) {
-        let Some((_, until)) = office.reign else { return };
-        let chosen = turn.directory.newest().and_then(|a| a.table.row(&renew.instance));
-        let entitled = chosen.is_some_and(|row| {
-            row.active == from && row.epoch == renew.epoch && !row.released && !row.retiring
-        });
-        if !entitled || changing {
+        let me = turn.me.id();
+        let Some(row) = self.row(turn, &renew.instance) else { return };
+        let entitled = row.active == from && row.epoch == renew.epoch;
+        if !entitled || row.retiring || row.lost {
+            // It may not know yet that it was replaced.
+            if row.epoch > renew.epoch && office.reign.is_some() {
+                self.notices.push(super::Notice::Tell(from));
+            }
             return;
         }
         let asked = Duration::from_millis(u64::from(renew.lease_ms)).min(self.preset.lease);
-        let lease = asked.min(nested(until.since(turn.now)));
-        if lease < self.preset.heartbeat || self.promises.len() >= INSTANCES_MAX {
+        // The right to run may be moving at this moment: then nobody gets more of it (L4).
+        let moves = office.changing.get(&renew.instance).is_some_and(|moves| *moves);
+        let lease = match office.reign {
+            _ if row.standby == Some(me) => asked,
+            Some((_, until)) if !moves => asked.min(nested(until.since(turn.now))),
+            _ => return,
+        };
+        let silent = turn.now < self.silent_until && row.standby == Some(me);
+        let full =
+            self.granted.len() >= INSTANCES_MAX && !self.granted.contains_key(&renew.instance);
+        if lease < self.preset.heartbeat || silent || full {
             return;
         }
-        self.promises.entry(renew.instance.clone()).or_default().extend(turn.now, lease);
+        if !self.accept(turn.now, &row.released, from, &renew, lease) {
+            return;
+        }
         let lease_ms = u32::try_from(lease.as_millis()).unwrap_or(u32::MAX);
         let grant =
             Grant { instance: renew.instance, epoch: renew.epoch, sent: renew.sent, lease_ms };
-        if from == turn.me.id() {
-            self.on_grant(turn, from, &grant);
+        if from == me {
+            self.on_grant(turn, office, from, &grant);
         } else {
             turn.send(from, grant);
         }
+    }
+
+    /// Extends the promise, if that is allowed.
+    fn accept(
+        &mut self,
+        now: Time,
+        released: &bool,
+        from: NodeId,
+        renew: &Renew,
+        lease: Duration,
+    ) -> bool {
+        let limit = self.preset.lease;
+        let granted = match self.granted.get_mut(&renew.instance) {
+            Some(granted) => granted,
+            None => {
+                let granted = Granted::begin(renew, from, now, Promise::default());
+                self.granted.entry(renew.instance.clone()).or_insert(granted)
+            }
+        };
+        if granted.to != from && granted.promise.binds(now) && !released {
+            return false;
+        }
+        if granted.is_over(renew, from, now, limit) {
+            let promise = if granted.to == from { granted.promise } else { Promise::default() };
+            *granted = Granted::begin(renew, from, now, promise);
+        } else if renew.acked > granted.acked {
+            (granted.acked, granted.heard) = (renew.acked, now);
+        } else if now.since(granted.heard) > limit {
+            return false;
+        }
+        granted.promise.extend(now, lease);
+        true
+    }
+
+    /// Own-vote rule: whether this board has promised another one that nobody else runs the instance.
+    pub(super) fn is_bound_to_another(&self, turn: &Turn<'_>, instance: &Instance) -> bool {
+        let me = turn.me.id();
+        self.granted
+            .get(instance)
+            .is_some_and(|granted| granted.to != me && granted.promise.binds(turn.now))
     }
 }

@@ -15,12 +15,12 @@ use crate::proto::journal::Record;
 use crate::proto::machine::Time;
 use crate::proto::ops::Purpose;
 use crate::proto::order::{Action, Instance, Order, SignedOrder};
-use crate::proto::placement::choose_active;
+use crate::proto::placement::{choose_active, choose_standby};
 use crate::proto::record::Name;
 use crate::proto::specs::SpecHash;
 use crate::proto::table::{CheckpointId, Row};
 use crate::proto::turn::Turn;
-use crate::proto::wire::failover::{Submit, Submitted};
+use crate::proto::wire::failover::{Move, Submit, Submitted};
 
 /// Orders on their way through this board.
 pub const ORDERS_OPEN_MAX: usize = 256;
@@ -62,6 +62,8 @@ enum Stage {
     Keeping(Box<Order>, SpecHash),
     /// The authority decides.
     Deciding,
+    /// The active hands the instance over; done once the right to run is above that epoch.
+    Moving(Instance, Epoch),
 }
 
 /// What the asker is told.
@@ -73,6 +75,15 @@ impl Desk {
         let until = turn.now + ORDER_PATIENCE;
         self.open.insert(self.next, Open { asked_by, until, stage });
         self.next
+    }
+
+    /// Orders that wait for a right to pass on.
+    fn moving(&self) -> Vec<(u64, Instance, Epoch)> {
+        let moving = |(id, open): (&u64, &Open)| match &open.stage {
+            Stage::Moving(instance, epoch) => Some((*id, instance.clone(), *epoch)),
+            _ => None,
+        };
+        self.open.iter().filter_map(moving).collect()
     }
 
     pub(super) fn due(&self) -> Option<Time> {
@@ -243,6 +254,75 @@ impl Failover {
         }
     }
 
+    /// A newer table is known: a move that was ordered may be done.
+    pub(super) fn desk_follows_table(&mut self, turn: &mut Turn<'_>) {
+        for (id, instance, epoch) in self.desk.moving() {
+            match turn.directory.newest().and_then(|newest| newest.table.row(&instance)) {
+                Some(row) if row.epoch == epoch => {}
+                Some(row) if row.released => self.desk.close(turn, id, Ok(())),
+                _ => {
+                    let text = "another change was faster; `hedgerow ps` shows where it runs now";
+                    self.desk.close(turn, id, Err(("conflict", text.to_owned())));
+                }
+            }
+        }
+    }
+
+    /// The master passes on an operator's order to hand an instance over. Checked here once more: a
+    /// master that was taken over cannot move anything.
+    pub(crate) fn on_move(&mut self, turn: &mut Turn<'_>, from: NodeId, wanted: &Move) {
+        let (root, cell) = (turn.me.belonging.root, turn.me.config().cell);
+        match wanted.order.verify_fresh(&root, cell, turn.unix) {
+            Ok(Order { action: Action::Move(service), .. }) => {
+                // An error is seen by the master as a right that does not pass on.
+                let _ = self.begin_handover(turn, &Instance { service, ordinal: 0 });
+            }
+            Ok(_) => turn.misbehaved(from, "an order to move that orders something else"),
+            Err(error) => turn.misbehaved(from, error.to_string()),
+        }
+    }
+
+    fn order_move(
+        &mut self,
+        turn: &mut Turn<'_>,
+        asker: Asker,
+        service: &Name,
+        signed: &SignedOrder,
+    ) {
+        let instance = Instance { service: service.clone(), ordinal: 0 };
+        let row = turn.directory.newest().and_then(|newest| newest.table.row(&instance)).cloned();
+        let refusal = match &row {
+            None => Some((
+                "not-found",
+                format!("no service is called `{service}`; `hedgerow ps` lists them"),
+            )),
+            Some(row) if row.retiring => {
+                Some(("stopped", format!("`{service}` is stopped: there is nothing to move")))
+            }
+            Some(row) if row.standby.is_none() || !row.ready || row.fill.is_some() => Some((
+                "not-ready",
+                format!(
+                    "no standby of `{service}` is ready to carry on; wait until `hedgerow ps` shows one"
+                ),
+            )),
+            Some(_) => None,
+        };
+        if let Some(refusal) = refusal {
+            return tell(turn, asker, Err(refusal));
+        }
+        let Some(row) = row else { return };
+        let stage = Stage::Moving(instance.clone(), row.epoch);
+        self.desk.open(turn, asker, stage);
+        if row.active == turn.me.id() {
+            // An error is seen as a right that does not pass on.
+            let _ = self.begin_handover(turn, &instance);
+        } else {
+            let until = turn.now + ORDER_PATIENCE;
+            turn.links.want_until(row.active, until, turn.now);
+            turn.send(row.active, Move { order: signed.clone() });
+        }
+    }
+
     /// This node is master: makes the order durable if it is to be found again by its hash.
     fn keep_order(
         &mut self,
@@ -251,6 +331,9 @@ impl Failover {
         order: Order,
         signed: &SignedOrder,
     ) {
+        if let Action::Move(service) = &order.action {
+            return self.order_move(turn, asker, service, signed);
+        }
         let hash = signed.hash();
         let keeps = matches!(order.action, Action::Run(_)) && turn.specs.get(&hash).is_none();
         if keeps {
@@ -267,7 +350,7 @@ impl Failover {
     fn decide(&mut self, turn: &mut Turn<'_>, id: u64, order: &Order, hash: SpecHash) {
         let name = match &order.action {
             Action::Run(spec) => &spec.name,
-            Action::Stop(name) | Action::Remove(name) => name,
+            Action::Stop(name) | Action::Remove(name) | Action::Move(name) => name,
         };
         let instance = Instance { service: name.clone(), ordinal: 0 };
         let table = turn.directory.newest().map(|newest| newest.table.clone()).unwrap_or_default();
@@ -278,12 +361,19 @@ impl Failover {
             }
             (Action::Run(spec), None) => {
                 choose_active(&instance, spec, turn.members, &table, &turn.me.id())
-                    .map(|active| Some(first_row(name, active, hash, table.version.number)))
+                    .map(|active| {
+                        let mut row = first_row(name, active, hash, table.version.number);
+                        let me = turn.me.id();
+                        row.standby = choose_standby(&row, spec, turn.members, &table, &me).ok();
+                        row.ready = row.standby.is_some() && spec.state.is_none();
+                        Some(row)
+                    })
                     .map_err(|no_room| ("no-room", no_room.to_string()))
             }
             (Action::Stop(_), Some(row)) => Ok(Some(Row { retiring: true, ..row.clone() })),
             (Action::Remove(_), Some(_)) => Ok(None),
-            (Action::Stop(_) | Action::Remove(_), None) => Err((
+            (Action::Move(_), Some(row)) => Ok(Some(row.clone())),
+            (Action::Stop(_) | Action::Remove(_) | Action::Move(_), None) => Err((
                 "not-found",
                 format!("no service is called `{name}`; `hedgerow ps` lists them"),
             )),

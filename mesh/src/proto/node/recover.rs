@@ -11,12 +11,14 @@ use rand_chacha::rand_core::SeedableRng;
 use super::{Node, Parts, Phase};
 use crate::proto::authority::Authority;
 use crate::proto::config::{Belonging, Config};
+use crate::proto::copies::Copies;
 use crate::proto::directory::Directory;
 use crate::proto::effective_time::EffectiveTime;
 use crate::proto::failover::Failover;
+use crate::proto::holdings::{Held, Holdings};
 use crate::proto::id::Incarnation;
 use crate::proto::io::{Effect, Event};
-use crate::proto::journal::{Durable, Record};
+use crate::proto::journal::{Durable, Record, Tenure};
 use crate::proto::links::Links;
 use crate::proto::machine::{Effects, Time};
 use crate::proto::members::Members;
@@ -25,7 +27,6 @@ use crate::proto::myself::{INCARNATIONS_RESERVED, Myself};
 use crate::proto::ops::{Ops, Purpose};
 use crate::proto::signed::Signed;
 use crate::proto::specs::Specs;
-use crate::proto::table::Row;
 use crate::proto::ticket::{Revocation, Revoked};
 use crate::proto::topics::Topics;
 use crate::proto::wire::gossip::Joined;
@@ -50,7 +51,8 @@ pub enum RecoverError {
 }
 
 impl Node {
-    /// A node that remembers `durable`. `seed` is fresh randomness for this life.
+    /// A node that remembers `durable` and whose store holds the states `held`. `seed` is fresh
+    /// randomness for this life.
     ///
     /// Nothing is sent or written before the first [`Node::handle_timeout`].
     ///
@@ -60,6 +62,7 @@ impl Node {
         config: Config,
         seed: [u8; 32],
         durable: Durable,
+        held: Held,
         now: Time,
     ) -> Result<Self, RecoverError> {
         let id = config.keypair.public();
@@ -100,10 +103,12 @@ impl Node {
             admitted: BTreeSet::new(),
             refused: BTreeSet::new(),
             last_refusal: None,
-            directory: Directory::default(),
+            directory: Directory::new(durable.saw),
             authority,
-            failover: Failover::new(preset),
+            failover: Failover::new(preset, durable.grants_ms, now),
+            copies: Copies::default(),
             specs,
+            holdings: Holdings::new(held),
             ops: Ops::default(),
             bootstrap_at: now,
             rng: ChaCha8Rng::from_seed(seed),
@@ -115,11 +120,11 @@ impl Node {
     }
 
     /// What was running when this node stopped may run still, under its shims.
-    fn recall_assignments(&mut self, rows: impl Iterator<Item = Row>, now: Time) {
+    fn recall_assignments(&mut self, tenures: impl Iterator<Item = Tenure>, now: Time) {
         let mut out = Effects::default();
         let (Parts { failover, .. }, mut turn) = self.turn(now, &mut out);
-        for row in rows {
-            failover.assign(&mut turn, row, false);
+        for tenure in tenures {
+            failover.recall(&mut turn, tenure);
         }
     }
 
@@ -154,6 +159,9 @@ impl Node {
         };
         self.ops.persist(belongs, Purpose::Memory, out);
         let upto = Incarnation(self.me.record().incarnation.0 + INCARNATIONS_RESERVED);
+        let lease_ms = u32::try_from(self.me.config().preset.lease.as_millis()).unwrap_or(u32::MAX);
+        self.ops.persist(Record::Grants { lease_ms }, Purpose::Memory, out);
+        // The last of these: once it is durable, so are the others.
         let purpose = Purpose::Incarnations(upto, None);
         self.ops.persist(Record::Incarnations { upto }, purpose, out);
     }

@@ -1,6 +1,7 @@
 //! What a node says of itself and of the mesh when it is asked.
 
 use super::{Node, Phase};
+use crate::proto::copies::Source;
 use crate::proto::failover::active::{Assignment, Run};
 use crate::proto::id::NodeId;
 use crate::proto::io::{
@@ -137,7 +138,14 @@ impl Node {
             epoch: row.epoch.0,
             endpoints: endpoints.map(|e| format!("{}={}", e.name, e.address)).collect(),
             starts: here.map(|assignment| assignment.starts),
-            lease_ms: here.map(|a| a.lease_until.since(now).as_millis() as u64),
+            lease_ms: here.map(|a| a.lease.until().since(now).as_millis() as u64),
+            ready: row.ready,
+            fill: row.fill.as_ref().map(|fill| self.name_of(fill)),
+            copy_age_ms: self
+                .copies
+                .source(&instance)
+                .and_then(Source::confirmed_at)
+                .map(|at| now.since(at).as_millis() as u64),
             why: self.instance_why(row, state, here),
         }
     }
@@ -148,13 +156,25 @@ impl Node {
             ("stopped", _) => {
                 "stopped by an operator; run its service file again to start it".to_owned()
             }
+            ("down", _) if row.ready => format!(
+                "its board {} is down; its standby takes over once every promise to that board has run out",
+                self.name_of(&row.active)
+            ),
             ("down", _) => format!(
-                "its board {} is down and no other holds its state; it goes on when that board returns",
+                "its board {} is down and no other holds its newest state; it goes on when that board returns",
+                self.name_of(&row.active)
+            ),
+            _ if row.lost => format!(
+                "what it ran on is lost on {}; its standby takes over, if it has one",
                 self.name_of(&row.active)
             ),
             ("starting", Some(exit)) => format!("{exit}; it is started again"),
             ("starting", None) => "waiting for its board to start it".to_owned(),
-            _ if row.standby.is_none() => "unprotected: no other board holds its state".to_owned(),
+            _ if row.standby.is_none() => {
+                "unprotected: no other board has room to stand by; add a board, or stop another service".to_owned()
+            }
+            _ if row.fill.is_some() => "its standby is being replaced".to_owned(),
+            _ if !row.ready => "its standby is being filled".to_owned(),
             _ => String::new(),
         }
     }

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::proto::bounded::Text;
-use crate::proto::id::Epoch;
+use crate::proto::id::{Epoch, NodeId};
 use crate::proto::order::{Instance, SignedOrder};
 use crate::proto::specs::SpecHash;
+use crate::proto::table::CheckpointId;
 
 /// An order for the master.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -43,6 +44,13 @@ pub struct Spec {
     pub order: SignedOrder,
 }
 
+/// The master to an active: an operator wants this instance handed over to its standby.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Move {
+    /// What the operator ordered.
+    pub order: SignedOrder,
+}
+
 /// The active asks for its lease to be renewed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Renew {
@@ -52,7 +60,8 @@ pub struct Renew {
     pub epoch: Epoch,
     /// When it was sent, nanoseconds on the active's own clock: echoed, never interpreted.
     pub sent: u64,
-    /// The newest `sent` that was granted: proves that the active hears its grantor.
+    /// The newest `sent` that this very grantor has granted: proves that the active hears it. 0: none
+    /// under this right.
     pub acked: u64,
     /// The length of the lease asked for, milliseconds.
     pub lease_ms: u32,
@@ -69,4 +78,43 @@ pub struct Grant {
     pub sent: u64,
     /// How long from `sent` on, milliseconds on the active's clock.
     pub lease_ms: u32,
+}
+
+/// A board tells the master something about a row that needs a change of the table. Repeated until a
+/// higher revision of the row is seen; the master answers one that is out of date with the table.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Claim {
+    /// Which row.
+    pub instance: Instance,
+    /// Its epoch, as the claimant knows it.
+    pub epoch: Epoch,
+    /// Its revision, as the claimant knows it.
+    pub revision: u64,
+    /// What.
+    pub claim: Claimed,
+}
+
+/// What a board tells the master about a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Claimed {
+    /// The standby: the active is silent, and no promise of mine binds any more. I vote for myself.
+    Take,
+    /// The active: my standby does not answer; I need another.
+    NeedStandby,
+    /// The active: the board to be filled does not answer.
+    AbortFill,
+    /// The active: the board to be filled holds everything that the standby holds, and I do not count
+    /// on the standby any more.
+    Filled,
+    /// The active: the standby holds a complete state of this right.
+    Ready,
+    /// The active: the instance does not run here any more and never will under this epoch.
+    Release {
+        /// Who is to go on.
+        to: NodeId,
+        /// The last state; the default if there is none.
+        last: CheckpointId,
+    },
+    /// The active: what I ran on is lost.
+    Lost,
 }

@@ -1,0 +1,98 @@
+//! Copies: who holds which checkpoint of an instance, and what to fetch.
+//!
+//! The active captures its state again and again and offers each capture to its standby, and to the
+//! board that is being filled to become it. They fetch it (the bulk plane moves and verifies bytes,
+//! never the node), make it durable and only then say [`Stored`]. What was said `Stored` is what a
+//! takeover can start from; what was not does not exist.
+//!
+//! - `source`: the active's side: when to capture, whom to offer, when a commit is answered.
+//! - `target`: the other side: what to fetch, and what is left of it when it has arrived.
+//!
+//! One checkpoint is on its way to a board at a time (L5 of 3b): a slow disk makes checkpoints rarer,
+//! never a queue. See Das & Sidhanta, section III (the standby's copy), and 3b.7 (commits).
+
+mod source;
+mod target;
+
+use std::collections::BTreeMap;
+
+use super::id::{Epoch, NodeId};
+use super::io::{Effect, STATES_KEPT_MAX};
+use super::machine::Timeout;
+use super::order::Instance;
+use super::table::CheckpointId;
+use super::turn::Turn;
+use target::Fetching;
+
+pub use source::{COMMITS_MAX, Source};
+
+/// States that a board fetches at the same time: instances that it stands by for.
+pub const FETCHES_MAX: usize = 64;
+
+/// The part.
+#[derive(Debug, Default)]
+pub struct Copies {
+    /// Instances that this board runs.
+    sources: BTreeMap<Instance, Source>,
+    /// States on their way to this board.
+    fetching: BTreeMap<Instance, Fetching>,
+    notices: Vec<Notice>,
+}
+
+/// What an instance on this board looks like to this part. Told anew whenever any of it changes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hosting {
+    /// The right that it runs under.
+    pub epoch: Epoch,
+    /// The standby, and the board that is to become it.
+    pub targets: Vec<NodeId>,
+    /// Who must hold a state before a commit that is part of it is answered; nobody: none is.
+    pub required: Vec<NodeId>,
+    /// Whether there is something to capture.
+    pub runs: bool,
+}
+
+/// What the node has to do for this part.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// Somebody holds more of this instance than before.
+    Progress(Instance),
+    /// The last state before a handover is complete in this board's store, or could not be captured.
+    Final(Instance, Option<CheckpointId>),
+}
+
+impl Copies {
+    /// What the node has to do since it last asked.
+    pub(crate) fn take_notices(&mut self) -> Vec<Notice> {
+        core::mem::take(&mut self.notices)
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Timeout> {
+        let at = self.sources.values().filter_map(Source::due).min()?;
+        Some(Timeout { at, reason: "checkpoint" })
+    }
+
+    /// The newest state of an instance on this board that a capture completed, and how old it is here.
+    pub fn source(&self, instance: &Instance) -> Option<&Source> {
+        self.sources.get(instance)
+    }
+
+    /// Lets go of states that nothing needs any more.
+    fn keep(turn: &mut Turn<'_>, instance: &Instance, mut wanted: Vec<CheckpointId>) {
+        wanted.sort_unstable();
+        wanted.dedup();
+        // The newest are the ones that matter, should there ever be more than fit.
+        let states: Vec<CheckpointId> = turn
+            .holdings
+            .own(instance)
+            .filter(|id| wanted.contains(id))
+            .rev()
+            .take(STATES_KEPT_MAX)
+            .collect();
+        if turn.holdings.own(instance).count() > states.len() {
+            turn.holdings.keep(instance, &states);
+            let states = crate::proto::bounded::List::capped(states);
+            turn.out.push(Effect::Keep { instance: instance.clone(), states });
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! The active's side: when to capture, whom to offer, when a commit is answered.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use super::{Copies, Hosting, Notice};
+use crate::proto::bounded::List;
+use crate::proto::id::NodeId;
+use crate::proto::io::{CommitOutcome, Effect, Event};
+use crate::proto::machine::Time;
+use crate::proto::order::Instance;
+use crate::proto::spec::{Commit, Replicate};
+use crate::proto::table::CheckpointId;
+use crate::proto::turn::Turn;
+use crate::proto::wire::copies::{Offer, Stored};
+
+/// Commits of one instance that wait; its shim allows 16 connections.
+pub const COMMITS_MAX: usize = 64;
+/// An offer that is not answered is repeated.
+const OFFER_AGAIN: Duration = Duration::from_millis(500);
+/// After a capture failed.
+const CAPTURE_AGAIN: Duration = Duration::from_secs(1);
+/// Checkpoints are not made more often than that, whatever a service file says.
+const EVERY_MIN: Duration = Duration::from_millis(10);
+
+/// One instance that this board runs.
+#[derive(Debug)]
+pub struct Source {
+    hosting: Hosting,
+    replicate: Replicate,
+    /// The number of the newest capture under this epoch, complete or not.
+    seq: u64,
+    capturing: Option<Capturing>,
+    /// The newest complete capture of this epoch, and when its capture began.
+    newest: Option<(CheckpointId, Time)>,
+    /// When the next capture is due.
+    next_at: Time,
+    /// What each target is fetching, and when it was offered last.
+    offered: BTreeMap<NodeId, (CheckpointId, Time)>,
+    commits: Vec<Waiting>,
+    /// The next capture is the last one before a handover; the service stays frozen.
+    closing: bool,
+    /// When the state was captured that the standby confirmed last.
+    confirmed_at: Option<Time>,
+}
+
+#[derive(Debug)]
+struct Capturing {
+    id: CheckpointId,
+    since: Time,
+    last: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ticket: u64,
+    /// The capture that contains it; none has begun since it was asked for.
+    part_of: Option<u64>,
+    until: Option<Time>,
+}
+
+impl Source {
+    fn new(hosting: Hosting, replicate: Replicate, seq: u64, now: Time) -> Self {
+        Self {
+            hosting,
+            replicate,
+            seq,
+            capturing: None,
+            newest: None,
+            next_at: now,
+            offered: BTreeMap::new(),
+            commits: Vec::new(),
+            closing: false,
+            confirmed_at: None,
+        }
+    }
+
+    /// When the state was captured that the standby confirmed last, by this board's clock.
+    pub fn confirmed_at(&self) -> Option<Time> {
+        self.confirmed_at
+    }
+
+    pub(super) fn due(&self) -> Option<Time> {
+        let offers = self.offered.values().map(|(_, at)| *at + OFFER_AGAIN);
+        let commits = self.commits.iter().filter_map(|commit| commit.until);
+        let capture = (self.wants_capture() && self.capturing.is_none()).then_some(self.next_at);
+        offers.chain(commits).chain(capture).min()
+    }
+
+    /// Nobody to send it to, or nobody has taken the last one yet: a capture would only wear the disk.
+    fn wants_capture(&self) -> bool {
+        let asked = self.closing || self.commits.iter().any(|commit| commit.part_of.is_none());
+        let taken = self.newest.is_none_or(|(newest, _)| {
+            let busy = |node: &NodeId| self.offered.get(node).is_some_and(|(id, _)| *id == newest);
+            !self.hosting.targets.iter().all(busy)
+        });
+        (self.hosting.runs || self.closing) && !self.hosting.targets.is_empty() && (taken || asked)
+    }
+
+    fn every(&self) -> Duration {
+        Duration::from_millis(u64::from(self.replicate.every_ms)).max(EVERY_MIN)
+    }
+}
+
+impl Copies {
+    /// What is known of an instance on this board has changed.
+    pub(crate) fn on_hosting(&mut self, turn: &mut Turn<'_>, instance: Instance, hosting: Hosting) {
+        let row = turn.directory.newest().and_then(|newest| newest.table.row(&instance));
+        let spec = row.and_then(|row| turn.specs.get(&row.spec));
+        // Without a state there is nothing to copy; without a specification nothing runs.
+        let Some(replicate) = spec.filter(|s| s.state.is_some()).map(|s| s.replicate) else {
+            return;
+        };
+        let epoch = hosting.epoch;
+        let known = self.sources.get_mut(&instance).filter(|source| source.hosting.epoch == epoch);
+        let retargeted = known.as_ref().is_none_or(|s| s.hosting.targets != hosting.targets);
+        match known {
+            Some(source) => {
+                source.offered.retain(|node, _| hosting.targets.contains(node));
+                source.hosting = hosting;
+                source.replicate = replicate;
+            }
+            None => {
+                // A restart under the same right goes on after what it captured before.
+                let own = turn.holdings.own(&instance).filter(|id| id.epoch == epoch).max();
+                let mut source =
+                    Source::new(hosting, replicate, own.map_or(0, |id| id.seq), turn.now);
+                source.newest = own.map(|id| (id, turn.now));
+                turn.holdings.forget_confirmed(&instance);
+                self.end(turn, &instance, CommitOutcome::Unknown);
+                self.sources.insert(instance.clone(), source);
+            }
+        }
+        if retargeted && let Some(source) = self.sources.get(&instance) {
+            let to = List::capped(source.hosting.targets.iter().copied());
+            turn.out.push(Effect::Serve { instance: instance.clone(), to });
+        }
+        self.answer_commits(turn, &instance);
+        self.proceed(turn, &instance);
+    }
+
+    /// This board does not run the instance any more.
+    pub(crate) fn on_not_hosting(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
+        self.end(turn, instance, CommitOutcome::Unknown);
+        if self.sources.remove(instance).is_some() {
+            turn.out.push(Effect::Serve { instance: instance.clone(), to: List::new() });
+        }
+    }
+
+    /// The next state is the last one before a handover: the service stays frozen after it. False takes
+    /// that back.
+    pub(crate) fn close(&mut self, turn: &mut Turn<'_>, instance: &Instance, closing: bool) {
+        let Some(source) = self.sources.get_mut(instance) else {
+            return self.notices.push(Notice::Final(instance.clone(), None));
+        };
+        source.closing = closing;
+        if closing {
+            source.next_at = turn.now;
+        }
+        self.proceed(turn, instance);
+    }
+
+    pub(crate) fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
+        let due: Vec<Instance> = self
+            .sources
+            .iter()
+            .filter(|(_, source)| source.due().is_some_and(|at| at <= turn.now))
+            .map(|(instance, _)| instance.clone())
+            .collect();
+        for instance in due {
+            self.give_up_late_commits(turn, &instance);
+            self.proceed(turn, &instance);
+        }
+    }
+
+    /// The service asks for everything up to now to be kept (3b.7).
+    pub(crate) fn on_commit(&mut self, turn: &mut Turn<'_>, instance: &Instance, ticket: u64) {
+        let answer = |turn: &mut Turn<'_>, outcome| {
+            turn.out.push(Effect::Commit { instance: instance.clone(), ticket, outcome });
+        };
+        let Some(source) = self.sources.get_mut(instance) else {
+            return answer(turn, CommitOutcome::Unknown);
+        };
+        if source.replicate.commit == Commit::Async {
+            return answer(turn, CommitOutcome::Ok(source.seq + 1));
+        }
+        if source.commits.len() >= COMMITS_MAX {
+            return answer(turn, CommitOutcome::Unknown);
+        }
+        let patience = Duration::from_millis(u64::from(source.replicate.commit_timeout_ms));
+        let until = (!patience.is_zero()).then_some(turn.now + patience);
+        source.commits.push(Waiting { ticket, part_of: None, until });
+        source.next_at = turn.now;
+        self.proceed(turn, instance);
+    }
+
+    /// A capture has ended.
+    pub(crate) fn on_captured(
+        &mut self,
+        turn: &mut Turn<'_>,
+        instance: &Instance,
+        id: CheckpointId,
+        result: Result<u64, String>,
+    ) {
+        if result.is_ok() {
+            turn.holdings.put(instance, id);
+        }
+        let Some(source) = self.sources.get_mut(instance) else {
+            return self.keep_what_the_row_needs(turn, instance);
+        };
+        let Some(capturing) = source.capturing.take_if(|capturing| capturing.id == id) else {
+            return;
+        };
+        match result {
+            Ok(_) => source.newest = Some((id, capturing.since)),
+            Err(why) => {
+                source.next_at = turn.now + CAPTURE_AGAIN;
+                let again = |commit: &mut Waiting| {
+                    commit.part_of = commit.part_of.filter(|part| *part != id.seq)
+                };
+                source.commits.iter_mut().for_each(again);
+                turn.event(Event::CopyFailed { instance: instance.to_string(), why });
+            }
+        }
+        if capturing.last && source.closing {
+            source.closing = false;
+            let newest = source.newest.filter(|(newest, _)| *newest == id).map(|(id, _)| id);
+            self.notices.push(Notice::Final(instance.clone(), newest));
+        }
+        self.notices.push(Notice::Progress(instance.clone()));
+        self.proceed(turn, instance);
+    }
+
+    /// Another board holds a state durably.
+    pub(crate) fn on_stored(&mut self, turn: &mut Turn<'_>, from: NodeId, stored: &Stored) {
+        let Stored { instance, id } = stored;
+        let Some(source) = self.sources.get_mut(instance) else { return };
+        if id.epoch != source.hosting.epoch || !source.hosting.targets.contains(&from) {
+            return;
+        }
+        if source.newest.is_none_or(|(newest, _)| *id > newest) {
+            return turn.misbehaved(from, "it claims to hold a state that was never captured");
+        }
+        source.offered.retain(|node, (offered, _)| *node != from || *offered > *id);
+        if source.newest.is_some_and(|(newest, _)| newest == *id) {
+            source.confirmed_at = source.newest.map(|(_, at)| at);
+        }
+        if turn.holdings.confirm(instance, from, *id) {
+            let (name, epoch, seq) = (instance.to_string(), id.epoch.0, id.seq);
+            turn.event(Event::Copied { instance: name, epoch, seq, by: from });
+            self.notices.push(Notice::Progress(instance.clone()));
+        }
+        self.answer_commits(turn, instance);
+        self.proceed(turn, instance);
+    }
+
+    /// Captures what is due, offers what is complete, forgets what nobody needs.
+    fn proceed(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
+        let Some(source) = self.sources.get_mut(instance) else { return };
+        if source.capturing.is_none() && source.wants_capture() && source.next_at <= turn.now {
+            source.seq += 1;
+            let id = CheckpointId { epoch: source.hosting.epoch, seq: source.seq };
+            let last = source.closing;
+            source.capturing = Some(Capturing { id, since: turn.now, last });
+            source.next_at = turn.now + source.every();
+            for commit in source.commits.iter_mut().filter(|commit| commit.part_of.is_none()) {
+                commit.part_of = Some(id.seq);
+            }
+            turn.out.push(Effect::Capture { instance: instance.clone(), id, freeze: last });
+        }
+        if let Some((newest, _)) = source.newest {
+            for target in &source.hosting.targets {
+                let confirmed = turn.holdings.confirmed(instance, target);
+                let id = match source.offered.get(target) {
+                    Some((_, at)) if turn.now < *at + OFFER_AGAIN => continue,
+                    Some((id, _)) if turn.holdings.own(instance).any(|own| own == *id) => *id,
+                    _ if confirmed >= Some(newest) => continue,
+                    _ => newest,
+                };
+                source.offered.insert(*target, (id, turn.now));
+                turn.send(*target, Offer { instance: instance.clone(), id });
+            }
+        }
+        self.keep_what_the_row_needs(turn, instance);
+    }
+
+    /// An active keeps what its targets have or fetch, to compare with, and its newest.
+    pub(super) fn kept_by_source(&self, turn: &Turn<'_>, instance: &Instance) -> Vec<CheckpointId> {
+        let Some(source) = self.sources.get(instance) else { return Vec::new() };
+        let offered = source.offered.values().map(|(id, _)| *id);
+        let confirmed = source
+            .hosting
+            .targets
+            .iter()
+            .filter_map(|node| turn.holdings.confirmed(instance, node));
+        offered.chain(confirmed).chain(source.newest.map(|(id, _)| id)).collect()
+    }
+
+    /// Answers the commits that every board holds that must.
+    fn answer_commits(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
+        let Some(source) = self.sources.get_mut(instance) else { return };
+        let epoch = source.hosting.epoch;
+        let held = source
+            .hosting
+            .required
+            .iter()
+            .map(|node| turn.holdings.confirmed(instance, node).filter(|id| id.epoch == epoch))
+            .min()
+            .flatten();
+        let Some(held) = held else { return };
+        source.commits.retain(|commit| {
+            let done = commit.part_of.is_some_and(|part| part <= held.seq);
+            if done {
+                let (instance, ticket) = (instance.clone(), commit.ticket);
+                let outcome = CommitOutcome::Ok(held.seq);
+                turn.out.push(Effect::Commit { instance, ticket, outcome });
+            }
+            !done
+        });
+    }
+
+    fn give_up_late_commits(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
+        let Some(source) = self.sources.get_mut(instance) else { return };
+        let outcome = match source.hosting.required.is_empty() {
+            true => CommitOutcome::Unprotected,
+            false => CommitOutcome::Unknown,
+        };
+        let now = turn.now;
+        source.commits.retain(|commit| {
+            let late = commit.until.is_some_and(|until| until <= now);
+            if late {
+                let (instance, ticket) = (instance.clone(), commit.ticket);
+                turn.out.push(Effect::Commit { instance, ticket, outcome });
+            }
+            !late
+        });
+    }
+
+    /// The right ended: whether what was asked for is kept is not known here.
+    fn end(&mut self, turn: &mut Turn<'_>, instance: &Instance, outcome: CommitOutcome) {
+        let Some(source) = self.sources.get_mut(instance) else { return };
+        for commit in core::mem::take(&mut source.commits) {
+            let (instance, ticket) = (instance.clone(), commit.ticket);
+            turn.out.push(Effect::Commit { instance, ticket, outcome });
+        }
+    }
+}

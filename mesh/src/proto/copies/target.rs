@@ -1,0 +1,104 @@
+//! The standby's side: what to fetch, and what is left of it when it has arrived.
+
+use super::{Copies, Notice};
+use crate::proto::id::NodeId;
+use crate::proto::io::{Effect, Event, Transferred};
+use crate::proto::order::Instance;
+use crate::proto::table::CheckpointId;
+use crate::proto::turn::Turn;
+use crate::proto::wire::copies::{Offer, Stored};
+
+/// A state on its way here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Fetching {
+    id: CheckpointId,
+    from: NodeId,
+}
+
+impl Copies {
+    /// The active offers a state.
+    pub(crate) fn on_offer(&mut self, turn: &mut Turn<'_>, from: NodeId, offer: Offer) {
+        let Offer { instance, id } = offer;
+        // The row may be on its way; the offer is repeated.
+        if !is_wanted(turn, &instance, id, from) {
+            return;
+        }
+        if turn.holdings.own(&instance).any(|own| own == id) {
+            turn.send(from, Stored { instance, id });
+            return;
+        }
+        let newer = self.fetching.get(&instance).is_none_or(|f| f.id != id || f.from != from);
+        if newer
+            && (self.fetching.contains_key(&instance) || self.fetching.len() < super::FETCHES_MAX)
+        {
+            self.fetching.insert(instance.clone(), Fetching { id, from });
+            turn.out.push(Effect::Fetch { instance, id, from });
+        }
+    }
+
+    /// A state has arrived, or has not.
+    pub(crate) fn on_fetched(
+        &mut self,
+        turn: &mut Turn<'_>,
+        instance: Instance,
+        id: CheckpointId,
+        from: NodeId,
+        result: Result<Transferred, String>,
+    ) {
+        if self.fetching.get(&instance).is_some_and(|fetching| fetching.id == id) {
+            self.fetching.remove(&instance);
+        }
+        let name = instance.to_string();
+        match result {
+            Err(why) => turn.event(Event::CopyFailed { instance: name, why }),
+            Ok(cost) => {
+                turn.holdings.put(&instance, id);
+                // Judged when it is durable, not when it was asked for (S11 of 3b): the row may have
+                // moved on meanwhile, and this board with it.
+                if is_wanted(turn, &instance, id, from) {
+                    let (epoch, seq) = (id.epoch.0, id.seq);
+                    turn.event(Event::Fetched { instance: name, epoch, seq, cost });
+                    turn.send(from, Stored { instance: instance.clone(), id });
+                    self.notices.push(Notice::Progress(instance.clone()));
+                }
+                self.keep_what_the_row_needs(turn, &instance);
+            }
+        }
+    }
+
+    /// A newer table is known: what it does not need any more is let go.
+    pub(crate) fn on_table(&mut self, turn: &mut Turn<'_>) {
+        let held: Vec<Instance> = turn.holdings.instances().cloned().collect();
+        for instance in held {
+            self.keep_what_the_row_needs(turn, &instance);
+        }
+    }
+
+    /// Keeps what a takeover, a handover or the next comparison may start from.
+    pub(super) fn keep_what_the_row_needs(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
+        let Some(newest) = turn.directory.newest() else { return };
+        let Some(row) = newest.table.row(instance) else {
+            return Self::keep(turn, instance, Vec::new());
+        };
+        let row = row.clone();
+        let mut wanted = self.kept_by_source(turn, instance);
+        wanted.push(row.base);
+        wanted.extend(turn.holdings.start_of(&row));
+        // The last two good ones: should the newest not start, there is another; and until the first one
+        // of a new right has arrived, those of the one before are what it is compared with.
+        let epoch = row.epoch.0;
+        let follows = |id: &CheckpointId| id.epoch.0 == epoch || id.epoch.0 + 1 == epoch;
+        wanted.extend(turn.holdings.own(instance).rev().filter(follows).take(2));
+        Self::keep(turn, instance, wanted);
+    }
+}
+
+/// Whether `id` is a state that `from` may give to this board now: by the row, as far as it is known.
+fn is_wanted(turn: &Turn<'_>, instance: &Instance, id: CheckpointId, from: NodeId) -> bool {
+    let me = turn.me.id();
+    let row = turn.directory.newest().and_then(|newest| newest.table.row(instance));
+    row.is_some_and(|row| {
+        let mine = row.standby == Some(me) || row.fill == Some(me);
+        row.epoch == id.epoch && row.active == from && mine && row.active != me
+    })
+}

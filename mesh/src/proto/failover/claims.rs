@@ -1,0 +1,258 @@
+//! Claims: what an active or a standby tells the master about its row, and what the master makes of it.
+//!
+//! A claim is a fact that stays true until the row changes, so it is simply repeated until it does. The
+//! master compares it with the row that is chosen *now*; one made for another revision is answered with
+//! the table. See 3b.1 to 3b.4.
+
+use super::active::{Assignment, Run};
+use super::{Failover, Kept, Notice, Office};
+use crate::proto::authority::changes::Change;
+use crate::proto::id::{Epoch, NodeId};
+use crate::proto::journal::Record;
+use crate::proto::machine::Time;
+use crate::proto::ops::Purpose;
+use crate::proto::order::Instance;
+use crate::proto::placement::choose_standby;
+use crate::proto::table::{CheckpointId, Row};
+use crate::proto::turn::Turn;
+use crate::proto::wire::failover::{Claim, Claimed};
+
+use core::time::Duration;
+
+/// A master looks that often for rows that lack a standby; also whenever the table changes.
+const APPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// The link to a master is wanted that long by one claim.
+const LINK_ERRAND: Duration = Duration::from_secs(30);
+/// The change behind no order: nobody waits for its verdict.
+const NOBODY: u64 = 0;
+
+impl Failover {
+    /// Somebody holds more of an instance than before: a claim may be due, or a handover go on.
+    pub(crate) fn on_progress(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
+        self.hand_over(turn, instance);
+        if let Some(assignment) = self.assignments.get_mut(instance) {
+            assignment.claim_at = turn.now;
+        }
+    }
+
+    /// As active: tells the master what needs a change of the row, if anything does.
+    pub(super) fn make_claim(&mut self, turn: &mut Turn<'_>, office: &Office, instance: &Instance) {
+        let heartbeat = self.preset.heartbeat;
+        let Some(assignment) = self.assignments.get_mut(instance) else { return };
+        if turn.now < assignment.claim_at {
+            return;
+        }
+        assignment.claim_at = turn.now + heartbeat;
+        let row = assignment.row.clone();
+        self.switch_if_filled(turn, office, instance);
+        let Some(assignment) = self.assignments.get(instance) else { return };
+        if let Some(claimed) = self.claim_of(turn, assignment) {
+            self.claim(turn, office, &row, claimed);
+        }
+    }
+
+    fn claim_of(&self, turn: &Turn<'_>, assignment: &Assignment) -> Option<Claimed> {
+        let row = &assignment.row;
+        let instance = row.instance();
+        if row.retiring {
+            return None;
+        }
+        if let Some((epoch, to, last)) = assignment.released
+            && epoch == row.epoch
+        {
+            // Not before it is durable: a message may be believed long after it was sent (S7).
+            return assignment.handover.is_none().then_some(Claimed::Release { to, last });
+        }
+        if assignment.lost {
+            return Some(Claimed::Lost);
+        }
+        if assignment.is_switching() {
+            return Some(Claimed::Filled);
+        }
+        let patience = (self.preset.lease + self.preset.grace) * 2;
+        let silent = |since: Time| turn.now.since(since.max(assignment.learnt)) > patience;
+        if let Some(fill) = row.fill {
+            let gone = !turn.members.is_up(&fill) && silent(assignment.learnt);
+            return gone.then_some(Claimed::AbortFill);
+        }
+        let standby = row.standby?;
+        let holds = |id: CheckpointId| id.epoch == row.epoch;
+        if !row.ready && turn.holdings.confirmed(&instance, &standby).is_some_and(holds) {
+            return Some(Claimed::Ready);
+        }
+        let granted = assignment.lease.sent(&standby).unwrap_or_default();
+        let drained = false;
+        (silent(granted) || drained).then_some(Claimed::NeedStandby)
+    }
+
+    /// The board that is being filled holds everything that the standby holds, and the master would
+    /// carry on: from now on the standby does not count (3b.2, S3, S10).
+    fn switch_if_filled(&mut self, turn: &mut Turn<'_>, office: &Office, instance: &Instance) {
+        let kill_bound = self.preset.kill_bound;
+        let heartbeat = self.preset.heartbeat;
+        let Some(assignment) = self.assignments.get_mut(instance) else { return };
+        let row = &assignment.row;
+        let (Some(fill), Some(standby)) = (row.fill, row.standby) else { return };
+        let idle = assignment.handover.is_none() && assignment.is_wanted();
+        if !idle || assignment.switching == Some(row.revision) || assignment.keeps(row.revision) {
+            return;
+        }
+        let stateless = turn.specs.get(&row.spec).is_some_and(|spec| spec.state.is_none());
+        let of_now = |id: &CheckpointId| id.epoch == row.epoch;
+        let filled = turn.holdings.confirmed(instance, &fill).filter(of_now);
+        let held = turn.holdings.confirmed(instance, &standby).filter(of_now);
+        let runs = assignment.run == Run::Running;
+        let by_master = assignment.lease.until_without(&standby);
+        let carried =
+            by_master > turn.now + kill_bound + heartbeat || office.master == Some(standby);
+        if (filled.is_some() && filled >= held || stateless) && runs && carried {
+            let revision = row.revision;
+            assignment.switch_kept_for = Some(revision);
+            let instance = instance.clone();
+            let record = Record::Switching { instance: instance.clone(), revision };
+            turn.persist(record, Purpose::Kept(Kept::Switching(instance, revision)));
+        }
+    }
+
+    /// Tells whoever might be master.
+    pub(super) fn claim(
+        &mut self,
+        turn: &mut Turn<'_>,
+        office: &Office,
+        row: &Row,
+        claimed: Claimed,
+    ) {
+        let claim = Claim {
+            instance: row.instance(),
+            epoch: row.epoch,
+            revision: row.revision,
+            claim: claimed,
+        };
+        for master in office.masters() {
+            if master == turn.me.id() {
+                self.on_claim(turn, office, master, claim.clone());
+            } else {
+                turn.links.want_until(master, turn.now + LINK_ERRAND, turn.now);
+                turn.send(master, claim.clone());
+            }
+        }
+    }
+
+    /// As master: a board says that a row needs a change.
+    pub(crate) fn on_claim(
+        &mut self,
+        turn: &mut Turn<'_>,
+        office: &Office,
+        from: NodeId,
+        claim: Claim,
+    ) {
+        if office.reign.is_none() || office.changing.contains_key(&claim.instance) {
+            return;
+        }
+        let table = turn.directory.newest().map(|newest| &newest.table);
+        let Some(row) = table.and_then(|table| table.row(&claim.instance)).cloned() else { return };
+        if row.age() != (claim.epoch, claim.revision) {
+            if row.age() > (claim.epoch, claim.revision) && from != turn.me.id() {
+                self.notices.push(Notice::Tell(from));
+            }
+            return;
+        }
+        let changed = match claim.claim {
+            Claimed::Take => self.judge_take(turn, from, &row),
+            _ if row.active != from => {
+                return turn.misbehaved(from, "a claim for an instance that it does not run");
+            }
+            Claimed::NeedStandby if row.fill.is_none() => {
+                self.choose(turn, &row).map(|fill| Row { fill: Some(fill), ..row.clone() })
+            }
+            Claimed::AbortFill => Some(Row { fill: None, ..row.clone() }),
+            Claimed::Filled if row.fill.is_some() => {
+                Some(Row { standby: row.fill, fill: None, ready: true, ..row.clone() })
+            }
+            Claimed::Ready => row.standby.map(|_| Row { ready: true, ..row.clone() }),
+            Claimed::Release { to, last } => Some(self.judge_release(&row, from, to, last)),
+            // The standby may take over with the newest complete state it has, ready or not (S5).
+            Claimed::Lost => Some(Row { lost: true, ready: row.standby.is_some(), ..row.clone() }),
+            Claimed::NeedStandby | Claimed::Filled => None,
+        };
+        if let Some(changed) = changed.filter(|changed| *changed != row) {
+            self.change(&row, changed);
+        }
+    }
+
+    /// The standby votes for itself; this is the master's vote.
+    fn judge_take(&self, turn: &Turn<'_>, from: NodeId, row: &Row) -> Option<Row> {
+        let bound = self.granted.get(&row.instance()).is_some_and(|g| g.promise.binds(turn.now));
+        let silent = turn.now < self.silent_until;
+        if row.standby != Some(from) || !row.ready || row.retiring || bound || silent {
+            return None;
+        }
+        let stateless = turn.specs.get(&row.spec).is_some_and(|spec| spec.state.is_none());
+        Some(Row {
+            epoch: Epoch(row.epoch.0 + 1),
+            active: from,
+            standby: Some(row.active),
+            ready: stateless,
+            fill: None,
+            released: false,
+            lost: false,
+            ..row.clone()
+        })
+    }
+
+    /// The active has stopped for good under this epoch. If its standby cannot carry on it gets a new
+    /// right itself.
+    fn judge_release(&mut self, row: &Row, from: NodeId, to: NodeId, last: CheckpointId) -> Row {
+        let next = Row { epoch: Epoch(row.epoch.0 + 1), base: last, fill: None, ..row.clone() };
+        if row.ready && row.standby == Some(to) {
+            self.granted.remove(&row.instance());
+            return Row { active: to, standby: Some(from), ready: true, released: true, ..next };
+        }
+        Row { active: from, ready: false, released: false, ..next }
+    }
+
+    /// As master: finds a standby for every row that has none.
+    pub(super) fn appoint(&mut self, turn: &mut Turn<'_>, office: &Office) {
+        if turn.now < self.appoint_at {
+            return;
+        }
+        if office.reign.is_none() {
+            // A new reign begins with a table.
+            self.appoint_at = Time::NEVER;
+            return;
+        }
+        self.appoint_at = turn.now + APPOINT_INTERVAL;
+        let Some(newest) = turn.directory.newest() else { return };
+        let lacking: Vec<Row> = newest
+            .table
+            .rows
+            .iter()
+            .filter(|row| row.standby.is_none() && !row.retiring)
+            .filter(|row| !office.changing.contains_key(&row.instance()))
+            .cloned()
+            .collect();
+        for row in lacking {
+            if let Some(standby) = self.choose(turn, &row) {
+                let stateless = turn.specs.get(&row.spec).is_some_and(|s| s.state.is_none());
+                let changed = Row { standby: Some(standby), ready: stateless, ..row.clone() };
+                self.change(&row, changed);
+            }
+        }
+    }
+
+    fn choose(&self, turn: &Turn<'_>, row: &Row) -> Option<NodeId> {
+        let spec = turn.specs.get(&row.spec)?;
+        let table = &turn.directory.newest()?.table;
+        choose_standby(row, spec, turn.members, table, &turn.me.id()).ok()
+    }
+
+    fn change(&mut self, row: &Row, changed: Row) {
+        self.notices.push(Notice::Change(Box::new(Change {
+            id: NOBODY,
+            instance: row.instance(),
+            made_for: Some(row.revision),
+            row: Some(changed),
+            order: None,
+        })));
+    }
+}

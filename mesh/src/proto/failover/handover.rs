@@ -1,0 +1,165 @@
+//! The handover: an active gives up its right on purpose, in favour of its standby.
+//!
+//! For a planned move (3b.1), and when a service does not start here any more (L6). The service is
+//! frozen and its last state captured; when the standby holds it the service is killed; only when it is
+//! dead and that is on this board's disk does the master hear of it. From then on this board never runs
+//! that epoch again, whatever happens to the message.
+
+use super::active::Run;
+use super::{Failover, Kept, Notice};
+use crate::proto::id::NodeId;
+use crate::proto::io::Effect;
+use crate::proto::journal::Record;
+use crate::proto::machine::Time;
+use crate::proto::ops::Purpose;
+use crate::proto::order::Instance;
+use crate::proto::table::CheckpointId;
+use crate::proto::turn::Turn;
+
+/// A handover under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Handover {
+    to: NodeId,
+    stage: Stage,
+    /// Without the standby's word by then the service goes on here.
+    until: Time,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// The service is being frozen, and its last state captured.
+    Capturing,
+    /// The standby fetches that state.
+    Copying(CheckpointId),
+    /// The service is being killed.
+    Killing(CheckpointId),
+    /// That is being written down.
+    Keeping,
+}
+
+impl Failover {
+    /// Begins to hand an instance over to its standby.
+    ///
+    /// # Errors
+    /// Why that is not possible now.
+    pub(super) fn begin_handover(
+        &mut self,
+        turn: &mut Turn<'_>,
+        instance: &Instance,
+    ) -> Result<(), &'static str> {
+        let until = turn.now + self.preset.lease * 2;
+        let Some(assignment) = self.assignments.get_mut(instance) else {
+            return Err("it does not run on this board");
+        };
+        if assignment.handover.is_some() || !assignment.is_wanted() {
+            return Err("it is being moved already");
+        }
+        let row = &assignment.row;
+        let (Some(to), true, None) = (row.standby, row.ready, row.fill) else {
+            return Err("no standby is ready to carry on");
+        };
+        let stateful = turn.specs.get(&row.spec).is_none_or(|spec| spec.state.is_some());
+        let stage = match stateful {
+            true => Stage::Capturing,
+            false => Stage::Copying(CheckpointId::default()),
+        };
+        assignment.handover = Some(Handover { to, stage, until });
+        if stateful {
+            self.notices.push(Notice::Close(instance.clone(), true));
+        }
+        self.hand_over(turn, instance);
+        Ok(())
+    }
+
+    /// This board cannot run it: another one may.
+    pub(super) fn resign(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
+        // Where it has just come from by a handover it goes on failing here, and says so: two boards
+        // that hand a broken service to and fro would help nobody.
+        if self.assignments.get(instance).is_some_and(|assignment| assignment.row.released) {
+            return;
+        }
+        // An error means that nobody else could run it either.
+        let _ = self.begin_handover(turn, instance);
+    }
+
+    /// The last state is complete here, or could not be captured.
+    pub(crate) fn on_final(
+        &mut self,
+        turn: &mut Turn<'_>,
+        instance: &Instance,
+        state: Option<CheckpointId>,
+    ) {
+        let Some(assignment) = self.assignments.get_mut(instance) else { return };
+        let Some(handover) = &mut assignment.handover else { return };
+        match state {
+            Some(id) if handover.stage == Stage::Capturing => handover.stage = Stage::Copying(id),
+            Some(_) => {}
+            None => return self.give_up_handover(turn, instance),
+        }
+        self.hand_over(turn, instance);
+    }
+
+    /// Takes a handover as far as it can go now.
+    pub(super) fn hand_over(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
+        let Some(assignment) = self.assignments.get_mut(instance) else { return };
+        let Some(handover) = &mut assignment.handover else { return };
+        if let Stage::Copying(id) = handover.stage {
+            let held = turn.holdings.confirmed(instance, &handover.to);
+            if id == CheckpointId::default() || held >= Some(id) {
+                handover.stage = Stage::Killing(id);
+                if !matches!(assignment.run, Run::Idle | Run::Waiting(_)) {
+                    assignment.run = Run::Stopping;
+                    turn.out.push(Effect::Stop { instance: instance.clone(), kill: true });
+                }
+            }
+        }
+        match handover.stage {
+            Stage::Killing(last) if matches!(assignment.run, Run::Idle | Run::Waiting(_)) => {
+                handover.stage = Stage::Keeping;
+                let (epoch, to) = (assignment.row.epoch, handover.to);
+                assignment.released = Some((epoch, to, last));
+                let instance = instance.clone();
+                let record = Record::Released { instance: instance.clone(), epoch, to, last };
+                turn.persist(record, Purpose::Kept(Kept::Released(instance, epoch)));
+            }
+            Stage::Capturing | Stage::Copying(_) if turn.now >= handover.until => {
+                self.give_up_handover(turn, instance);
+            }
+            Stage::Capturing | Stage::Copying(_) | Stage::Killing(_) | Stage::Keeping => {}
+        }
+    }
+
+    fn give_up_handover(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
+        let Some(assignment) = self.assignments.get_mut(instance) else { return };
+        let undone = matches!(
+            assignment.handover,
+            Some(Handover { stage: Stage::Capturing | Stage::Copying(_), .. })
+        );
+        if undone {
+            assignment.handover = None;
+            self.notices.push(Notice::Close(instance.clone(), false));
+            turn.out.push(Effect::Thaw { instance: instance.clone() });
+        }
+    }
+
+    /// A promise of this board as active is durable: the master may hear of it.
+    pub(crate) fn on_kept(&mut self, turn: &mut Turn<'_>, kept: Kept) {
+        let (Kept::Released(instance, _) | Kept::Switching(instance, _)) = &kept;
+        let Some(assignment) = self.assignments.get_mut(instance) else { return };
+        match kept {
+            Kept::Released(_, epoch) if epoch == assignment.row.epoch => {
+                assignment.handover = None;
+                assignment.claim_at = turn.now;
+            }
+            Kept::Switching(ref instance, revision) if revision == assignment.row.revision => {
+                assignment.switching = Some(revision);
+                if let Some(former) = assignment.row.standby {
+                    assignment.lease.forget(&former);
+                }
+                assignment.claim_at = turn.now;
+                self.tell_copies(instance);
+            }
+            Kept::Released(..) | Kept::Switching(..) => {}
+        }
+    }
+}

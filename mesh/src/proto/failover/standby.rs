@@ -1,0 +1,106 @@
+//! The standby: counts the silence of the active, and takes over.
+//!
+//! Silence only *starts* a takeover. The standby asks the master once it has heard nothing for T + t
+//! and its own promise has run out; the master agrees once its own has; only the row that the master
+//! then commits gives the right to start (3b).
+
+use super::{Failover, Office};
+use crate::proto::id::Epoch;
+use crate::proto::io::Event;
+use crate::proto::machine::Time;
+use crate::proto::order::Instance;
+use crate::proto::table::Row;
+use crate::proto::turn::Turn;
+use crate::proto::wire::failover::Claimed;
+
+/// An instance that this board stands by for.
+#[derive(Clone, Copy, Debug)]
+pub struct Vigil {
+    epoch: Epoch,
+    /// When this board learnt that it stands by under this right. Silence before that says nothing: the
+    /// active may have been living on another's word (S3).
+    learnt: Time,
+    pub(super) look_at: Time,
+    /// Whether it was said already that this board asks to take over.
+    asked: bool,
+}
+
+impl Failover {
+    /// Takes up rows that name this board as standby and drops those that do not any more. Returns
+    /// whether anything changed.
+    pub(super) fn follow_standby_rows(&mut self, turn: &mut Turn<'_>) -> bool {
+        let me = turn.me.id();
+        let Some(newest) = turn.directory.newest() else { return false };
+        let stands = |row: &Row| row.standby == Some(me) && !row.retiring;
+        let before = self.vigils.len();
+        self.vigils.retain(|instance, _| newest.table.row(instance).is_some_and(stands));
+        let mut changed = self.vigils.len() != before;
+        for row in newest.table.rows.iter().filter(|row| stands(row)) {
+            let known = self.vigils.get_mut(&row.instance()).filter(|v| v.epoch == row.epoch);
+            match known {
+                // Something about the row is new: perhaps this board may take over now.
+                Some(vigil) => vigil.look_at = turn.now,
+                None => {
+                    let vigil = Vigil {
+                        epoch: row.epoch,
+                        learnt: turn.now,
+                        look_at: turn.now,
+                        asked: false,
+                    };
+                    self.vigils.insert(row.instance(), vigil);
+                    changed = true;
+                }
+            }
+        }
+        let filled = |row: &Row| row.fill == Some(me);
+        changed | newest.table.rows.iter().any(filled)
+    }
+
+    /// Looks whether an active has been silent for too long.
+    pub(super) fn keep_vigil(&mut self, turn: &mut Turn<'_>, office: &Office) {
+        let due: Vec<Instance> = self
+            .vigils
+            .iter()
+            .filter(|(_, vigil)| vigil.look_at <= turn.now)
+            .map(|(instance, _)| instance.clone())
+            .collect();
+        for instance in due {
+            let Some(row) = self.row(turn, &instance) else { continue };
+            let free_at = self.free_to_take(&row);
+            let can = row.ready && self.has_what_it_takes(turn, &row);
+            let heartbeat = self.preset.heartbeat;
+            let Some(vigil) = self.vigils.get_mut(&instance) else { continue };
+            if turn.now < free_at {
+                vigil.look_at = free_at;
+                continue;
+            }
+            vigil.look_at = turn.now + heartbeat;
+            if !can {
+                continue;
+            }
+            if !core::mem::replace(&mut vigil.asked, true) {
+                let epoch = row.epoch.0;
+                turn.event(Event::Takes { instance: instance.to_string(), epoch });
+            }
+            self.claim(turn, office, &row, Claimed::Take);
+        }
+    }
+
+    /// From when on this board may ask for the instance: the active silent for T + t since it was heard
+    /// last, or since this board became its standby; no promise of this board to it, remembered or not.
+    fn free_to_take(&self, row: &Row) -> Time {
+        let instance = row.instance();
+        let learnt = self.vigils.get(&instance).map_or(Time::NEVER, |vigil| vigil.learnt);
+        let granted = self.granted.get(&instance);
+        let mine = granted.filter(|g| g.to == row.active && g.epoch == row.epoch);
+        let heard = mine.map_or(learnt, |granted| granted.heard.max(learnt));
+        let silence = heard + self.preset.lease + self.preset.grace;
+        let promise = granted.map_or(Time::default(), |granted| granted.promise.until());
+        silence.max(promise).max(self.silent_until)
+    }
+
+    fn has_what_it_takes(&self, turn: &Turn<'_>, row: &Row) -> bool {
+        let stateless = turn.specs.get(&row.spec).is_some_and(|spec| spec.state.is_none());
+        stateless || turn.holdings.can_take(row)
+    }
+}

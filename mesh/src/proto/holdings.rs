@@ -1,0 +1,109 @@
+//! Who holds which states of which instances. Data without behaviour.
+//!
+//! `copies` writes it; `failover` reads it to know what this board could start from, and whether a
+//! standby may be relied on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::failover::INSTANCES_MAX;
+use super::id::NodeId;
+use super::order::Instance;
+use super::table::{CheckpointId, Row};
+
+/// What a board has of one instance.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Holding {
+    /// Complete, verified, durable states in this board's own store.
+    own: BTreeSet<CheckpointId>,
+    /// The newest state that each of the other boards has confirmed.
+    confirmed: BTreeMap<NodeId, CheckpointId>,
+}
+
+/// Who holds what.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Holdings {
+    instances: BTreeMap<Instance, Holding>,
+}
+
+/// What a driver finds in its store at the start.
+pub type Held = BTreeMap<Instance, BTreeSet<CheckpointId>>;
+
+impl Holdings {
+    /// What was found in this board's store.
+    pub fn new(held: Held) -> Self {
+        let instances = held
+            .into_iter()
+            .map(|(instance, own)| (instance, Holding { own, confirmed: BTreeMap::new() }))
+            .collect();
+        Self { instances }
+    }
+
+    /// The states in this board's own store.
+    pub fn own(&self, instance: &Instance) -> impl DoubleEndedIterator<Item = CheckpointId> + '_ {
+        self.instances.get(instance).into_iter().flat_map(|holding| holding.own.iter().copied())
+    }
+
+    /// Instances of which this board has a state.
+    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.iter().filter(|(_, h)| !h.own.is_empty()).map(|(instance, _)| instance)
+    }
+
+    /// The newest state in this board's store from which `row` may be started (3b): one of its epoch,
+    /// one of the epoch before that it received or made as holder, or the one that the row names.
+    pub fn start_of(&self, row: &Row) -> Option<CheckpointId> {
+        let may = |id: &CheckpointId| {
+            let follows = id.epoch == row.epoch || id.epoch.0 + 1 == row.epoch.0;
+            *id >= row.base && (follows || *id == row.base)
+        };
+        self.own(&row.instance()).rev().find(may)
+    }
+
+    /// Whether this board has a state with which it could take `row` over: one of its epoch, or the
+    /// one that the row names.
+    pub fn can_take(&self, row: &Row) -> bool {
+        self.own(&row.instance()).any(|id| id.epoch == row.epoch || id == row.base)
+    }
+
+    /// The newest state that another board has confirmed.
+    pub fn confirmed(&self, instance: &Instance, by: &NodeId) -> Option<CheckpointId> {
+        self.instances.get(instance)?.confirmed.get(by).copied()
+    }
+
+    /// A state is complete in this board's store.
+    pub(crate) fn put(&mut self, instance: &Instance, id: CheckpointId) {
+        if let Some(holding) = self.entry(instance) {
+            holding.own.insert(id);
+        }
+    }
+
+    /// Another board has confirmed a state. Returns whether that was news.
+    pub(crate) fn confirm(&mut self, instance: &Instance, by: NodeId, id: CheckpointId) -> bool {
+        let Some(holding) = self.entry(instance) else { return false };
+        let newer = holding.confirmed.get(&by).is_none_or(|known| *known < id);
+        if newer {
+            holding.confirmed.insert(by, id);
+        }
+        newer
+    }
+
+    /// Forgets all states of an instance but these.
+    pub(crate) fn keep(&mut self, instance: &Instance, states: &[CheckpointId]) {
+        if let Some(holding) = self.instances.get_mut(instance) {
+            holding.own.retain(|id| states.contains(id));
+        }
+    }
+
+    /// Forgets what others confirmed: another right has begun.
+    pub(crate) fn forget_confirmed(&mut self, instance: &Instance) {
+        if let Some(holding) = self.instances.get_mut(instance) {
+            holding.confirmed.clear();
+        }
+    }
+
+    fn entry(&mut self, instance: &Instance) -> Option<&mut Holding> {
+        if self.instances.len() >= INSTANCES_MAX && !self.instances.contains_key(instance) {
+            return None;
+        }
+        Some(self.instances.entry(instance.clone()).or_default())
+    }
+}
