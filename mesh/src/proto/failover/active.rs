@@ -242,7 +242,8 @@ impl Failover {
             (assignment.run, assignment.began) = (run, began);
             turn.event(Event::Appointed { instance: instance.to_string(), epoch: row.epoch.0 });
         }
-        let thaws = assignment.handover.take().is_some();
+        // What is dead already, or written down as given up, is not taken back.
+        let thaws = assignment.handover.take_if(|handover| handover.can_be_undone()).is_some();
         let guard = |row: &Row| (row.standby.filter(|_| row.ready), row.epoch);
         if known.as_ref().map(guard) != Some(guard(&row)) {
             let (standby, epoch) = guard(&row);
@@ -261,7 +262,7 @@ impl Failover {
         }
         if stops {
             assignment.run = Run::Stopping;
-            turn.out.push(Effect::Stop { instance: instance.clone(), kill: false });
+            turn.out.push(Effect::Stop { instance: instance.clone(), kill: moved });
         } else if thaws {
             self.notices.push(Notice::Close(instance.clone(), false));
             turn.out.push(Effect::Thaw { instance: instance.clone() });

@@ -37,6 +37,13 @@ enum Stage {
     Keeping,
 }
 
+impl Handover {
+    /// Whether the service lives still, and may simply go on.
+    pub(super) fn can_be_undone(&self) -> bool {
+        matches!(self.stage, Stage::Capturing | Stage::Copying(_))
+    }
+}
+
 impl Failover {
     /// Begins to hand an instance over to its standby.
     ///
@@ -131,12 +138,7 @@ impl Failover {
 
     fn give_up_handover(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
         let Some(assignment) = self.assignments.get_mut(instance) else { return };
-        let undone = matches!(
-            assignment.handover,
-            Some(Handover { stage: Stage::Capturing | Stage::Copying(_), .. })
-        );
-        if undone {
-            assignment.handover = None;
+        if assignment.handover.take_if(|handover| handover.can_be_undone()).is_some() {
             self.notices.push(Notice::Close(instance.clone(), false));
             turn.out.push(Effect::Thaw { instance: instance.clone() });
         }
