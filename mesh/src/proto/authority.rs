@@ -36,11 +36,10 @@ use super::io::Event;
 use super::journal::Record;
 use super::machine::{Time, Timeout};
 use super::ops::Purpose;
-use super::order::Instance;
 use super::promises::{Preset, Promise, promised};
 use super::table::{Table, Version};
 use super::turn::Turn;
-use changes::{Change, Verdict};
+use changes::{Change, Moving, Verdict};
 use reign::Reign;
 
 /// The least time between two candidacies: two fsyncs on a good disk and some round trips (L2).
@@ -84,7 +83,7 @@ pub struct Authority {
     /// Changes that wait for the version in flight to be chosen.
     waiting: Vec<Change>,
     /// Changes that are part of it, and whether they move the right to run.
-    in_flight: Vec<(u64, Instance, bool)>,
+    in_flight: Vec<(u64, Option<Moving>)>,
     verdicts: Vec<(u64, Verdict)>,
 }
 

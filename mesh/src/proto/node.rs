@@ -428,7 +428,7 @@ impl Node {
             electorate: table
                 .map(|table| table.electorate().into_iter().collect())
                 .unwrap_or_default(),
-            changing: self.authority.changing().map(|(i, moves)| (i.clone(), moves)).collect(),
+            changing: self.authority.changing().collect(),
         }
     }
 

@@ -48,6 +48,13 @@ pub enum Action {
     Remove(Name),
     /// Move it to its standby.
     Move(Name),
+    /// Let a board host nothing and decide nothing any more, or again.
+    Drain {
+        /// Which.
+        node: NodeId,
+        /// False: again.
+        drained: bool,
+    },
 }
 
 impl Signable for Order {

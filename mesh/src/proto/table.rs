@@ -23,6 +23,9 @@ pub const VOTERS_MAX: usize = 3;
 /// Orders that are remembered so as not to be carried out twice.
 pub const ORDERS_MAX: usize = 128;
 
+/// Boards that are drained at the same time.
+pub const DRAINED_MAX: usize = 64;
+
 /// One side of a configuration.
 pub type Voters = List<NodeId, VOTERS_MAX>;
 
@@ -65,6 +68,9 @@ pub struct Table {
     /// Orders that were carried out and have not expired: the first half of the nonce, and the unix
     /// seconds of the expiry.
     pub orders: Vec<(u64, u64)>,
+    /// Boards that are to host nothing and decide nothing, in the order of their ids: an operator is
+    /// about to switch them off.
+    pub drained: Vec<NodeId>,
 }
 
 /// One instance of a service. Written in full in a journal, compactly in a table.
@@ -117,6 +123,11 @@ impl Table {
         self.voters.iter().chain(self.incoming.iter().flatten()).copied().collect()
     }
 
+    /// Whether an operator is about to switch this board off.
+    pub fn is_drained(&self, node: &NodeId) -> bool {
+        self.drained.binary_search(node).is_ok()
+    }
+
     /// Where the row of an instance is, or would be.
     ///
     /// # Errors
@@ -148,6 +159,7 @@ struct Compact {
     nodes: List<NodeId, TABLE_NODES_MAX>,
     rows: List<CompactRow, ROWS_MAX>,
     orders: List<(u64, u64), ORDERS_MAX>,
+    drained: List<u16, DRAINED_MAX>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -171,6 +183,7 @@ impl From<Table> for Compact {
         for row in &table.rows {
             named.extend([Some(row.active), row.standby, row.fill].into_iter().flatten());
         }
+        named.extend(&table.drained);
         let nodes: Vec<NodeId> = named.into_iter().collect();
         let index = |node: &NodeId| nodes.binary_search(node).map_or(u16::MAX, |at| at as u16);
         let side = |side: &Voters| List::capped(side.iter().map(index));
@@ -196,6 +209,7 @@ impl From<Table> for Compact {
             rows: List::capped(rows),
             nodes: List::capped(nodes.iter().copied()),
             orders: List::capped(table.orders),
+            drained: List::capped(table.drained.iter().map(index)),
         }
     }
 }
@@ -245,7 +259,8 @@ impl TryFrom<Compact> for Table {
             return Err(Crooked);
         }
         let orders = compact.orders.into_vec();
-        Ok(Self { version: compact.version, voters, incoming, rows, orders })
+        let drained = compact.drained.iter().map(|index| node(*index)).collect::<Result<_, _>>()?;
+        Ok(Self { version: compact.version, voters, incoming, rows, orders, drained })
     }
 }
 
@@ -284,6 +299,7 @@ mod tests {
             incoming: Some(List::capped([node(1), node(2), node(4)])),
             rows: vec![row("api", node(1), Some(node(9))), row("db", node(8), None)],
             orders: vec![(7, 1_800_000_000)],
+            drained: vec![node(9)],
         }
     }
 

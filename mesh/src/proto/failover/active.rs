@@ -55,6 +55,8 @@ pub struct Assignment {
     /// What it ran on is lost.
     pub lost: bool,
     pub(super) handover: Option<Handover>,
+    /// After a handover that failed the service is left in peace until then, unless somebody orders it.
+    pub(super) hand_over_after: Time,
     /// The revision for which it is being written down that the standby does not count any more.
     pub(super) switch_kept_for: Option<u64>,
     /// Under which epoch its folder was written last by a service that ran here.
@@ -104,6 +106,7 @@ impl Assignment {
             switching: None,
             lost: false,
             handover: None,
+            hand_over_after: now,
             switch_kept_for: None,
             began: None,
             claim_at: now,

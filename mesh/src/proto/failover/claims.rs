@@ -6,7 +6,7 @@
 
 use super::active::{Assignment, Run};
 use super::{Failover, Kept, Notice, Office};
-use crate::proto::authority::changes::Change;
+use crate::proto::authority::changes::{Change, What};
 use crate::proto::id::{Epoch, NodeId};
 use crate::proto::journal::Record;
 use crate::proto::machine::Time;
@@ -44,6 +44,11 @@ impl Failover {
         }
         assignment.claim_at = turn.now + heartbeat;
         let row = assignment.row.clone();
+        let rested = turn.now >= assignment.hand_over_after;
+        if rested && turn.directory.newest().is_some_and(|n| n.table.is_drained(&turn.me.id())) {
+            // An error means that nobody else is ready to carry on yet: it is tried again.
+            let _ = self.begin_handover(turn, instance);
+        }
         self.switch_if_filled(turn, office, instance);
         let Some(assignment) = self.assignments.get(instance) else { return };
         if let Some(claimed) = self.claim_of(turn, assignment) {
@@ -81,7 +86,7 @@ impl Failover {
             return Some(Claimed::Ready);
         }
         let granted = assignment.lease.sent(&standby).unwrap_or_default();
-        let drained = false;
+        let drained = turn.directory.newest().is_some_and(|n| n.table.is_drained(&standby));
         (silent(granted) || drained).then_some(Claimed::NeedStandby)
     }
 
@@ -249,9 +254,11 @@ impl Failover {
     fn change(&mut self, row: &Row, changed: Row) {
         self.notices.push(Notice::Change(Box::new(Change {
             id: NOBODY,
-            instance: row.instance(),
-            made_for: Some(row.revision),
-            row: Some(changed),
+            what: What::Row {
+                instance: row.instance(),
+                made_for: Some(row.revision),
+                row: Some(changed),
+            },
             order: None,
         })));
     }

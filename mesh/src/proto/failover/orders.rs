@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use super::{Failover, Notice, Office};
-use crate::proto::authority::changes::{Change, Verdict};
+use crate::proto::authority::changes::{Change, Verdict, What};
 use crate::proto::bounded::Text;
 use crate::proto::id::{Epoch, NodeId, OpId};
 use crate::proto::io::{Effect, Reply, ReplyError};
@@ -17,8 +17,9 @@ use crate::proto::ops::Purpose;
 use crate::proto::order::{Action, Instance, Order, SignedOrder};
 use crate::proto::placement::{choose_active, choose_standby};
 use crate::proto::record::Name;
+use crate::proto::spec::ServiceSpec;
 use crate::proto::specs::SpecHash;
-use crate::proto::table::{CheckpointId, Row};
+use crate::proto::table::{CheckpointId, DRAINED_MAX, Row, Table};
 use crate::proto::turn::Turn;
 use crate::proto::wire::failover::{Move, Submit, Submitted};
 
@@ -348,52 +349,67 @@ impl Failover {
 
     /// Turns an order into a change of the table that is chosen now.
     fn decide(&mut self, turn: &mut Turn<'_>, id: u64, order: &Order, hash: SpecHash) {
-        let name = match &order.action {
-            Action::Run(spec) => &spec.name,
-            Action::Stop(name) | Action::Remove(name) | Action::Move(name) => name,
+        let decided = match &order.action {
+            Action::Run(spec) => decide_run(turn, spec, hash),
+            Action::Stop(name) => decide_row(turn, name, |row| Some(Row { retiring: true, ..row })),
+            Action::Remove(name) => decide_row(turn, name, |_| None),
+            Action::Move(name) => decide_row(turn, name, Some),
+            Action::Drain { node, drained } => decide_drain(turn, *node, *drained),
         };
-        let instance = Instance { service: name.clone(), ordinal: 0 };
-        let table = turn.directory.newest().map(|newest| newest.table.clone()).unwrap_or_default();
-        let before = table.row(&instance);
-        let row = match (&order.action, before) {
-            (Action::Run(_), Some(row)) => {
-                Ok(Some(Row { spec: hash, retiring: false, ..row.clone() }))
-            }
-            (Action::Run(spec), None) => {
-                choose_active(&instance, spec, turn.members, &table, &turn.me.id())
-                    .map(|active| {
-                        let mut row = first_row(name, active, hash, table.version.number);
-                        let me = turn.me.id();
-                        row.standby = choose_standby(&row, spec, turn.members, &table, &me).ok();
-                        row.ready = row.standby.is_some() && spec.state.is_none();
-                        Some(row)
-                    })
-                    .map_err(|no_room| ("no-room", no_room.to_string()))
-            }
-            (Action::Stop(_), Some(row)) => Ok(Some(Row { retiring: true, ..row.clone() })),
-            (Action::Remove(_), Some(_)) => Ok(None),
-            (Action::Move(_), Some(row)) => Ok(Some(row.clone())),
-            (Action::Stop(_) | Action::Remove(_) | Action::Move(_), None) => Err((
-                "not-found",
-                format!("no service is called `{name}`; `hedgerow ps` lists them"),
-            )),
-        };
-        match row {
+        match decided {
             Err(error) => self.desk.close(turn, id, Err(error)),
-            Ok(row) => {
+            Ok(what) => {
                 let mut half = [0; 8];
                 half.copy_from_slice(&order.nonce[..8]);
-                let change = Change {
-                    id,
-                    made_for: before.map(|row| row.revision),
-                    instance,
-                    row,
-                    order: Some((u64::from_le_bytes(half), order.expires)),
-                };
-                self.notices.push(Notice::Change(Box::new(change)));
+                let order = Some((u64::from_le_bytes(half), order.expires));
+                self.notices.push(Notice::Change(Box::new(Change { id, what, order })));
             }
         }
     }
+}
+
+/// What is to be changed, or why it cannot be.
+type Decided = Result<What, (&'static str, String)>;
+
+fn chosen(turn: &Turn<'_>) -> Table {
+    turn.directory.newest().map(|newest| newest.table.clone()).unwrap_or_default()
+}
+
+fn decide_run(turn: &Turn<'_>, spec: &ServiceSpec, hash: SpecHash) -> Decided {
+    let instance = Instance { service: spec.name.clone(), ordinal: 0 };
+    let (table, me) = (chosen(turn), turn.me.id());
+    if let Some(row) = table.row(&instance) {
+        let row = Row { spec: hash, retiring: false, ..row.clone() };
+        return Ok(What::Row { made_for: Some(row.revision), instance, row: Some(row) });
+    }
+    let active = choose_active(&instance, spec, turn.members, &table, &me)
+        .map_err(|no_room| ("no-room", no_room.to_string()))?;
+    let mut row = first_row(&spec.name, active, hash, table.version.number);
+    row.standby = choose_standby(&row, spec, turn.members, &table, &me).ok();
+    row.ready = row.standby.is_some() && spec.state.is_none();
+    Ok(What::Row { instance, made_for: None, row: Some(row) })
+}
+
+fn decide_row(turn: &Turn<'_>, service: &Name, change: impl Fn(Row) -> Option<Row>) -> Decided {
+    let instance = Instance { service: service.clone(), ordinal: 0 };
+    let Some(row) = chosen(turn).row(&instance).cloned() else {
+        let text = format!("no service is called `{service}`; `hedgerow ps` lists them");
+        return Err(("not-found", text));
+    };
+    Ok(What::Row { made_for: Some(row.revision), instance, row: change(row) })
+}
+
+fn decide_drain(turn: &Turn<'_>, node: NodeId, drained: bool) -> Decided {
+    let table = chosen(turn);
+    if turn.members.get(&node).is_none() {
+        let text = format!("no board has the id {node}; `hedgerow nodes` lists them");
+        return Err(("not-found", text));
+    }
+    if drained && table.drained.len() >= DRAINED_MAX {
+        let text = "too many boards are drained; `hedgerow undrain` some of them first";
+        return Err(("too-many", text.to_owned()));
+    }
+    Ok(What::Drain { node, drained })
 }
 
 /// The first row of an instance. Its epoch is above that of any earlier instance of this name, since
