@@ -7,6 +7,7 @@
 mod commands;
 mod door;
 mod recover;
+mod services;
 mod view;
 
 use core::time::Duration;
