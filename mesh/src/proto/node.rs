@@ -278,7 +278,7 @@ impl Node {
                     turn.send(from, Spec { order });
                 }
             }
-            Message::Move(wanted) => failover.on_move(&mut turn, from, &wanted),
+            Message::Pass(passed) => failover.on_pass(&mut turn, &office, from, &passed),
             Message::Spec(spec) => keep_spec(&mut turn, authority, from, spec.order),
             Message::Renew(renew) => failover.on_renew(&mut turn, &office, from, renew),
             Message::Grant(grant) => failover.on_grant(&mut turn, &office, from, &grant),
@@ -333,6 +333,7 @@ impl Node {
                 failover::Notice::NotHosting(instance) => {
                     copies.on_not_hosting(&mut turn, &instance)
                 }
+                failover::Notice::Checkpoint(instance) => copies.capture_now(&mut turn, &instance),
                 failover::Notice::Close(instance, closing) => {
                     copies.close(&mut turn, &instance, closing);
                 }

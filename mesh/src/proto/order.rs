@@ -10,6 +10,7 @@ use super::id::{CellId, Domain, Epoch, Incarnation, Keypair, MeshId, NodeId, Pub
 use super::record::Name;
 use super::signed::{Signable, Signed};
 use super::spec::{PORTS_MAX, ServiceSpec, SpecError};
+use super::table::CheckpointId;
 use super::ticket::{ChainError, Credential};
 use super::wire::codec::{self, CodecError};
 
@@ -48,6 +49,23 @@ pub enum Action {
     Remove(Name),
     /// Move it to its standby.
     Move(Name),
+    /// Make a checkpoint of it now.
+    Checkpoint(Name),
+    /// Let it start again, on its board, from a state that this board keeps.
+    Restore {
+        /// Which.
+        service: Name,
+        /// The state.
+        at: CheckpointId,
+    },
+    /// Let a board start it from the newest state that this board has, although more might exist
+    /// elsewhere: those who hold it are gone for good (3b.5).
+    Recover {
+        /// Which.
+        service: Name,
+        /// Who is to run it.
+        from: NodeId,
+    },
     /// Let a board host nothing and decide nothing any more, or again.
     Drain {
         /// Which.

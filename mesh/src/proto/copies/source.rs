@@ -162,6 +162,14 @@ impl Copies {
         self.proceed(turn, instance);
     }
 
+    /// A checkpoint is wanted now, not when the next one is due.
+    pub(crate) fn capture_now(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
+        if let Some(source) = self.sources.get_mut(instance) {
+            source.next_at = turn.now;
+        }
+        self.proceed(turn, instance);
+    }
+
     pub(crate) fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
         let due: Vec<Instance> = self
             .sources

@@ -55,6 +55,8 @@ pub struct Assignment {
     /// What it ran on is lost.
     pub lost: bool,
     pub(super) handover: Option<Handover>,
+    /// An operator wants it started again from this state.
+    pub(super) restoring: Option<CheckpointId>,
     /// After a handover that failed the service is left in peace until then, unless somebody orders it.
     pub(super) hand_over_after: Time,
     /// The revision for which it is being written down that the standby does not count any more.
@@ -106,6 +108,7 @@ impl Assignment {
             switching: None,
             lost: false,
             handover: None,
+            restoring: None,
             hand_over_after: now,
             switch_kept_for: None,
             began: None,

@@ -23,6 +23,8 @@ use core::time::Duration;
 const APPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// The link to a master is wanted that long by one claim.
 const LINK_ERRAND: Duration = Duration::from_secs(30);
+/// So far a right by force is above every right that boards that are gone may have made (3b.5).
+const FORCED_EPOCHS: u64 = 1 << 32;
 /// The change behind no order: nobody waits for its verdict.
 const NOBODY: u64 = 0;
 
@@ -70,6 +72,9 @@ impl Failover {
         }
         if assignment.lost {
             return Some(Claimed::Lost);
+        }
+        if let Some(at) = assignment.restoring {
+            return Some(Claimed::Restore(at));
         }
         if assignment.is_switching() {
             return Some(Claimed::Filled);
@@ -164,6 +169,18 @@ impl Failover {
         }
         let changed = match claim.claim {
             Claimed::Take => self.judge_take(turn, from, &row),
+            Claimed::Recover(base) if self.desk.recovers(&claim.instance, &from) => {
+                let epoch = Epoch(row.epoch.0 + FORCED_EPOCHS);
+                let (standby, ready) = (None, false);
+                Some(Row {
+                    active: from,
+                    standby,
+                    ready,
+                    lost: false,
+                    ..restart(&row, epoch, base)
+                })
+            }
+            Claimed::Recover(_) => return,
             _ if row.active != from => {
                 return turn.misbehaved(from, "a claim for an instance that it does not run");
             }
@@ -178,6 +195,11 @@ impl Failover {
             Claimed::Release { to, last } => Some(self.judge_release(&row, from, to, last)),
             // The standby may take over with the newest complete state it has, ready or not (S5).
             Claimed::Lost => Some(Row { lost: true, ready: row.standby.is_some(), ..row.clone() }),
+            // A gap in the epochs: only the state that the row names is a beginning.
+            Claimed::Restore(base) => {
+                let row = restart(&row, Epoch(row.epoch.0 + 2), base);
+                Some(Row { ready: false, ..row })
+            }
             Claimed::NeedStandby | Claimed::Filled => None,
         };
         if let Some(changed) = changed.filter(|changed| *changed != row) {
@@ -262,4 +284,9 @@ impl Failover {
             order: None,
         })));
     }
+}
+
+/// The same row under a new right that begins with a certain state.
+fn restart(row: &Row, epoch: Epoch, base: CheckpointId) -> Row {
+    Row { epoch, base, fill: None, released: false, ..row.clone() }
 }
