@@ -82,6 +82,8 @@ pub struct Row {
     pub ordinal: u16,
     /// Changes exactly when the right to run changes.
     pub epoch: Epoch,
+    /// The epoch whose states this one goes on from; the default: from the state `base` and no other.
+    pub previous: Epoch,
     /// Rises with every change of this row.
     pub revision: u64,
     /// Who runs it.
@@ -108,6 +110,12 @@ impl Row {
     /// Which instance this is.
     pub fn instance(&self) -> Instance {
         Instance { service: self.service.clone(), ordinal: self.ordinal }
+    }
+
+    /// The right that follows this one. Its upper half is at least the generation: what a mesh that was
+    /// recovered by force grants was never granted before (3b.5).
+    pub fn next_epoch(&self, generation: u32) -> Epoch {
+        Epoch((self.epoch.0 + 1).max(u64::from(generation) << 32))
     }
 
     /// Of two rows of one instance the one with the higher age is the newer one. The epoch first: an
@@ -167,6 +175,7 @@ struct CompactRow {
     service: Name,
     ordinal: u16,
     epoch: Epoch,
+    previous: Epoch,
     revision: u64,
     active: u16,
     standby: Option<u16>,
@@ -191,6 +200,7 @@ impl From<Table> for Compact {
             service: row.service.clone(),
             ordinal: row.ordinal,
             epoch: row.epoch,
+            previous: row.previous,
             revision: row.revision,
             active: index(&row.active),
             standby: row.standby.as_ref().map(index),
@@ -237,6 +247,7 @@ impl TryFrom<Compact> for Table {
                 service: row.service.clone(),
                 ordinal: row.ordinal,
                 epoch: row.epoch,
+                previous: row.previous,
                 revision: row.revision,
                 active: node(row.active)?,
                 standby: row.standby.map(node).transpose()?,
@@ -282,6 +293,7 @@ mod tests {
             service: Name::capped(service),
             ordinal: 0,
             epoch: Epoch(3),
+            previous: Epoch(2),
             revision: 9,
             active,
             standby,

@@ -159,31 +159,26 @@ impl Failover {
         if office.reign.is_none() || office.changing.contains_key(&claim.instance) {
             return;
         }
-        let table = turn.directory.newest().map(|newest| &newest.table);
-        let Some(row) = table.and_then(|table| table.row(&claim.instance)).cloned() else { return };
+        let Some(newest) = turn.directory.newest() else { return };
+        let generation = newest.table.version.generation;
+        let Some(row) = newest.table.row(&claim.instance).cloned() else { return };
         if row.age() != (claim.epoch, claim.revision) {
             if row.age() > (claim.epoch, claim.revision) && from != turn.me.id() {
                 self.notices.push(Notice::Tell(from));
             }
             return;
         }
+        // Every right is above those that it follows, and above those of earlier generations.
+        let next =
+            Row { epoch: row.next_epoch(generation), fill: None, released: false, ..row.clone() };
         let changed = match claim.claim {
-            Claimed::Take => self.judge_take(turn, from, &row),
-            Claimed::Recover(base) if self.desk.recovers(&claim.instance, &from) => {
-                let epoch = Epoch(row.epoch.0 + FORCED_EPOCHS);
-                let (standby, ready) = (None, false);
-                Some(Row {
-                    active: from,
-                    standby,
-                    ready,
-                    lost: false,
-                    ..restart(&row, epoch, base)
-                })
-            }
-            Claimed::Recover(_) => return,
+            Claimed::Take => self.judge_take(turn, from, &row, next),
+            Claimed::Recover(base) => self.judge_recovery(from, &row, base),
             _ if row.active != from => {
                 return turn.misbehaved(from, "a claim for an instance that it does not run");
             }
+            Claimed::Release { to, last } => Some(self.judge_release(&row, next, to, last)),
+            Claimed::Restore(base) => Some(Row { previous: Epoch(0), base, ready: false, ..next }),
             Claimed::NeedStandby if row.fill.is_none() => {
                 self.choose(turn, &row).map(|fill| Row { fill: Some(fill), ..row.clone() })
             }
@@ -192,14 +187,8 @@ impl Failover {
                 Some(Row { standby: row.fill, fill: None, ready: true, ..row.clone() })
             }
             Claimed::Ready => row.standby.map(|_| Row { ready: true, ..row.clone() }),
-            Claimed::Release { to, last } => Some(self.judge_release(&row, from, to, last)),
             // The standby may take over with the newest complete state it has, ready or not (S5).
             Claimed::Lost => Some(Row { lost: true, ready: row.standby.is_some(), ..row.clone() }),
-            // A gap in the epochs: only the state that the row names is a beginning.
-            Claimed::Restore(base) => {
-                let row = restart(&row, Epoch(row.epoch.0 + 2), base);
-                Some(Row { ready: false, ..row })
-            }
             Claimed::NeedStandby | Claimed::Filled => None,
         };
         if let Some(changed) = changed.filter(|changed| *changed != row) {
@@ -208,34 +197,44 @@ impl Failover {
     }
 
     /// The standby votes for itself; this is the master's vote.
-    fn judge_take(&self, turn: &Turn<'_>, from: NodeId, row: &Row) -> Option<Row> {
+    fn judge_take(&self, turn: &Turn<'_>, from: NodeId, row: &Row, next: Row) -> Option<Row> {
         let bound = self.granted.get(&row.instance()).is_some_and(|g| g.promise.binds(turn.now));
         let silent = turn.now < self.silent_until;
         if row.standby != Some(from) || !row.ready || row.retiring || bound || silent {
             return None;
         }
         let stateless = turn.specs.get(&row.spec).is_some_and(|spec| spec.state.is_none());
-        Some(Row {
-            epoch: Epoch(row.epoch.0 + 1),
+        let (previous, standby) = (row.epoch, Some(row.active));
+        Some(Row { previous, active: from, standby, ready: stateless, lost: false, ..next })
+    }
+
+    /// The active has stopped for good under this epoch. If its standby cannot carry on it gets a new
+    /// right itself.
+    fn judge_release(&mut self, row: &Row, next: Row, to: NodeId, base: CheckpointId) -> Row {
+        let next = Row { previous: row.epoch, base, ..next };
+        if row.ready && row.standby == Some(to) {
+            self.granted.remove(&row.instance());
+            let standby = Some(row.active);
+            return Row { active: to, standby, ready: true, released: true, ..next };
+        }
+        Row { ready: false, ..next }
+    }
+
+    /// An operator wants a board to start what it has, since those who have more are gone for good.
+    fn judge_recovery(&self, from: NodeId, row: &Row, base: CheckpointId) -> Option<Row> {
+        let epoch = Epoch(row.epoch.0 + FORCED_EPOCHS);
+        self.desk.recovers(&row.instance(), &from).then(|| Row {
+            epoch,
+            previous: Epoch(0),
+            base,
             active: from,
-            standby: Some(row.active),
-            ready: stateless,
+            standby: None,
+            ready: false,
             fill: None,
             released: false,
             lost: false,
             ..row.clone()
         })
-    }
-
-    /// The active has stopped for good under this epoch. If its standby cannot carry on it gets a new
-    /// right itself.
-    fn judge_release(&mut self, row: &Row, from: NodeId, to: NodeId, last: CheckpointId) -> Row {
-        let next = Row { epoch: Epoch(row.epoch.0 + 1), base: last, fill: None, ..row.clone() };
-        if row.ready && row.standby == Some(to) {
-            self.granted.remove(&row.instance());
-            return Row { active: to, standby: Some(from), ready: true, released: true, ..next };
-        }
-        Row { active: from, ready: false, released: false, ..next }
     }
 
     /// As master: finds a standby for every row that has none.
@@ -284,9 +283,4 @@ impl Failover {
             order: None,
         })));
     }
-}
-
-/// The same row under a new right that begins with a certain state.
-fn restart(row: &Row, epoch: Epoch, base: CheckpointId) -> Row {
-    Row { epoch, base, fill: None, released: false, ..row.clone() }
 }

@@ -116,6 +116,7 @@ fn first_row(service: &Name, active: NodeId, spec: SpecHash, version: u64) -> Ro
         service: service.clone(),
         ordinal: 0,
         epoch: Epoch(version + 1),
+        previous: Epoch(0),
         revision: 0,
         active,
         standby: None,
