@@ -14,6 +14,7 @@
 //! - [`changes`]: what other parts want changed, decided in one version after another.
 //! - `govern`: from one voter to three, and a new voter for a dead one, by joint tables.
 //! - [`rank`]: the bully's order.
+//! - `recovery`: an operator says that a majority is gone for good.
 //!
 //! Decisions rest on [`promises`](super::promises) alone; gossip is a hint here too.
 
@@ -21,6 +22,7 @@ mod candidate;
 pub mod changes;
 mod govern;
 pub mod rank;
+mod recovery;
 mod reign;
 mod voter;
 

@@ -362,7 +362,8 @@ impl Node {
         for notice in self.membership.take_notices() {
             match notice {
                 Notice::Chosen => {
-                    let (Parts { failover, copies, .. }, mut turn) = self.turn(now, out);
+                    let (Parts { authority, failover, copies, .. }, mut turn) = self.turn(now, out);
+                    authority.on_announced(&mut turn);
                     failover.on_table(&mut turn);
                     copies.on_table(&mut turn);
                 }

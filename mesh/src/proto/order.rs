@@ -19,6 +19,9 @@ pub const ORDER_BYTES_MAX: usize = 40 * 1024;
 /// The longest time between issue and expiry that is accepted, seconds: so long nonces are kept.
 pub const ORDER_SECONDS_MAX: u64 = 300;
 
+/// Boards that one order may name as gone for good.
+pub const DEAD_MAX: usize = 16;
+
 /// What an operator wants changed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Order {
@@ -65,6 +68,12 @@ pub enum Action {
         service: Name,
         /// Who is to run it.
         from: NodeId,
+    },
+    /// The voters among these boards are gone for good: the board on which this is given decides alone
+    /// from now on, until others join it (3b.5). Never passed on.
+    RecoverMesh {
+        /// The boards that are gone.
+        dead: List<NodeId, DEAD_MAX>,
     },
     /// Let a board host nothing and decide nothing any more, or again.
     Drain {

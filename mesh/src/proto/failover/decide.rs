@@ -53,7 +53,11 @@ pub(super) fn is_passed(action: &Action) -> bool {
         | Action::Checkpoint(_)
         | Action::Restore { .. }
         | Action::Recover { .. } => true,
-        Action::Run(_) | Action::Stop(_) | Action::Remove(_) | Action::Drain { .. } => false,
+        Action::Run(_)
+        | Action::Stop(_)
+        | Action::Remove(_)
+        | Action::RecoverMesh { .. }
+        | Action::Drain { .. } => false,
     }
 }
 

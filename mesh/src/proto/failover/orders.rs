@@ -332,6 +332,7 @@ impl Failover {
             | Action::Run(_)
             | Action::Stop(_)
             | Action::Remove(_)
+            | Action::RecoverMesh { .. }
             | Action::Drain { .. } => {}
         }
     }
@@ -394,6 +395,9 @@ impl Failover {
             Action::Stop(name) => decide_row(turn, name, |row| Some(Row { retiring: true, ..row })),
             Action::Remove(name) => decide_row(turn, name, |_| None),
             Action::Drain { node, drained } => decide_drain(turn, *node, *drained),
+            Action::RecoverMesh { .. } => {
+                Err(("refused", "that order is carried out where it is given".to_owned()))
+            }
             // Those are passed to the board that carries them out.
             Action::Move(name)
             | Action::Checkpoint(name)

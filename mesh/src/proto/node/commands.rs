@@ -6,6 +6,7 @@ use crate::proto::io::{Command, Effect, Event, Reply, ReplyError};
 use crate::proto::journal::Record;
 use crate::proto::machine::{Effects, Time};
 use crate::proto::ops::Purpose;
+use crate::proto::order::{Action, Order, SignedOrder};
 use crate::proto::signed::Signed;
 use crate::proto::ticket::Revocation;
 
@@ -18,6 +19,9 @@ impl Node {
             Command::Instances => Reply::Instances(self.instances(now)),
             Command::Resolve(service) => self.resolve(&service),
             Command::Order(order) if self.phase == Phase::Running => {
+                if let Some(reply) = self.recover_mesh(now, &order, out) {
+                    return out.push(Effect::Reply { op, reply });
+                }
                 let office = self.office(now);
                 let (Parts { failover, .. }, mut turn) = self.turn(now, out);
                 return failover.on_order(&mut turn, &office, op, *order);
@@ -47,6 +51,25 @@ impl Node {
             }
         };
         out.push(Effect::Reply { op, reply });
+    }
+
+    /// An order that is carried out here and now, or not at all: there is no master to ask.
+    fn recover_mesh(&mut self, now: Time, order: &SignedOrder, out: &mut Effects) -> Option<Reply> {
+        let Ok(Action::RecoverMesh { .. }) = order.order.peek().map(|order| order.action) else {
+            return None;
+        };
+        let (Parts { authority, .. }, mut turn) = self.turn(now, out);
+        let (root, cell) = (turn.me.belonging.root, turn.me.config().cell);
+        Some(match order.verify_fresh(&root, cell, turn.unix) {
+            Ok(Order { action: Action::RecoverMesh { dead }, .. }) => {
+                match authority.recover_by_force(&mut turn, &dead) {
+                    Ok(()) => Reply::Done,
+                    Err(why) => error("not-recovered", why),
+                }
+            }
+            Ok(_) => error("refused", "the order is damaged"),
+            Err(why) => error("refused", &why.to_string()),
+        })
     }
 
     /// Whether the others could decide nothing any more without this node: it is the only voter, or
