@@ -100,6 +100,11 @@ pub(crate) enum Command {
         /// The service.
         name: ShortName,
     },
+    /// Move a service to its standby, with nothing lost.
+    Failover {
+        /// The service.
+        name: ShortName,
+    },
     /// List what runs, and where.
     Ps,
     /// Print where a service can be reached: host:port and nothing else.
@@ -127,6 +132,10 @@ pub(crate) enum Command {
         /// Where to listen on 127.0.0.1.
         #[arg(long)]
         port: u16,
+        /// When a write is acknowledged: `async` once it is on this disk, `standby` once another
+        /// board holds it too.
+        #[arg(long, value_enum, default_value_t = CommitArg::Async)]
+        commit: CommitArg,
     },
     /// Leave the mesh on purpose; the board stops.
     Leave,
@@ -209,6 +218,15 @@ pub(crate) enum RoleArg {
     Member,
     /// A board, or a key that may give commands.
     Operator,
+}
+
+/// When a write is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum CommitArg {
+    /// Once it is on the disk of the board that runs the service.
+    Async,
+    /// Once the standby holds it too.
+    Standby,
 }
 
 /// What to show.
