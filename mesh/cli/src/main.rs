@@ -68,6 +68,7 @@ fn run(context: &Context, command: Command) -> Outcome {
         }
         Command::Up(flags) => daemon(context, flags),
         Command::Demo(args) => client(demo::demo(context, args)),
+        Command::Trial(args) => client(demo::trial(context, args)),
         Command::Status => client(see::status(context)),
         Command::Nodes => client(see::nodes(context)),
         Command::Why { object } => client(see::why(context, &object)),
