@@ -288,7 +288,18 @@ impl Thread {
 
     /// Whether it was to be stopped before it was started. Everything else that came before is void.
     pub(super) fn was_stopped(&self) -> bool {
-        self.orders.try_iter().any(|order| matches!(order, Order::Stop | Order::Kill))
+        let mut stopped = false;
+        for order in self.orders.try_iter() {
+            match order {
+                Order::Stop | Order::Kill => stopped = true,
+                Order::Freeze(answer) => {
+                    let why = "it is being started".to_owned();
+                    let _ = answer.try_send(Err(why));
+                }
+                Order::Thaw | Order::Commit { .. } => {}
+            }
+        }
+        stopped
     }
 
     /// Passes on what is asked and what happens, until the shim has ended.
