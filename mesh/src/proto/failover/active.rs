@@ -465,6 +465,7 @@ impl Failover {
         };
         let hosting = Hosting {
             epoch: row.epoch,
+            spec: row.spec,
             targets: row.standby.into_iter().chain(row.fill).collect(),
             required,
             runs: assignment.run == Run::Running,
