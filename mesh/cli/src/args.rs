@@ -9,6 +9,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::exit;
 use crate::names::{Label, Lifetime, PresetName, ShortName};
+use crate::upkeep::State;
 
 /// Where `--help` lists the options that every command has.
 const GLOBAL: &str = "Options of every command";
@@ -77,9 +78,9 @@ pub(crate) enum Command {
     Status,
     /// List every member with its id, version and addresses.
     Nodes,
-    /// Say everything that is known about one board.
+    /// Say everything that is known about one board or one service.
     Why {
-        /// A board's name, or the beginning of its id.
+        /// A service's name, a board's name, or the beginning of a board's id.
         object: String,
     },
     /// Show what has happened.
@@ -107,6 +108,43 @@ pub(crate) enum Command {
     Failover {
         /// The service.
         name: ShortName,
+    },
+    /// Make a checkpoint of a service now.
+    Checkpoint {
+        /// The service.
+        name: ShortName,
+    },
+    /// Start a service again from a state that its board keeps.
+    Restore {
+        /// The service.
+        name: ShortName,
+        /// The state: EPOCH.NUMBER, as `why NAME` lists them.
+        #[arg(long, value_name = "STATE")]
+        at: State,
+    },
+    /// Let a board host and decide nothing any more, before it is switched off.
+    Drain {
+        /// The board's name, or the beginning of its id.
+        board: String,
+    },
+    /// Let a drained board host and decide again.
+    Undrain {
+        /// The board's name, or the beginning of its id.
+        board: String,
+    },
+    /// Go on although boards are gone for good: with a service, or with the whole mesh.
+    Recover {
+        /// The service; without one, the mesh: this board decides alone until others join it.
+        service: Option<ShortName>,
+        /// The board that is to run the service, from the newest state that it has.
+        #[arg(long, value_name = "BOARD")]
+        from: Option<String>,
+        /// A board that is gone for good; for the mesh, once for each of them.
+        #[arg(long, value_name = "BOARD")]
+        dead: Vec<String>,
+        /// You know that those boards will not come back.
+        #[arg(long)]
+        force: bool,
     },
     /// List what runs, and where.
     Ps,

@@ -30,6 +30,7 @@ mod settings;
 mod text;
 mod ticket;
 mod up;
+mod upkeep;
 
 use std::process::ExitCode;
 
@@ -77,6 +78,14 @@ fn run(context: &Context, command: Command) -> Outcome {
         Command::Stop { name } => client(service::stop(context, &name)),
         Command::Rm { name } => client(service::remove(context, &name)),
         Command::Failover { name } => client(service::failover(context, &name)),
+        Command::Checkpoint { name } => client(upkeep::checkpoint(context, &name)),
+        Command::Restore { name, at } => client(upkeep::restore(context, &name, at)),
+        Command::Drain { board } => client(upkeep::drain(context, &board, true)),
+        Command::Undrain { board } => client(upkeep::drain(context, &board, false)),
+        Command::Recover { service, from, dead, force } => {
+            let (service, from) = (service.as_ref(), from.as_deref());
+            client(upkeep::recover(context, service, from, &dead, force))
+        }
         Command::Ps => client(service::see::ps(context)),
         Command::Resolve { name, port } => {
             client(service::see::resolve(context, &name, port.as_deref()))
