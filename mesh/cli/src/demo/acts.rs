@@ -210,13 +210,14 @@ async fn takeover(play: &mut Play, death: &Death, step: &'static str) -> Outcome
     let at = |ms: Option<u64>| ms.map_or_else(|| "?".to_owned(), |ms| format!("{ms} ms"));
     let what = format!(
         "the standby has taken over, epoch {} -> {}: after {} it asked, after {} it was told, after \
-         {} kv ran, after {} ms it answered the caller",
+         {} kv ran, after {} ms it answered the caller, after {} ms it acknowledged a write",
         death.epoch,
         taken.epoch,
         at(taken.asked_ms),
         at(taken.appointed_ms),
         at(taken.runs_ms),
-        taken.first_answer_ms
+        taken.first_answer_ms,
+        taken.first_write_ms
     );
     play.timeline.fact(step, None, true, &what)
 }

@@ -19,7 +19,7 @@ pub(super) struct Death {
     pub(super) board: usize,
     /// When, Unix microseconds.
     pub(super) at_us: u64,
-    /// The same, for what is measured from it.
+    /// The same, for what boards are watched for.
     pub(super) at: Instant,
     /// The newest right to run the service by then.
     pub(super) epoch: u64,
@@ -62,16 +62,20 @@ pub(super) async fn cut(play: &mut Play, board: usize) -> Outcome<Death> {
     Ok(Death { board, at_us, at, epoch, ran, with_master, processes })
 }
 
-/// Waits for the first answer of the standby; none if it takes too long.
+/// Waits for the first answer of the standby, and for the first write that it acknowledges; none if
+/// that takes too long. With `commit = "standby"` a write needs a new standby first.
 pub(super) async fn taken_over(play: &Play, death: &Death) -> Option<Takeover> {
-    let first = play.caller.answered_after(death.epoch, play.stage.bounds.takeover()).await?;
+    let bounds = play.stage.bounds;
+    let answered = play.caller.read_after(death.epoch, bounds.takeover()).await?;
+    let first = play.caller.answered_after(death.epoch, bounds.fill()).await?;
     let from_ms = death.at_us / 1000;
     Some(Takeover {
         // That event names the right that is to end.
         asked_ms: play.ears.until_first(from_ms, "takes", death.epoch.saturating_sub(1)),
         appointed_ms: play.ears.until_first(from_ms, "appointed", death.epoch),
         runs_ms: play.ears.until_first(from_ms, "runs", death.epoch),
-        first_answer_ms: first.at_us.saturating_sub(death.at_us) / 1000,
+        first_answer_ms: answered.saturating_sub(death.at_us) / 1000,
+        first_write_ms: first.at_us.saturating_sub(death.at_us) / 1000,
         epoch: first.epoch,
         with_master: death.with_master,
     })

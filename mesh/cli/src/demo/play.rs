@@ -49,11 +49,7 @@ impl Play {
     /// The folder of the boards cannot be made.
     pub(super) fn new(args: &MeshArgs, seed: u64, load: Load, aloud: bool) -> Outcome<Self> {
         let stage = Stage::new(args, seed)?;
-        let commit = match args.commit {
-            CommitArg::Async => "async",
-            CommitArg::Standby => "standby",
-        };
-        let timeline = Timeline::new(aloud, args.nodes, seed, commit);
+        let timeline = Timeline::new(aloud, args.nodes, seed, args.commit.name());
         let caller = Caller::new(Plan {
             name: NAME,
             homes: stage.homes(),
