@@ -236,7 +236,7 @@ impl Failover {
     /// The active has stopped for good under this epoch. If its standby cannot carry on it gets a new
     /// right itself.
     fn judge_release(&mut self, row: &Row, next: Row, to: NodeId, base: CheckpointId) -> Row {
-        let blank = row.is_first() && base == CheckpointId::default();
+        let blank = row.is_first() && !row.ready && base == CheckpointId::default();
         let previous = if blank { Epoch::default() } else { row.epoch };
         let next = Row { previous, base, ..next };
         if (row.ready || blank) && row.standby == Some(to) {

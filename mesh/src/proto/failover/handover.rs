@@ -68,7 +68,7 @@ impl Failover {
         }
         let row = &assignment.row;
         // What never ran anywhere has no state that a standby would have to hold.
-        let blank = row.is_first() && assignment.began.is_none();
+        let blank = row.is_first() && !row.ready && assignment.began.is_none();
         let (Some(to), true, None) = (row.standby, row.ready || blank, row.fill) else {
             return Err("no standby is ready to carry on");
         };
