@@ -45,8 +45,10 @@ pub(super) struct Plan {
     pub(super) connections: usize,
     /// Between two writes of one connection, if the answer comes sooner.
     pub(super) every: Duration,
-    /// For one request.
+    /// For one write.
     pub(super) patience: Duration,
+    /// For one read.
+    pub(super) read_patience: Duration,
 }
 
 /// The writers, while they write.
@@ -116,7 +118,7 @@ impl Caller {
             self.writers.spawn(write_on(guide, ledger, number, self.plan.clone()));
         }
         let (guide, ledger) = (self.guide.clone(), self.ledger.clone());
-        self.writers.spawn(read_on(guide, ledger, self.plan.patience));
+        self.writers.spawn(read_on(guide, ledger, self.plan.read_patience));
     }
 
     /// What happened since then.

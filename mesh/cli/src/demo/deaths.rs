@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::caller::Audit;
-use super::caller::ledger::{Ack, unix_us};
+use super::caller::ledger::unix_us;
 use super::play::Play;
 use super::report::{Copies, Takeover};
 use super::service;
@@ -85,16 +85,17 @@ pub(super) async fn taken_over(play: &Play, death: &Death) -> Option<Takeover> {
 ///
 /// # Errors
 /// The service does not give it back in time.
-pub(super) async fn loss(play: &Play, death: &Death, from: usize) -> Outcome<Loss> {
-    let before = |ack: &Ack| ack.epoch <= death.epoch;
-    let acks = play.caller.ledger().since(from).into_iter().filter(before).collect();
-    let Audit { all, lost } = play.caller.audit(acks, play.stage.bounds.fill()).await?;
-    let captured = play.ears.captured_us(death.epoch);
+pub(super) async fn loss(play: &mut Play, death: &Death, from: usize) -> Outcome<Loss> {
+    let epoch = death.epoch;
+    let Audit { all, lost } = play.audit(from, |ack| ack.epoch <= epoch).await?;
+    let captured = play.ears.captured_us(epoch);
     let before_death = |at_us: u64| death.at_us.saturating_sub(at_us) / 1000;
     let held = match play.commit {
-        CommitArg::Standby => lost.is_empty(),
         // What was acknowledged before the capture is part of it.
-        CommitArg::Async => lost.iter().all(|ack| captured.is_some_and(|at| ack.at_us >= at)),
+        CommitArg::Async if death.ran => {
+            lost.iter().all(|ack| captured.is_some_and(|at| ack.at_us >= at))
+        }
+        CommitArg::Async | CommitArg::Standby => lost.is_empty(),
     };
     Ok(Loss {
         looked: all,

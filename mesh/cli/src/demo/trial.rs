@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::caller::ledger::Ack;
 use super::play::{Load, Play};
 use super::{acts, script};
 use crate::args::{MeshArgs, TrialKind};
@@ -165,17 +166,16 @@ pub(super) fn for_people(summary: &Summary) -> String {
 }
 
 /// The end of every trial that writes: everything that was acknowledged is read back.
-async fn audit(play: &mut Play, known_lost: usize, summary: &mut Summary) -> Outcome {
+async fn audit(play: &mut Play, summary: &mut Summary) -> Outcome {
     let patience = play.stage.bounds.voters();
     let audit = play.caller.finish(patience).await?;
     summary.figure("acknowledged_writes", vec![audit.all as u64]);
     summary.figure("lost_writes", vec![audit.lost.len() as u64]);
-    if audit.lost.len() > known_lost {
-        let lost = audit.lost.len();
-        summary.fails(format!(
-            "{lost} of {} acknowledged writes are lost, {known_lost} of them were known",
-            audit.all
-        ));
+    let known = |ack: &&Ack| play.lost.contains(&(ack.connection, ack.count));
+    let unknown = audit.lost.len() - audit.lost.iter().filter(known).count();
+    if unknown > 0 {
+        let all = audit.all;
+        summary.fails(format!("{unknown} of {all} acknowledged writes are lost, and were there"));
     }
     let copies = super::deaths::copies(play);
     summary.figure("full_copy_bytes", vec![copies.full_bytes]);

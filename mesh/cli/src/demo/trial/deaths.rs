@@ -52,7 +52,7 @@ pub(super) async fn takeover(play: &mut Play, runs: u32, summary: &mut Summary) 
     summary.figure("write_ms", of(false, |it| Some(it.first_write_ms)));
     summary.figure("with_master_answer_ms", of(true, |it| Some(it.first_answer_ms)));
     summary.figure("with_master_write_ms", of(true, |it| Some(it.first_write_ms)));
-    audit(play, 0, summary).await
+    audit(play, summary).await
 }
 
 async fn die(
@@ -124,13 +124,12 @@ pub(super) async fn commit(play: &mut Play, runs: u32, summary: &mut Summary) ->
     if slow * 2 > rates.len() {
         summary.fails(format!("{slow} runs had fewer than {WRITES_PER_SECOND_MIN} writes/s"));
     }
-    let known = usize::try_from(lost.iter().sum::<u64>()).unwrap_or(usize::MAX);
     summary.figure("writes_per_second", rates);
     summary.figure("answer_ms", answers);
     summary.figure("lost_per_death", lost);
     summary.figure("lost_age_ms", ages);
     summary.figure("last_copy_age_ms", bounds);
-    audit(play, known, summary).await
+    audit(play, summary).await
 }
 
 /// Starts the dead board again and waits until all is well.

@@ -48,5 +48,5 @@ pub(super) async fn moves(play: &mut Play, runs: u32, summary: &mut Summary) -> 
     }
     summary.figure("unanswered_ms", reads);
     summary.figure("no_write_ms", gaps);
-    audit(play, 0, summary).await
+    audit(play, summary).await
 }

@@ -46,7 +46,7 @@ struct Answered {
 
 /// Pauses and looks.
 pub(super) async fn pauses(play: &mut Play, runs: u32, summary: &mut Summary) -> Outcome {
-    let poll = Poll::start(play.caller.guide().clone(), play.stage.bounds.request());
+    let poll = Poll::start(play.caller.guide().clone(), play.stage.bounds.0.lease);
     let (mut deaths_ms, mut answers) = (Vec::new(), Vec::new());
     eprintln!("run  board  paused      epochs   answer ms  old dead after ms");
     for run in 1..=runs {
@@ -98,7 +98,7 @@ pub(super) async fn pauses(play: &mut Play, runs: u32, summary: &mut Summary) ->
     summary.figure("old_dead_after_ms", deaths_ms);
     summary.figure("good_answers", vec![poll.all().len() as u64]);
     summary.figure("answers_of_two", vec![overlaps]);
-    audit(play, 0, summary).await
+    audit(play, summary).await
 }
 
 /// Nothing of the old service may be answered or acknowledged once it goes on.

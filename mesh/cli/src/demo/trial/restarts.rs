@@ -45,7 +45,7 @@ pub(super) async fn restarts(play: &mut Play, kills: u32, summary: &mut Summary)
     summary.figure("kills_of_the_active", vec![of_active]);
     let epochs = now.zip(begun).map(|(now, begun)| now.saturating_sub(begun));
     summary.figure("epochs", epochs.into_iter().collect());
-    audit(play, 0, summary).await
+    audit(play, summary).await
 }
 
 /// Everything is well again, and everybody is who he was.
