@@ -123,6 +123,8 @@ fn schedule(plan: &Plan, options: &mut Stream, until: Nanos, family: Schedule) -
     }
     let mut draw = Stream::new(seed, Purpose::Faults, 0, 0);
     let mut at = if draw.percent(20) { 0 } else { START };
+    let chaos = family == Schedule::Chaos;
+    let after_a_loss = if chaos { AFTER_A_LOSS_CHAOS } else { AFTER_A_LOSS };
     let spares_voters = !Stream::new(seed, Purpose::Faults, 2, 0).percent(10);
     let grace = if spares_voters { preset.voter_grace.as_nanos() as Nanos } else { 0 };
     let (mut leaves, mut lost, mut schedule) = (0, None, Vec::new());
@@ -135,8 +137,8 @@ fn schedule(plan: &Plan, options: &mut Stream, until: Nanos, family: Schedule) -
         // A fault's own draws come from its own stream: leaving one out changes no other.
         let mut own = Stream::new(seed, Purpose::Faults, 1, schedule.len() as u64);
         if matches!(kind, Kind::Leave | Kind::Wipe) {
-            let too_soon = lost.is_some_and(|before| at < before + AFTER_A_LOSS + grace);
-            let too_many = kind == Kind::Leave && leaves >= boards / 3;
+            let too_soon = lost.is_some_and(|before| at < before + after_a_loss + grace);
+            let too_many = kind == Kind::Leave && (leaves >= boards / 3 || chaos);
             if too_soon || too_many {
                 continue;
             }
@@ -158,7 +160,10 @@ enum ServiceKind {
     Stop,
 }
 
-const SERVICE_KINDS: [ServiceKind; 6] = [
+/// Moves are the most telling, and many are refused.
+const SERVICE_KINDS: [ServiceKind; 8] = [
+    ServiceKind::Move,
+    ServiceKind::Move,
     ServiceKind::Move,
     ServiceKind::ServiceCrash,
     ServiceKind::CannotStart,
@@ -189,7 +194,7 @@ fn add_services(plan: &mut Plan, until: Nanos, family: Schedule) {
     let chaos = family == Schedule::Chaos;
     let kinds: Vec<ServiceKind> =
         SERVICE_KINDS.into_iter().filter(|_| draw.percent(50) || chaos).collect();
-    let gap_max = if chaos { 40 * SECOND } else { draw.between(5 * SECOND, 60 * SECOND) };
+    let gap_max = if chaos { 30 * SECOND } else { draw.between(5 * SECOND, 60 * SECOND) };
     let mut at = START + 4 * SECOND;
     let mut number = 0;
     let mut lost = None;
@@ -202,7 +207,7 @@ fn add_services(plan: &mut Plan, until: Nanos, family: Schedule) {
         let mut own = Stream::new(seed, Purpose::Services, 1, number);
         number += 1;
         if kind == ServiceKind::StateLost {
-            if lost.is_some_and(|before| at < before + AFTER_A_LOSS) {
+            if lost.is_some_and(|before| at < before + 3 * AFTER_A_LOSS) {
                 continue;
             }
             lost = Some(at);
@@ -282,6 +287,8 @@ const START: Nanos = 12 * SECOND;
 /// half a minute to tell that from its own isolation. Until a lost voter is replaced, the next loss
 /// takes the majority for good; in nine of ten runs that is avoided.
 const AFTER_A_LOSS: Nanos = 40 * SECOND;
+/// In the long schedules losses are rarer still: a mesh that cannot decide any more tests nothing.
+const AFTER_A_LOSS_CHAOS: Nanos = 120 * SECOND;
 /// Faults of one run.
 const FAULTS_MAX: usize = 200;
 /// The run ends after the bound, even if an operator had to help first, so that the bound is what
