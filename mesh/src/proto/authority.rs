@@ -14,6 +14,7 @@
 //! - [`changes`]: what other parts want changed, decided in one version after another.
 //! - `govern`: from one voter to three, and a new voter for a dead one, by joint tables.
 //! - [`rank`]: the bully's order.
+//! - `recovery`: an operator says that a majority is gone for good.
 //!
 //! Decisions rest on [`promises`](super::promises) alone; gossip is a hint here too.
 
@@ -21,6 +22,7 @@ mod candidate;
 pub mod changes;
 mod govern;
 pub mod rank;
+mod recovery;
 mod reign;
 mod voter;
 
@@ -36,11 +38,10 @@ use super::io::Event;
 use super::journal::Record;
 use super::machine::{Time, Timeout};
 use super::ops::Purpose;
-use super::order::Instance;
 use super::promises::{Preset, Promise, promised};
 use super::table::{Table, Version};
 use super::turn::Turn;
-use changes::{Change, Verdict};
+use changes::{Change, Moving, Verdict};
 use reign::Reign;
 
 /// The least time between two candidacies: two fsyncs on a good disk and some round trips (L2).
@@ -84,7 +85,7 @@ pub struct Authority {
     /// Changes that wait for the version in flight to be chosen.
     waiting: Vec<Change>,
     /// Changes that are part of it, and whether they move the right to run.
-    in_flight: Vec<(u64, Instance, bool)>,
+    in_flight: Vec<(u64, Option<Moving>)>,
     verdicts: Vec<(u64, Verdict)>,
 }
 

@@ -22,6 +22,7 @@
 
 pub mod active;
 pub mod claims;
+mod decide;
 pub mod grantor;
 pub mod handover;
 pub mod orders;
@@ -82,6 +83,8 @@ pub enum Notice {
     Hosting(Instance, Hosting),
     /// It does not any more.
     NotHosting(Instance),
+    /// Capture its state now.
+    Checkpoint(Instance),
     /// Capture the last state before a handover; false: no handover after all.
     Close(Instance, bool),
 }

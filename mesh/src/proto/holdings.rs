@@ -49,10 +49,10 @@ impl Holdings {
     }
 
     /// The newest state in this board's store from which `row` may be started (3b): one of its epoch,
-    /// one of the epoch before that it received or made as holder, or the one that the row names.
+    /// one of the epoch that it follows, or the one that the row names; none older than that.
     pub fn start_of(&self, row: &Row) -> Option<CheckpointId> {
         let may = |id: &CheckpointId| {
-            let follows = id.epoch == row.epoch || id.epoch.0 + 1 == row.epoch.0;
+            let follows = id.epoch == row.epoch || id.epoch == row.previous;
             *id >= row.base && (follows || *id == row.base)
         };
         self.own(&row.instance()).rev().find(may)

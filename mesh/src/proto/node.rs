@@ -4,7 +4,10 @@
 //! before a peer has passed `hello`, nothing else of it is listened to. Everything that happens
 //! after that belongs to a part.
 
+mod commands;
+mod door;
 mod recover;
+mod services;
 mod view;
 
 use core::time::Duration;
@@ -12,18 +15,17 @@ use std::collections::BTreeSet;
 
 use rand_chacha::ChaCha8Rng;
 
+use commands::error;
 pub use recover::RecoverError;
 
-use super::admission;
 use super::authority::Authority;
-use super::bounded::Text;
 use super::copies::{self, Copies};
 use super::directory::Directory;
 use super::effective_time::EffectiveTime;
 use super::failover::{self, Failover, Office};
 use super::holdings::Holdings;
 use super::id::{Incarnation, NodeId, OpId, Term};
-use super::io::{Command, Effect, Event, Input, Reply, ReplyError, Report};
+use super::io::{Effect, Event, Input, Reply, Report};
 use super::journal::Record;
 use super::links::Links;
 use super::machine::{Effects, Time, Timeout};
@@ -32,14 +34,13 @@ use super::membership::{Membership, Notice};
 use super::myself::Myself;
 use super::ops::{Ops, Purpose};
 use super::order::SignedOrder;
-use super::signed::Signed;
 use super::specs::Specs;
-use super::ticket::{Address, Revocation, Revoked};
+use super::ticket::{Address, Revoked};
 use super::topics::Topics;
 use super::turn::Turn;
 use super::wire::Message;
 use super::wire::failover::Spec;
-use super::wire::hello::{Hello, Refusal, Refused, Welcome};
+use super::wire::hello::Refusal;
 
 /// A peer that refused this node, or was refused, is not dialled for that long.
 const SHUN: Duration = Duration::from_secs(60);
@@ -277,7 +278,7 @@ impl Node {
                     turn.send(from, Spec { order });
                 }
             }
-            Message::Move(wanted) => failover.on_move(&mut turn, from, &wanted),
+            Message::Pass(passed) => failover.on_pass(&mut turn, &office, from, &passed),
             Message::Spec(spec) => keep_spec(&mut turn, authority, from, spec.order),
             Message::Renew(renew) => failover.on_renew(&mut turn, &office, from, renew),
             Message::Grant(grant) => failover.on_grant(&mut turn, &office, from, &grant),
@@ -285,90 +286,6 @@ impl Node {
             Message::Offer(offer) => copies.on_offer(&mut turn, from, offer),
             Message::Stored(stored) => copies.on_stored(&mut turn, from, &stored),
             Message::Hello(_) | Message::Refused(_) | Message::Welcome(_) => {}
-        }
-    }
-
-    fn on_hello(&mut self, now: Time, peer: NodeId, hello: Hello, out: &mut Effects) {
-        // A peer that restarted, or lost its connection one-sidedly, says hello anew while the former
-        // connection still looks alive here. It has not heard ours: say it again.
-        if self.admitted.contains(&peer) && !hello.answer {
-            out.push(Effect::Send { to: peer, message: self.me.hello(true).into() });
-        }
-        let unix = self.clock.unix_at(now);
-        match admission::judge(hello, &peer, &self.me, &self.members, unix) {
-            Ok(accepted) => self.accept(now, peer, accepted, out),
-            Err(refusal) => self.refuse(now, peer, refusal, out),
-        }
-    }
-
-    fn accept(
-        &mut self,
-        now: Time,
-        peer: NodeId,
-        accepted: admission::Accepted,
-        out: &mut Effects,
-    ) {
-        let admission::Accepted { record, mut joined, first, ticket_issued } = accepted;
-        self.clock.saw(ticket_issued, now);
-        self.admitted.insert(peer);
-        self.links.on_admitted(peer, now);
-        out.push(Effect::Admit { peer });
-        if let Some(first) = first {
-            let admission = self.me.admit(&first);
-            out.push(Effect::Send {
-                to: peer,
-                message: Welcome { admission: admission.clone() }.into(),
-            });
-            joined.admission = Some(admission);
-            let name = record.name.to_string();
-            out.push(Effect::Event(Event::Admitted { node: peer, name }));
-        }
-        let (Parts { membership, .. }, mut turn) = self.turn(now, out);
-        membership.on_admitted(&mut turn, peer, record, joined);
-    }
-
-    fn refuse(&mut self, now: Time, peer: NodeId, reason: Refusal, out: &mut Effects) {
-        let text = Text::capped(reason.advice());
-        out.push(Effect::Send { to: peer, message: Refused { reason, text }.into() });
-        out.push(Effect::Disconnect { peer });
-        self.refused.insert(peer);
-        out.push(Effect::Event(Event::Refused { node: peer, reason }));
-        if !self.let_in {
-            self.last_refusal = Some((peer, reason, true));
-        }
-        self.links.shun(&peer, now + SHUN);
-    }
-
-    fn on_refused(&mut self, now: Time, from: NodeId, refused: &Refused, out: &mut Effects) {
-        let text: String = refused.text.chars().filter(|c| !c.is_control()).collect();
-        self.last_refusal = Some((from, refused.reason, false));
-        let why = format!("refused: {}", refused.reason.advice());
-        self.links.on_failure(&from, why, now, &mut self.rng);
-        self.links.shun(&from, now + SHUN);
-        if !self.let_in {
-            // It passed this side's judgement, but a node that nobody lets in has no members.
-            self.members.remove(&from);
-        }
-        out.push(Effect::Event(Event::RefusedBy { node: from, reason: refused.reason, text }));
-    }
-
-    fn on_welcome(&mut self, from: NodeId, welcome: Welcome, out: &mut Effects) {
-        // Only a member's word counts; a stranger's would be shown to everybody from now on.
-        if !self.admitted.contains(&from) {
-            let what = "a welcome before its hello had passed".to_owned();
-            return out.push(Effect::Event(Event::Misbehaved { node: from, what }));
-        }
-        let Ok(admission) = welcome.admission.open(&from) else {
-            let what = "a welcome that it did not sign".to_owned();
-            return out.push(Effect::Event(Event::Misbehaved { node: from, what }));
-        };
-        let mine = admission.node == self.me.id()
-            && admission.by == from
-            && admission.ticket == self.me.belonging.credential.ticket.digest();
-        if mine && self.me.admission.is_none() {
-            self.let_in = true;
-            self.me.admission = Some(welcome.admission.clone());
-            self.ops.persist(Record::Admission(welcome.admission), Purpose::Memory, out);
         }
     }
 
@@ -416,6 +333,7 @@ impl Node {
                 failover::Notice::NotHosting(instance) => {
                     copies.on_not_hosting(&mut turn, &instance)
                 }
+                failover::Notice::Checkpoint(instance) => copies.capture_now(&mut turn, &instance),
                 failover::Notice::Close(instance, closing) => {
                     copies.close(&mut turn, &instance, closing);
                 }
@@ -444,7 +362,8 @@ impl Node {
         for notice in self.membership.take_notices() {
             match notice {
                 Notice::Chosen => {
-                    let (Parts { failover, copies, .. }, mut turn) = self.turn(now, out);
+                    let (Parts { authority, failover, copies, .. }, mut turn) = self.turn(now, out);
+                    authority.on_announced(&mut turn);
                     failover.on_table(&mut turn);
                     copies.on_table(&mut turn);
                 }
@@ -461,16 +380,6 @@ impl Node {
                     }
                 }
             }
-        }
-    }
-
-    fn drop_revoked(&mut self, now: Time, node: NodeId, out: &mut Effects) {
-        if node == self.me.id() {
-            return self.halt("this board was revoked by the operator".to_owned(), out);
-        }
-        if self.links.connected().contains(&node) {
-            self.admitted.remove(&node);
-            self.refuse(now, node, Refusal::NodeRevoked, out);
         }
     }
 
@@ -510,69 +419,6 @@ impl Node {
         }
     }
 
-    fn on_command(&mut self, now: Time, op: OpId, command: Command, out: &mut Effects) {
-        let reply = match command {
-            Command::Status => Reply::Status(self.status(now)),
-            Command::Nodes => Reply::Nodes(self.nodes(now)),
-            Command::Why(object) => self.why(now, &object),
-            Command::Instances => Reply::Instances(self.instances(now)),
-            Command::Resolve(service) => self.resolve(&service),
-            Command::Order(order) if self.phase == Phase::Running => {
-                let office = self.office(now);
-                let (Parts { failover, .. }, mut turn) = self.turn(now, out);
-                return failover.on_order(&mut turn, &office, op, *order);
-            }
-            Command::Revocations => Reply::Revocations(self.revocations()),
-            Command::Leave if self.is_needed_to_decide() => error(
-                "decides-alone",
-                "this board is needed to decide: without it nothing in the mesh could be changed any more. Three boards must decide and the other two be up before it may leave: let more boards join, or wait until a dead one is replaced (`hedgerow status`)",
-            ),
-            Command::Leave if self.phase == Phase::Running => {
-                self.phase = Phase::Leaving;
-                return self.ops.persist(Record::Left, Purpose::Leave(op), out);
-            }
-            Command::Publish { topic, body } if self.phase == Phase::Running => {
-                let (parts, mut turn) = self.turn(now, out);
-                parts.topics.publish(&mut turn, topic, body);
-                Reply::Done
-            }
-            Command::Revoke(signed) if self.phase == Phase::Running => {
-                return self.on_revoke(now, op, &signed, out);
-            }
-            Command::Leave | Command::Publish { .. } | Command::Revoke(_) | Command::Order(_) => {
-                error(
-                    "not-running",
-                    "this node does not take part at the moment; `hedgerow status` says why",
-                )
-            }
-        };
-        out.push(Effect::Reply { op, reply });
-    }
-
-    /// Whether the others could decide nothing any more without this node: it is the only voter, or
-    /// another voter is dead already and not yet replaced.
-    fn is_needed_to_decide(&self) -> bool {
-        let me = self.me.id();
-        let table = self.authority.table();
-        let others = self.members.up().count() > 1;
-        let rest = table.is_majority(|node| *node != me && self.members.is_up(node));
-        table.electorate().contains(&me) && others && !rest
-    }
-
-    fn on_revoke(&mut self, now: Time, op: OpId, signed: &Signed<Revocation>, out: &mut Effects) {
-        if signed.by_root(&self.me.belonging.root).is_none() {
-            let reply = error(
-                "not-root",
-                "this revocation is not signed by the mesh's root key; run `hedgerow ticket revoke` where the root key lies",
-            );
-            return out.push(Effect::Reply { op, reply });
-        }
-        let (Parts { membership, .. }, mut turn) = self.turn(now, out);
-        membership.on_revoked(&mut turn, None, signed);
-        let record = Record::Revocation(Box::new(signed.clone()));
-        self.ops.persist(record, Purpose::Revocation(op), out);
-    }
-
     fn office(&self, now: Time) -> Office {
         let announced = self.directory.newest().map(|newest| newest.master);
         let table = match self.authority.table().voters.is_empty() {
@@ -585,7 +431,7 @@ impl Node {
             electorate: table
                 .map(|table| table.electorate().into_iter().collect())
                 .unwrap_or_default(),
-            changing: self.authority.changing().map(|(i, moves)| (i.clone(), moves)).collect(),
+            changing: self.authority.changing().collect(),
         }
     }
 
@@ -604,17 +450,6 @@ impl Node {
                 }
             }
         }
-    }
-
-    fn finish_leaving(&mut self, now: Time, command: OpId, out: &mut Effects) {
-        let (Parts { membership, .. }, mut turn) = self.turn(now, out);
-        membership.leave(&mut turn);
-        for peer in self.links.connected() {
-            out.push(Effect::Disconnect { peer });
-        }
-        self.phase = Phase::Left;
-        out.push(Effect::Event(Event::Left));
-        out.push(Effect::Reply { op: command, reply: Reply::Done });
     }
 
     fn halt(&mut self, why: String, out: &mut Effects) {
@@ -657,10 +492,6 @@ struct Parts<'a> {
     failover: &'a mut Failover,
     copies: &'a mut Copies,
     topics: &'a mut Topics,
-}
-
-fn error(code: &str, message: &str) -> Reply {
-    Reply::Error(ReplyError { code: code.to_owned(), message: message.to_owned() })
 }
 
 /// An order that was asked for has arrived: what it hashes to is computed here, and only what a row

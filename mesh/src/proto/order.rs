@@ -10,6 +10,7 @@ use super::id::{CellId, Domain, Epoch, Incarnation, Keypair, MeshId, NodeId, Pub
 use super::record::Name;
 use super::signed::{Signable, Signed};
 use super::spec::{PORTS_MAX, ServiceSpec, SpecError};
+use super::table::CheckpointId;
 use super::ticket::{ChainError, Credential};
 use super::wire::codec::{self, CodecError};
 
@@ -17,6 +18,9 @@ use super::wire::codec::{self, CodecError};
 pub const ORDER_BYTES_MAX: usize = 40 * 1024;
 /// The longest time between issue and expiry that is accepted, seconds: so long nonces are kept.
 pub const ORDER_SECONDS_MAX: u64 = 300;
+
+/// Boards that one order may name as gone for good.
+pub const DEAD_MAX: usize = 16;
 
 /// What an operator wants changed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -48,6 +52,36 @@ pub enum Action {
     Remove(Name),
     /// Move it to its standby.
     Move(Name),
+    /// Make a checkpoint of it now.
+    Checkpoint(Name),
+    /// Let it start again, on its board, from a state that this board keeps.
+    Restore {
+        /// Which.
+        service: Name,
+        /// The state.
+        at: CheckpointId,
+    },
+    /// Let a board start it from the newest state that this board has, although more might exist
+    /// elsewhere: those who hold it are gone for good (3b.5).
+    Recover {
+        /// Which.
+        service: Name,
+        /// Who is to run it.
+        from: NodeId,
+    },
+    /// The voters among these boards are gone for good: the board on which this is given decides alone
+    /// from now on, until others join it (3b.5). Never passed on.
+    RecoverMesh {
+        /// The boards that are gone.
+        dead: List<NodeId, DEAD_MAX>,
+    },
+    /// Let a board host nothing and decide nothing any more, or again.
+    Drain {
+        /// Which.
+        node: NodeId,
+        /// False: again.
+        drained: bool,
+    },
 }
 
 impl Signable for Order {

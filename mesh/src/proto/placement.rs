@@ -33,7 +33,7 @@ pub fn choose_active(
         used(node, table) >= usize::from(member.record.board.class.index())
     };
     let rank = |node: &NodeId| (used(node, table), node == master, tie(instance, node));
-    choose(spec, members, full, rank)
+    choose(spec, members, table, full, rank)
 }
 
 /// The best board to stand by for `row`: another one than its active, than its present standby, and
@@ -65,12 +65,13 @@ pub fn choose_standby(
         (used(node, table) + standing_by, node == master, tie(&instance, node))
     };
     let taken = |node: &NodeId| *node == row.active || holds(row, node);
-    choose(spec, members, |node, member| taken(node) || full(node, member), rank)
+    choose(spec, members, table, |node, member| taken(node) || full(node, member), rank)
 }
 
 fn choose<R: Ord>(
     spec: &ServiceSpec,
     members: &Members,
+    table: &Table,
     full: impl Fn(&NodeId, &Member) -> bool,
     rank: impl Fn(&NodeId) -> R,
 ) -> Result<NodeId, NoRoom> {
@@ -78,7 +79,10 @@ fn choose<R: Ord>(
     let best = members
         .up()
         .filter(|(node, member)| {
-            match unfit(member, spec).or(full(node, member).then_some("full")) {
+            match unfit(member, spec)
+                .or(table.is_drained(node).then_some("drained"))
+                .or(full(node, member).then_some("full"))
+            {
                 None => true,
                 Some(why) => {
                     *refused.entry(why).or_default() += 1;

@@ -23,6 +23,9 @@ pub const VOTERS_MAX: usize = 3;
 /// Orders that are remembered so as not to be carried out twice.
 pub const ORDERS_MAX: usize = 128;
 
+/// Boards that are drained at the same time.
+pub const DRAINED_MAX: usize = 64;
+
 /// One side of a configuration.
 pub type Voters = List<NodeId, VOTERS_MAX>;
 
@@ -65,6 +68,9 @@ pub struct Table {
     /// Orders that were carried out and have not expired: the first half of the nonce, and the unix
     /// seconds of the expiry.
     pub orders: Vec<(u64, u64)>,
+    /// Boards that are to host nothing and decide nothing, in the order of their ids: an operator is
+    /// about to switch them off.
+    pub drained: Vec<NodeId>,
 }
 
 /// One instance of a service. Written in full in a journal, compactly in a table.
@@ -76,6 +82,8 @@ pub struct Row {
     pub ordinal: u16,
     /// Changes exactly when the right to run changes.
     pub epoch: Epoch,
+    /// The epoch whose states this one goes on from; the default: from the state `base` and no other.
+    pub previous: Epoch,
     /// Rises with every change of this row.
     pub revision: u64,
     /// Who runs it.
@@ -104,6 +112,12 @@ impl Row {
         Instance { service: self.service.clone(), ordinal: self.ordinal }
     }
 
+    /// The right that follows this one. Its upper half is at least the generation: what a mesh that was
+    /// recovered by force grants was never granted before (3b.5).
+    pub fn next_epoch(&self, generation: u32) -> Epoch {
+        Epoch((self.epoch.0 + 1).max(u64::from(generation) << 32))
+    }
+
     /// Of two rows of one instance the one with the higher age is the newer one. The epoch first: an
     /// instance that was removed and made anew counts its revisions from one.
     pub fn age(&self) -> (Epoch, u64) {
@@ -115,6 +129,11 @@ impl Table {
     /// Every board that counts in some majority.
     pub fn electorate(&self) -> BTreeSet<NodeId> {
         self.voters.iter().chain(self.incoming.iter().flatten()).copied().collect()
+    }
+
+    /// Whether an operator is about to switch this board off.
+    pub fn is_drained(&self, node: &NodeId) -> bool {
+        self.drained.binary_search(node).is_ok()
     }
 
     /// Where the row of an instance is, or would be.
@@ -148,6 +167,7 @@ struct Compact {
     nodes: List<NodeId, TABLE_NODES_MAX>,
     rows: List<CompactRow, ROWS_MAX>,
     orders: List<(u64, u64), ORDERS_MAX>,
+    drained: List<u16, DRAINED_MAX>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -155,6 +175,7 @@ struct CompactRow {
     service: Name,
     ordinal: u16,
     epoch: Epoch,
+    previous: Epoch,
     revision: u64,
     active: u16,
     standby: Option<u16>,
@@ -171,6 +192,7 @@ impl From<Table> for Compact {
         for row in &table.rows {
             named.extend([Some(row.active), row.standby, row.fill].into_iter().flatten());
         }
+        named.extend(&table.drained);
         let nodes: Vec<NodeId> = named.into_iter().collect();
         let index = |node: &NodeId| nodes.binary_search(node).map_or(u16::MAX, |at| at as u16);
         let side = |side: &Voters| List::capped(side.iter().map(index));
@@ -178,6 +200,7 @@ impl From<Table> for Compact {
             service: row.service.clone(),
             ordinal: row.ordinal,
             epoch: row.epoch,
+            previous: row.previous,
             revision: row.revision,
             active: index(&row.active),
             standby: row.standby.as_ref().map(index),
@@ -196,6 +219,7 @@ impl From<Table> for Compact {
             rows: List::capped(rows),
             nodes: List::capped(nodes.iter().copied()),
             orders: List::capped(table.orders),
+            drained: List::capped(table.drained.iter().map(index)),
         }
     }
 }
@@ -223,6 +247,7 @@ impl TryFrom<Compact> for Table {
                 service: row.service.clone(),
                 ordinal: row.ordinal,
                 epoch: row.epoch,
+                previous: row.previous,
                 revision: row.revision,
                 active: node(row.active)?,
                 standby: row.standby.map(node).transpose()?,
@@ -245,7 +270,8 @@ impl TryFrom<Compact> for Table {
             return Err(Crooked);
         }
         let orders = compact.orders.into_vec();
-        Ok(Self { version: compact.version, voters, incoming, rows, orders })
+        let drained = compact.drained.iter().map(|index| node(*index)).collect::<Result<_, _>>()?;
+        Ok(Self { version: compact.version, voters, incoming, rows, orders, drained })
     }
 }
 
@@ -267,6 +293,7 @@ mod tests {
             service: Name::capped(service),
             ordinal: 0,
             epoch: Epoch(3),
+            previous: Epoch(2),
             revision: 9,
             active,
             standby,
@@ -284,6 +311,7 @@ mod tests {
             incoming: Some(List::capped([node(1), node(2), node(4)])),
             rows: vec![row("api", node(1), Some(node(9))), row("db", node(8), None)],
             orders: vec![(7, 1_800_000_000)],
+            drained: vec![node(9)],
         }
     }
 

@@ -17,7 +17,7 @@ pub mod hello;
 use authority::{App, AppOk, PreVote, PreVoteOk, Vote, VoteOk};
 use codec::CodecError;
 use copies::{Offer, Stored};
-use failover::{Claim, Grant, Move, Renew, Spec, Submit, Submitted, WantSpec};
+use failover::{Claim, Grant, Pass, Renew, Spec, Submit, Submitted, WantSpec};
 use gossip::{Answer, Ask, Entries, Facts, Probe, ProbeAck, Publication, Summary};
 use hello::{Hello, Refused, Welcome};
 
@@ -132,8 +132,8 @@ messages! {
     66 WantSpec,
     /// Here it is.
     67 Spec,
-    /// Hand this instance over to its standby.
-    68 Move,
+    /// Carry out what an operator ordered.
+    68 Pass,
     /// Renew the lease of an instance.
     80 Renew,
     /// It is renewed.

@@ -1,36 +1,64 @@
-//! Changes of rows: asked for by other parts, decided here.
+//! Changes of the table: asked for by other parts, decided here.
 //!
 //! All changes that wait go into the next version of the table (L4 of 3b). A change says which
 //! revision of the row it was made for; if another was faster it is refused, never merged.
 
 use super::{Authority, Role};
+use crate::proto::id::NodeId;
 use crate::proto::order::Instance;
-use crate::proto::table::{ORDERS_MAX, ROWS_MAX, Row, Table};
+use crate::proto::table::{DRAINED_MAX, ORDERS_MAX, ROWS_MAX, Row, Table};
 use crate::proto::turn::Turn;
 
 /// Changes that wait for the next version.
 pub const CHANGES_MAX: usize = 1024;
 
-/// A change of one row.
+/// A change of the table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Change {
     /// Names it in the verdict.
     pub id: u64,
-    /// Which row.
-    pub instance: Instance,
-    /// The revision that it was made for; none = there must be no such row.
-    pub made_for: Option<u64>,
-    /// The new row; none = remove it. Its revision is set here.
-    pub row: Option<Row>,
+    /// What it is about.
+    pub what: What,
     /// The order behind it: its nonce's first half, and until when it would be valid (unix seconds).
     pub order: Option<(u64, u64)>,
 }
 
-impl Change {
-    /// Whether it moves the right to run.
-    fn moves(&self, table: &Table) -> bool {
+/// What a change is about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(clippy::large_enum_variant, reason = "short-lived: made, chosen, dropped")]
+pub enum What {
+    /// One row.
+    Row {
+        /// Which.
+        instance: Instance,
+        /// The revision that it was made for; none = there must be no such row.
+        made_for: Option<u64>,
+        /// The new row; none = remove it. Its revision is set here.
+        row: Option<Row>,
+    },
+    /// Whether a board is to host and to decide.
+    Drain {
+        /// Which.
+        node: NodeId,
+        /// True: not any more.
+        drained: bool,
+    },
+}
+
+/// A row that is part of the version in flight.
+pub(super) type Moving = (Instance, bool);
+
+impl What {
+    /// Which row it changes, and whether it moves the right to run.
+    fn moves(&self, table: &Table) -> Option<Moving> {
         let right = |row: &Row| (row.active, row.epoch, row.retiring);
-        table.row(&self.instance).map(right) != self.row.as_ref().map(right)
+        match self {
+            Self::Row { instance, row, .. } => {
+                let moves = table.row(instance).map(right) != row.as_ref().map(right);
+                Some((instance.clone(), moves))
+            }
+            Self::Drain { .. } => None,
+        }
     }
 }
 
@@ -66,10 +94,9 @@ impl Authority {
 
     /// Rows that are about to change, and whether the right to run is: then nothing is granted for them
     /// until it is decided (L4).
-    pub(crate) fn changing(&self) -> impl Iterator<Item = (&Instance, bool)> {
-        let waiting =
-            self.waiting.iter().map(|change| (&change.instance, change.moves(&self.table)));
-        self.in_flight.iter().map(|(_, instance, moves)| (instance, *moves)).chain(waiting)
+    pub(crate) fn changing(&self) -> impl Iterator<Item = Moving> + '_ {
+        let waiting = self.waiting.iter().filter_map(|change| change.what.moves(&self.table));
+        self.in_flight.iter().filter_map(|(_, moving)| moving.clone()).chain(waiting)
     }
 
     /// Puts everything that waits into one new version, if none is in flight.
@@ -82,9 +109,9 @@ impl Authority {
         let unix = turn.unix;
         table.orders.retain(|(_, expires)| *expires > unix);
         for change in core::mem::take(&mut self.waiting) {
-            let moves = change.moves(&table);
+            let moving = change.what.moves(&table);
             match apply(&mut table, &change) {
-                Ok(()) => self.in_flight.push((change.id, change.instance, moves)),
+                Ok(()) => self.in_flight.push((change.id, moving)),
                 Err(verdict) => self.verdicts.push((change.id, verdict)),
             }
         }
@@ -114,15 +141,32 @@ fn apply(table: &mut Table, change: &Change) -> Result<(), Verdict> {
     {
         return Err(Verdict::Repeated);
     }
-    let place = table.place_of(&change.instance);
-    let revision = place.ok().map(|at| table.rows[at].revision);
-    let full = table.orders.len() >= ORDERS_MAX
-        || (place.is_err() && table.rows.len() >= ROWS_MAX)
-        || (place.is_err() && change.row.is_none());
-    if revision != change.made_for || full {
+    if table.orders.len() >= ORDERS_MAX && change.order.is_some() {
         return Err(Verdict::Conflict);
     }
-    match (place, change.row.clone()) {
+    match &change.what {
+        What::Row { instance, made_for, row } => {
+            change_row(table, instance, *made_for, row.clone())?;
+        }
+        What::Drain { node, drained } => drain(table, *node, *drained)?,
+    }
+    table.orders.extend(change.order);
+    Ok(())
+}
+
+fn change_row(
+    table: &mut Table,
+    instance: &Instance,
+    made_for: Option<u64>,
+    row: Option<Row>,
+) -> Result<(), Verdict> {
+    let place = table.place_of(instance);
+    let revision = place.ok().map(|at| table.rows[at].revision);
+    let full = place.is_err() && (table.rows.len() >= ROWS_MAX || row.is_none());
+    if revision != made_for || full {
+        return Err(Verdict::Conflict);
+    }
+    match (place, row) {
         (Ok(at), Some(row)) => {
             table.rows[at] = Row { revision: table.rows[at].revision + 1, ..row };
         }
@@ -130,6 +174,15 @@ fn apply(table: &mut Table, change: &Change) -> Result<(), Verdict> {
         (Err(at), Some(row)) => table.rows.insert(at, Row { revision: 1, ..row }),
         (Err(_), None) => {}
     }
-    table.orders.extend(change.order);
+    Ok(())
+}
+
+fn drain(table: &mut Table, node: NodeId, drained: bool) -> Result<(), Verdict> {
+    match (table.drained.binary_search(&node), drained) {
+        (Err(_), true) if table.drained.len() >= DRAINED_MAX => return Err(Verdict::Conflict),
+        (Err(at), true) => table.drained.insert(at, node),
+        (Ok(at), false) => drop(table.drained.remove(at)),
+        (Ok(_), true) | (Err(_), false) => {}
+    }
     Ok(())
 }

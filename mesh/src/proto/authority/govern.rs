@@ -21,6 +21,9 @@ impl Authority {
         if !settled || self.reign(turn.now).is_none() {
             return;
         }
+        if self.should_make_way(turn) {
+            return self.step_down(turn, "this board is drained, and another can decide");
+        }
         let wanted = self.wanted_voters(turn);
         let Role::Leader(reign) = &mut self.role else { return };
         let fresh: Vec<NodeId> =
@@ -50,13 +53,27 @@ impl Authority {
         });
     }
 
+    /// Whether this master is drained, and the other two voters could do without it. A leader never
+    /// removes itself (3b.3); its successor does.
+    fn should_make_way(&self, turn: &Turn<'_>) -> bool {
+        let me = turn.me.id();
+        let Role::Leader(reign) = &self.role else { return false };
+        let recent = turn.now - self.preset.heartbeat * 2;
+        let able = |node: &NodeId| {
+            let peer = reign.peer(node);
+            let drained = self.table.is_drained(node);
+            peer.durable >= self.table.version && peer.heard > Some(recent) && !drained
+        };
+        self.table.is_drained(&me) && self.table.is_majority(|node| *node != me && able(node))
+    }
+
     /// Who should decide, by what is known now. Keeps who is there.
     fn wanted_voters(&self, turn: &Turn<'_>) -> Vec<NodeId> {
         let me = turn.me.id();
         let mut eligible: Vec<(Rank, NodeId)> = turn
             .members
             .up()
-            .filter(|(_, member)| member.record.board.durable)
+            .filter(|(node, member)| member.record.board.durable && !self.table.is_drained(node))
             .map(|(node, member)| (Rank::of(member), *node))
             .collect();
         eligible.sort_unstable();
@@ -64,7 +81,9 @@ impl Authority {
             .table
             .voters
             .iter()
-            .filter(|node| **node == me || !self.is_gone(turn, node))
+            .filter(|node| {
+                **node == me || (!self.is_gone(turn, node) && !self.table.is_drained(node))
+            })
             .copied()
             .collect();
         for (_, node) in eligible {

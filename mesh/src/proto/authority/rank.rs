@@ -40,6 +40,11 @@ impl Rank {
 /// The place of `node` in its electorate, 0 = stands first.
 pub fn place(table: &Table, members: &Members, node: &NodeId) -> u32 {
     let Some(mine) = members.get(node).map(Rank::of) else { return 0 };
-    let better = |other: &NodeId| members.get(other).is_some_and(|m| Rank::of(m) < mine);
+    let drained = table.is_drained(node);
+    let better = |other: &NodeId| match (table.is_drained(other), drained) {
+        (false, true) => true,
+        (true, false) => false,
+        _ => members.get(other).is_some_and(|m| Rank::of(m) < mine),
+    };
     u32::try_from(table.electorate().iter().filter(|other| better(other)).count()).unwrap_or(0)
 }

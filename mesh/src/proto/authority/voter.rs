@@ -51,11 +51,17 @@ impl Authority {
 
     pub(crate) fn on_app(&mut self, turn: &mut Turn<'_>, from: NodeId, app: App) {
         let lease = Duration::from_millis(u64::from(app.lease_ms));
-        if app.generation != self.table.version.generation && !self.table.voters.is_empty() {
-            return turn.misbehaved(from, "a heartbeat of another generation of this mesh");
-        }
         if lease > LEASE_MAX || app.table.as_ref().is_some_and(|t| t.version.term > app.term) {
             return turn.misbehaved(from, "a heartbeat that contradicts the protocol");
+        }
+        let generation = self.table.version.generation;
+        if !self.table.voters.is_empty() && app.generation != generation {
+            // A master of an earlier one learns by gossip that its mesh was recovered by force; one of
+            // a later one counts from when its table has come.
+            return match app.table {
+                Some(table) if app.generation > generation => self.adopt(turn, *table),
+                _ => {}
+            };
         }
         if app.term < self.term {
             turn.send(from, AppOk { term: self.term, sent: 0, durable: self.durable });

@@ -18,6 +18,8 @@ use crate::proto::wire::copies::{Offer, Stored};
 pub const COMMITS_MAX: usize = 64;
 /// An offer that is not answered is repeated.
 const OFFER_AGAIN: Duration = Duration::from_millis(500);
+/// The link to a target is wanted that long by one offer.
+const LINK_ERRAND: Duration = Duration::from_secs(30);
 /// After a capture failed.
 const CAPTURE_AGAIN: Duration = Duration::from_secs(1);
 /// Checkpoints are not made more often than that, whatever a service file says.
@@ -160,6 +162,14 @@ impl Copies {
         self.proceed(turn, instance);
     }
 
+    /// A checkpoint is wanted now, not when the next one is due.
+    pub(crate) fn capture_now(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
+        if let Some(source) = self.sources.get_mut(instance) {
+            source.next_at = turn.now;
+        }
+        self.proceed(turn, instance);
+    }
+
     pub(crate) fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
         let due: Vec<Instance> = self
             .sources
@@ -278,6 +288,7 @@ impl Copies {
                     _ => newest,
                 };
                 source.offered.insert(*target, (id, turn.now));
+                turn.links.want_until(*target, turn.now + LINK_ERRAND, turn.now);
                 turn.send(*target, Offer { instance: instance.clone(), id });
             }
         }

@@ -86,8 +86,7 @@ impl Copies {
         wanted.extend(turn.holdings.start_of(&row));
         // The last two good ones: should the newest not start, there is another; and until the first one
         // of a new right has arrived, those of the one before are what it is compared with.
-        let epoch = row.epoch.0;
-        let follows = |id: &CheckpointId| id.epoch.0 == epoch || id.epoch.0 + 1 == epoch;
+        let follows = |id: &CheckpointId| id.epoch == row.epoch || id.epoch == row.previous;
         wanted.extend(turn.holdings.own(instance).rev().filter(follows).take(2));
         Self::keep(turn, instance, wanted);
     }

@@ -55,6 +55,10 @@ pub struct Assignment {
     /// What it ran on is lost.
     pub lost: bool,
     pub(super) handover: Option<Handover>,
+    /// An operator wants it started again from this state.
+    pub(super) restoring: Option<CheckpointId>,
+    /// After a handover that failed the service is left in peace until then, unless somebody orders it.
+    pub(super) hand_over_after: Time,
     /// The revision for which it is being written down that the standby does not count any more.
     pub(super) switch_kept_for: Option<u64>,
     /// Under which epoch its folder was written last by a service that ran here.
@@ -104,6 +108,8 @@ impl Assignment {
             switching: None,
             lost: false,
             handover: None,
+            restoring: None,
+            hand_over_after: now,
             switch_kept_for: None,
             began: None,
             claim_at: now,
@@ -242,7 +248,8 @@ impl Failover {
             (assignment.run, assignment.began) = (run, began);
             turn.event(Event::Appointed { instance: instance.to_string(), epoch: row.epoch.0 });
         }
-        let thaws = assignment.handover.take().is_some();
+        // What is dead already, or written down as given up, is not taken back.
+        let thaws = assignment.handover.take_if(|handover| handover.can_be_undone()).is_some();
         let guard = |row: &Row| (row.standby.filter(|_| row.ready), row.epoch);
         if known.as_ref().map(guard) != Some(guard(&row)) {
             let (standby, epoch) = guard(&row);
@@ -261,7 +268,7 @@ impl Failover {
         }
         if stops {
             assignment.run = Run::Stopping;
-            turn.out.push(Effect::Stop { instance: instance.clone(), kill: false });
+            turn.out.push(Effect::Stop { instance: instance.clone(), kill: moved });
         } else if thaws {
             self.notices.push(Notice::Close(instance.clone(), false));
             turn.out.push(Effect::Thaw { instance: instance.clone() });

@@ -6,7 +6,7 @@
 
 use super::active::{Assignment, Run};
 use super::{Failover, Kept, Notice, Office};
-use crate::proto::authority::changes::Change;
+use crate::proto::authority::changes::{Change, What};
 use crate::proto::id::{Epoch, NodeId};
 use crate::proto::journal::Record;
 use crate::proto::machine::Time;
@@ -23,6 +23,8 @@ use core::time::Duration;
 const APPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// The link to a master is wanted that long by one claim.
 const LINK_ERRAND: Duration = Duration::from_secs(30);
+/// So far a right by force is above every right that boards that are gone may have made (3b.5).
+const FORCED_EPOCHS: u64 = 1 << 32;
 /// The change behind no order: nobody waits for its verdict.
 const NOBODY: u64 = 0;
 
@@ -44,6 +46,11 @@ impl Failover {
         }
         assignment.claim_at = turn.now + heartbeat;
         let row = assignment.row.clone();
+        let rested = turn.now >= assignment.hand_over_after;
+        if rested && turn.directory.newest().is_some_and(|n| n.table.is_drained(&turn.me.id())) {
+            // An error means that nobody else is ready to carry on yet: it is tried again.
+            let _ = self.begin_handover(turn, instance);
+        }
         self.switch_if_filled(turn, office, instance);
         let Some(assignment) = self.assignments.get(instance) else { return };
         if let Some(claimed) = self.claim_of(turn, assignment) {
@@ -66,6 +73,9 @@ impl Failover {
         if assignment.lost {
             return Some(Claimed::Lost);
         }
+        if let Some(at) = assignment.restoring {
+            return Some(Claimed::Restore(at));
+        }
         if assignment.is_switching() {
             return Some(Claimed::Filled);
         }
@@ -81,7 +91,7 @@ impl Failover {
             return Some(Claimed::Ready);
         }
         let granted = assignment.lease.sent(&standby).unwrap_or_default();
-        let drained = false;
+        let drained = turn.directory.newest().is_some_and(|n| n.table.is_drained(&standby));
         (silent(granted) || drained).then_some(Claimed::NeedStandby)
     }
 
@@ -149,19 +159,26 @@ impl Failover {
         if office.reign.is_none() || office.changing.contains_key(&claim.instance) {
             return;
         }
-        let table = turn.directory.newest().map(|newest| &newest.table);
-        let Some(row) = table.and_then(|table| table.row(&claim.instance)).cloned() else { return };
+        let Some(newest) = turn.directory.newest() else { return };
+        let generation = newest.table.version.generation;
+        let Some(row) = newest.table.row(&claim.instance).cloned() else { return };
         if row.age() != (claim.epoch, claim.revision) {
             if row.age() > (claim.epoch, claim.revision) && from != turn.me.id() {
                 self.notices.push(Notice::Tell(from));
             }
             return;
         }
+        // Every right is above those that it follows, and above those of earlier generations.
+        let next =
+            Row { epoch: row.next_epoch(generation), fill: None, released: false, ..row.clone() };
         let changed = match claim.claim {
-            Claimed::Take => self.judge_take(turn, from, &row),
+            Claimed::Take => self.judge_take(turn, from, &row, next),
+            Claimed::Recover(base) => self.judge_recovery(from, &row, base),
             _ if row.active != from => {
                 return turn.misbehaved(from, "a claim for an instance that it does not run");
             }
+            Claimed::Release { to, last } => Some(self.judge_release(&row, next, to, last)),
+            Claimed::Restore(base) => Some(Row { previous: Epoch(0), base, ready: false, ..next }),
             Claimed::NeedStandby if row.fill.is_none() => {
                 self.choose(turn, &row).map(|fill| Row { fill: Some(fill), ..row.clone() })
             }
@@ -170,7 +187,6 @@ impl Failover {
                 Some(Row { standby: row.fill, fill: None, ready: true, ..row.clone() })
             }
             Claimed::Ready => row.standby.map(|_| Row { ready: true, ..row.clone() }),
-            Claimed::Release { to, last } => Some(self.judge_release(&row, from, to, last)),
             // The standby may take over with the newest complete state it has, ready or not (S5).
             Claimed::Lost => Some(Row { lost: true, ready: row.standby.is_some(), ..row.clone() }),
             Claimed::NeedStandby | Claimed::Filled => None,
@@ -181,34 +197,44 @@ impl Failover {
     }
 
     /// The standby votes for itself; this is the master's vote.
-    fn judge_take(&self, turn: &Turn<'_>, from: NodeId, row: &Row) -> Option<Row> {
+    fn judge_take(&self, turn: &Turn<'_>, from: NodeId, row: &Row, next: Row) -> Option<Row> {
         let bound = self.granted.get(&row.instance()).is_some_and(|g| g.promise.binds(turn.now));
         let silent = turn.now < self.silent_until;
         if row.standby != Some(from) || !row.ready || row.retiring || bound || silent {
             return None;
         }
         let stateless = turn.specs.get(&row.spec).is_some_and(|spec| spec.state.is_none());
-        Some(Row {
-            epoch: Epoch(row.epoch.0 + 1),
+        let (previous, standby) = (row.epoch, Some(row.active));
+        Some(Row { previous, active: from, standby, ready: stateless, lost: false, ..next })
+    }
+
+    /// The active has stopped for good under this epoch. If its standby cannot carry on it gets a new
+    /// right itself.
+    fn judge_release(&mut self, row: &Row, next: Row, to: NodeId, base: CheckpointId) -> Row {
+        let next = Row { previous: row.epoch, base, ..next };
+        if row.ready && row.standby == Some(to) {
+            self.granted.remove(&row.instance());
+            let standby = Some(row.active);
+            return Row { active: to, standby, ready: true, released: true, ..next };
+        }
+        Row { ready: false, ..next }
+    }
+
+    /// An operator wants a board to start what it has, since those who have more are gone for good.
+    fn judge_recovery(&self, from: NodeId, row: &Row, base: CheckpointId) -> Option<Row> {
+        let epoch = Epoch(row.epoch.0 + FORCED_EPOCHS);
+        self.desk.recovers(&row.instance(), &from).then(|| Row {
+            epoch,
+            previous: Epoch(0),
+            base,
             active: from,
-            standby: Some(row.active),
-            ready: stateless,
+            standby: None,
+            ready: false,
             fill: None,
             released: false,
             lost: false,
             ..row.clone()
         })
-    }
-
-    /// The active has stopped for good under this epoch. If its standby cannot carry on it gets a new
-    /// right itself.
-    fn judge_release(&mut self, row: &Row, from: NodeId, to: NodeId, last: CheckpointId) -> Row {
-        let next = Row { epoch: Epoch(row.epoch.0 + 1), base: last, fill: None, ..row.clone() };
-        if row.ready && row.standby == Some(to) {
-            self.granted.remove(&row.instance());
-            return Row { active: to, standby: Some(from), ready: true, released: true, ..next };
-        }
-        Row { active: from, ready: false, released: false, ..next }
     }
 
     /// As master: finds a standby for every row that has none.
@@ -249,9 +275,11 @@ impl Failover {
     fn change(&mut self, row: &Row, changed: Row) {
         self.notices.push(Notice::Change(Box::new(Change {
             id: NOBODY,
-            instance: row.instance(),
-            made_for: Some(row.revision),
-            row: Some(changed),
+            what: What::Row {
+                instance: row.instance(),
+                made_for: Some(row.revision),
+                row: Some(changed),
+            },
             order: None,
         })));
     }

@@ -5,6 +5,8 @@
 //! dead and that is on this board's disk does the master hear of it. From then on this board never runs
 //! that epoch again, whatever happens to the message.
 
+use core::time::Duration;
+
 use super::active::Run;
 use super::{Failover, Kept, Notice};
 use crate::proto::id::NodeId;
@@ -15,6 +17,9 @@ use crate::proto::ops::Purpose;
 use crate::proto::order::Instance;
 use crate::proto::table::CheckpointId;
 use crate::proto::turn::Turn;
+
+/// After a handover that failed.
+const REST: Duration = Duration::from_secs(30);
 
 /// A handover under way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +40,13 @@ enum Stage {
     Killing(CheckpointId),
     /// That is being written down.
     Keeping,
+}
+
+impl Handover {
+    /// Whether the service lives still, and may simply go on.
+    pub(super) fn can_be_undone(&self) -> bool {
+        matches!(self.stage, Stage::Capturing | Stage::Copying(_))
+    }
 }
 
 impl Failover {
@@ -131,12 +143,8 @@ impl Failover {
 
     fn give_up_handover(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
         let Some(assignment) = self.assignments.get_mut(instance) else { return };
-        let undone = matches!(
-            assignment.handover,
-            Some(Handover { stage: Stage::Capturing | Stage::Copying(_), .. })
-        );
-        if undone {
-            assignment.handover = None;
+        if assignment.handover.take_if(|handover| handover.can_be_undone()).is_some() {
+            assignment.hand_over_after = turn.now + REST;
             self.notices.push(Notice::Close(instance.clone(), false));
             turn.out.push(Effect::Thaw { instance: instance.clone() });
         }

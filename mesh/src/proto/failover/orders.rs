@@ -6,6 +6,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use super::decide::{decide_drain, decide_row, decide_run, is_passed, who_carries_out};
 use super::{Failover, Notice, Office};
 use crate::proto::authority::changes::{Change, Verdict};
 use crate::proto::bounded::Text;
@@ -15,12 +16,11 @@ use crate::proto::journal::Record;
 use crate::proto::machine::Time;
 use crate::proto::ops::Purpose;
 use crate::proto::order::{Action, Instance, Order, SignedOrder};
-use crate::proto::placement::{choose_active, choose_standby};
 use crate::proto::record::Name;
 use crate::proto::specs::SpecHash;
-use crate::proto::table::{CheckpointId, Row};
+use crate::proto::table::Row;
 use crate::proto::turn::Turn;
-use crate::proto::wire::failover::{Move, Submit, Submitted};
+use crate::proto::wire::failover::{Claimed, Pass, Submit, Submitted};
 
 /// Orders on their way through this board.
 pub const ORDERS_OPEN_MAX: usize = 256;
@@ -62,8 +62,21 @@ enum Stage {
     Keeping(Box<Order>, SpecHash),
     /// The authority decides.
     Deciding,
-    /// The active hands the instance over; done once the right to run is above that epoch.
-    Moving(Instance, Epoch),
+    /// Another board carries it out.
+    Passed(Passed),
+}
+
+/// An order that another board carries out.
+#[derive(Clone, Debug)]
+pub(super) struct Passed {
+    pub(super) instance: Instance,
+    /// The right that is to end.
+    pub(super) epoch: Epoch,
+    pub(super) by: NodeId,
+    /// What the row looks like once it is done.
+    pub(super) done: fn(&Row) -> bool,
+    /// Whether that board may claim the instance although the row does not name it.
+    pub(super) forced: bool,
 }
 
 /// What the asker is told.
@@ -77,13 +90,19 @@ impl Desk {
         self.next
     }
 
-    /// Orders that wait for a right to pass on.
-    fn moving(&self) -> Vec<(u64, Instance, Epoch)> {
-        let moving = |(id, open): (&u64, &Open)| match &open.stage {
-            Stage::Moving(instance, epoch) => Some((*id, instance.clone(), *epoch)),
+    /// Orders that another board carries out.
+    fn passed(&self) -> Vec<(u64, Passed)> {
+        let passed = |(id, open): (&u64, &Open)| match &open.stage {
+            Stage::Passed(passed) => Some((*id, passed.clone())),
             _ => None,
         };
-        self.open.iter().filter_map(moving).collect()
+        self.open.iter().filter_map(passed).collect()
+    }
+
+    /// Whether an operator wants that board to start the instance, whatever the row says.
+    pub(super) fn recovers(&self, instance: &Instance, by: &NodeId) -> bool {
+        let wanted = |p: &Passed| p.forced && p.by == *by && p.instance == *instance;
+        self.passed().iter().any(|(_, passed)| wanted(passed))
     }
 
     pub(super) fn due(&self) -> Option<Time> {
@@ -235,7 +254,7 @@ impl Failover {
             Err(error) => return tell(turn, asker, Err(("refused", error.to_string()))),
         };
         if office.reign.is_some() {
-            return self.keep_order(turn, asker, order, &signed);
+            return self.keep_order(turn, office, asker, order, &signed);
         }
         self.desk.open(turn, asker, Stage::Waiting(Box::new(signed)));
         self.pass_on(turn, office);
@@ -254,12 +273,12 @@ impl Failover {
         }
     }
 
-    /// A newer table is known: a move that was ordered may be done.
+    /// A newer table is known: what another board carries out may be done.
     pub(super) fn desk_follows_table(&mut self, turn: &mut Turn<'_>) {
-        for (id, instance, epoch) in self.desk.moving() {
-            match turn.directory.newest().and_then(|newest| newest.table.row(&instance)) {
-                Some(row) if row.epoch == epoch => {}
-                Some(row) if row.released => self.desk.close(turn, id, Ok(())),
+        for (id, passed) in self.desk.passed() {
+            match turn.directory.newest().and_then(|newest| newest.table.row(&passed.instance)) {
+                Some(row) if row.epoch == passed.epoch => {}
+                Some(row) if (passed.done)(row) => self.desk.close(turn, id, Ok(())),
                 _ => {
                     let text = "another change was faster; `hedgerow ps` shows where it runs now";
                     self.desk.close(turn, id, Err(("conflict", text.to_owned())));
@@ -268,58 +287,80 @@ impl Failover {
         }
     }
 
-    /// The master passes on an operator's order to hand an instance over. Checked here once more: a
-    /// master that was taken over cannot move anything.
-    pub(crate) fn on_move(&mut self, turn: &mut Turn<'_>, from: NodeId, wanted: &Move) {
+    /// The master passes on an operator's order. Checked here once more: a master that was taken over
+    /// cannot move anything.
+    pub(crate) fn on_pass(
+        &mut self,
+        turn: &mut Turn<'_>,
+        office: &Office,
+        from: NodeId,
+        pass: &Pass,
+    ) {
         let (root, cell) = (turn.me.belonging.root, turn.me.config().cell);
-        match wanted.order.verify_fresh(&root, cell, turn.unix) {
-            Ok(Order { action: Action::Move(service), .. }) => {
-                // An error is seen by the master as a right that does not pass on.
-                let _ = self.begin_handover(turn, &Instance { service, ordinal: 0 });
-            }
-            Ok(_) => turn.misbehaved(from, "an order to move that orders something else"),
+        match pass.order.verify_fresh(&root, cell, turn.unix) {
+            Ok(order) => self.carry_out(turn, office, &order.action),
             Err(error) => turn.misbehaved(from, error.to_string()),
         }
     }
 
-    fn order_move(
+    /// Does what an operator wants of this board. What cannot be done is seen by the master as a row
+    /// that does not change.
+    fn carry_out(&mut self, turn: &mut Turn<'_>, office: &Office, action: &Action) {
+        let instance = |service: &Name| Instance { service: service.clone(), ordinal: 0 };
+        match action {
+            Action::Move(service) => {
+                let _ = self.begin_handover(turn, &instance(service));
+            }
+            Action::Checkpoint(service) => {
+                self.notices.push(Notice::Checkpoint(instance(service)));
+            }
+            Action::Restore { service, at } => {
+                let instance = instance(service);
+                let held = turn.holdings.own(&instance).any(|id| id == *at);
+                if let Some(assignment) = self.assignments.get_mut(&instance).filter(|_| held) {
+                    (assignment.restoring, assignment.claim_at) = (Some(*at), turn.now);
+                }
+            }
+            Action::Recover { service, from } if *from == turn.me.id() => {
+                let instance = instance(service);
+                let newest = turn.holdings.own(&instance).next_back();
+                if let (Some(row), Some(newest)) = (self.row(turn, &instance), newest) {
+                    self.claim(turn, office, &row, Claimed::Recover(newest));
+                }
+            }
+            Action::Recover { .. }
+            | Action::Run(_)
+            | Action::Stop(_)
+            | Action::Remove(_)
+            | Action::RecoverMesh { .. }
+            | Action::Drain { .. } => {}
+        }
+    }
+
+    /// This node is master: lets another board, or itself, carry an order out.
+    fn pass(
         &mut self,
         turn: &mut Turn<'_>,
+        office: &Office,
         asker: Asker,
-        service: &Name,
+        order: &Order,
         signed: &SignedOrder,
     ) {
-        let instance = Instance { service: service.clone(), ordinal: 0 };
-        let row = turn.directory.newest().and_then(|newest| newest.table.row(&instance)).cloned();
-        let refusal = match &row {
-            None => Some((
-                "not-found",
-                format!("no service is called `{service}`; `hedgerow ps` lists them"),
-            )),
-            Some(row) if row.retiring => {
-                Some(("stopped", format!("`{service}` is stopped: there is nothing to move")))
-            }
-            Some(row) if row.standby.is_none() || !row.ready || row.fill.is_some() => Some((
-                "not-ready",
-                format!(
-                    "no standby of `{service}` is ready to carry on; wait until `hedgerow ps` shows one"
-                ),
-            )),
-            Some(_) => None,
+        let passed = match who_carries_out(turn, &order.action) {
+            Ok(passed) => passed,
+            Err(refusal) => return tell(turn, asker, Err(refusal)),
         };
-        if let Some(refusal) = refusal {
-            return tell(turn, asker, Err(refusal));
-        }
-        let Some(row) = row else { return };
-        let stage = Stage::Moving(instance.clone(), row.epoch);
-        self.desk.open(turn, asker, stage);
-        if row.active == turn.me.id() {
-            // An error is seen as a right that does not pass on.
-            let _ = self.begin_handover(turn, &instance);
+        let by = passed.by;
+        if matches!(order.action, Action::Checkpoint(_)) {
+            tell(turn, asker, Ok(()));
         } else {
-            let until = turn.now + ORDER_PATIENCE;
-            turn.links.want_until(row.active, until, turn.now);
-            turn.send(row.active, Move { order: signed.clone() });
+            self.desk.open(turn, asker, Stage::Passed(passed));
+        }
+        if by == turn.me.id() {
+            self.carry_out(turn, office, &order.action);
+        } else {
+            turn.links.want_until(by, turn.now + ORDER_PATIENCE, turn.now);
+            turn.send(by, Pass { order: signed.clone() });
         }
     }
 
@@ -327,12 +368,13 @@ impl Failover {
     fn keep_order(
         &mut self,
         turn: &mut Turn<'_>,
+        office: &Office,
         asker: Asker,
         order: Order,
         signed: &SignedOrder,
     ) {
-        if let Action::Move(service) = &order.action {
-            return self.order_move(turn, asker, service, signed);
+        if is_passed(&order.action) {
+            return self.pass(turn, office, asker, &order, signed);
         }
         let hash = signed.hash();
         let keeps = matches!(order.action, Action::Run(_)) && turn.specs.get(&hash).is_none();
@@ -348,70 +390,28 @@ impl Failover {
 
     /// Turns an order into a change of the table that is chosen now.
     fn decide(&mut self, turn: &mut Turn<'_>, id: u64, order: &Order, hash: SpecHash) {
-        let name = match &order.action {
-            Action::Run(spec) => &spec.name,
-            Action::Stop(name) | Action::Remove(name) | Action::Move(name) => name,
-        };
-        let instance = Instance { service: name.clone(), ordinal: 0 };
-        let table = turn.directory.newest().map(|newest| newest.table.clone()).unwrap_or_default();
-        let before = table.row(&instance);
-        let row = match (&order.action, before) {
-            (Action::Run(_), Some(row)) => {
-                Ok(Some(Row { spec: hash, retiring: false, ..row.clone() }))
+        let decided = match &order.action {
+            Action::Run(spec) => decide_run(turn, spec, hash),
+            Action::Stop(name) => decide_row(turn, name, |row| Some(Row { retiring: true, ..row })),
+            Action::Remove(name) => decide_row(turn, name, |_| None),
+            Action::Drain { node, drained } => decide_drain(turn, *node, *drained),
+            Action::RecoverMesh { .. } => {
+                Err(("refused", "that order is carried out where it is given".to_owned()))
             }
-            (Action::Run(spec), None) => {
-                choose_active(&instance, spec, turn.members, &table, &turn.me.id())
-                    .map(|active| {
-                        let mut row = first_row(name, active, hash, table.version.number);
-                        let me = turn.me.id();
-                        row.standby = choose_standby(&row, spec, turn.members, &table, &me).ok();
-                        row.ready = row.standby.is_some() && spec.state.is_none();
-                        Some(row)
-                    })
-                    .map_err(|no_room| ("no-room", no_room.to_string()))
-            }
-            (Action::Stop(_), Some(row)) => Ok(Some(Row { retiring: true, ..row.clone() })),
-            (Action::Remove(_), Some(_)) => Ok(None),
-            (Action::Move(_), Some(row)) => Ok(Some(row.clone())),
-            (Action::Stop(_) | Action::Remove(_) | Action::Move(_), None) => Err((
-                "not-found",
-                format!("no service is called `{name}`; `hedgerow ps` lists them"),
-            )),
+            // Those are passed to the board that carries them out.
+            Action::Move(name)
+            | Action::Checkpoint(name)
+            | Action::Restore { service: name, .. }
+            | Action::Recover { service: name, .. } => decide_row(turn, name, Some),
         };
-        match row {
+        match decided {
             Err(error) => self.desk.close(turn, id, Err(error)),
-            Ok(row) => {
+            Ok(what) => {
                 let mut half = [0; 8];
                 half.copy_from_slice(&order.nonce[..8]);
-                let change = Change {
-                    id,
-                    made_for: before.map(|row| row.revision),
-                    instance,
-                    row,
-                    order: Some((u64::from_le_bytes(half), order.expires)),
-                };
-                self.notices.push(Notice::Change(Box::new(change)));
+                let order = Some((u64::from_le_bytes(half), order.expires));
+                self.notices.push(Notice::Change(Box::new(Change { id, what, order })));
             }
         }
-    }
-}
-
-/// The first row of an instance. Its epoch is above that of any earlier instance of this name, since
-/// versions of the table only rise.
-fn first_row(service: &Name, active: NodeId, spec: SpecHash, version: u64) -> Row {
-    Row {
-        service: service.clone(),
-        ordinal: 0,
-        epoch: Epoch(version + 1),
-        revision: 0,
-        active,
-        standby: None,
-        ready: false,
-        fill: None,
-        released: false,
-        lost: false,
-        retiring: false,
-        base: CheckpointId::default(),
-        spec,
     }
 }

@@ -1,17 +1,10 @@
 //! What a node says of itself and of the mesh when it is asked.
 
 use super::{Node, Phase};
-use crate::proto::copies::Source;
-use crate::proto::failover::active::{Assignment, Run};
 use crate::proto::id::NodeId;
-use crate::proto::io::{
-    InstanceView, MasterView, NodeView, Reply, ReplyError, ResolvedView, StatusView, ViewState,
-    WhyView,
-};
+use crate::proto::io::{MasterView, NodeView, Reply, ReplyError, StatusView, ViewState, WhyView};
 use crate::proto::machine::Time;
 use crate::proto::members::Member;
-use crate::proto::order::Instance;
-use crate::proto::record::Name;
 use crate::proto::table::Row;
 use crate::proto::ticket::Revoked;
 use crate::proto::wire::gossip::Standing;
@@ -72,7 +65,8 @@ impl Node {
         self.members.iter().map(|(node, member)| self.node_view(now, node, member)).collect()
     }
 
-    /// Everything about one member, by name or by the beginning of its id.
+    /// Everything about one service by its name, or about one member by its name or by the beginning of
+    /// its id.
     pub(super) fn why(&self, now: Time, object: &str) -> Reply {
         let found: Vec<(&NodeId, &Member)> = self
             .members
@@ -83,11 +77,19 @@ impl Node {
             .collect();
         let error =
             |code: &str, message| Reply::Error(ReplyError { code: String::from(code), message });
+        let wanted = |row: &&Row| row.instance().to_string() == object;
+        let rows = self.directory.newest().map(|newest| &newest.table.rows);
+        if let Some(row) = rows.into_iter().flatten().find(wanted) {
+            return Reply::Why(WhyView {
+                object: format!("service {object}"),
+                findings: self.instance_findings(now, row),
+            });
+        }
         match found[..] {
             [] => error(
                 "not-found",
                 format!(
-                    "no member is called `{object}` or has an id that begins so; `hedgerow nodes` lists them"
+                    "no service and no member is called `{object}`, and no member's id begins so; `hedgerow ps` and `hedgerow nodes` list them"
                 ),
             ),
             [(node, member)] => Reply::Why(WhyView {
@@ -108,105 +110,6 @@ impl Node {
     fn mesh_name(&self) -> String {
         let ticket = self.me.belonging.credential.ticket.peek();
         ticket.map_or_else(|_| String::new(), |body| body.mesh_name.to_string())
-    }
-
-    /// Every instance in the newest table.
-    pub(super) fn instances(&self, now: Time) -> Vec<InstanceView> {
-        let rows = self.directory.newest().map(|newest| &newest.table.rows);
-        rows.into_iter().flatten().map(|row| self.instance_view(now, row)).collect()
-    }
-
-    fn instance_view(&self, now: Time, row: &Row) -> InstanceView {
-        let instance = row.instance();
-        let serving = self.directory.serving(&instance).filter(|s| s.epoch == row.epoch);
-        let here = self.failover.assignments().find(|(known, _)| **known == instance);
-        let here = here.map(|(_, assignment)| assignment);
-        let serves = serving.is_some_and(|serving| !serving.endpoints.is_empty());
-        let runs_here = here.is_some_and(|assignment| assignment.run == Run::Running);
-        let state = match (row.retiring, self.members.is_up(&row.active)) {
-            (true, _) => "stopped",
-            (false, false) => "down",
-            (false, true) if serves || runs_here => "running",
-            (false, true) => "starting",
-        };
-        let endpoints = serving.into_iter().flat_map(|serving| &serving.endpoints);
-        InstanceView {
-            instance: instance.to_string(),
-            state,
-            active: self.name_of(&row.active),
-            standby: row.standby.as_ref().map(|standby| self.name_of(standby)),
-            epoch: row.epoch.0,
-            endpoints: endpoints.map(|e| format!("{}={}", e.name, e.address)).collect(),
-            starts: here.map(|assignment| assignment.starts),
-            lease_ms: here.map(|a| a.lease.until().since(now).as_millis() as u64),
-            ready: row.ready,
-            fill: row.fill.as_ref().map(|fill| self.name_of(fill)),
-            copy_age_ms: self
-                .copies
-                .source(&instance)
-                .and_then(Source::confirmed_at)
-                .map(|at| now.since(at).as_millis() as u64),
-            why: self.instance_why(row, state, here),
-        }
-    }
-
-    fn instance_why(&self, row: &Row, state: &str, here: Option<&Assignment>) -> String {
-        let ended = here.and_then(|assignment| assignment.last_exit.as_ref());
-        match (state, ended) {
-            ("stopped", _) => {
-                "stopped by an operator; run its service file again to start it".to_owned()
-            }
-            ("down", _) if row.ready => format!(
-                "its board {} is down; its standby takes over once every promise to that board has run out",
-                self.name_of(&row.active)
-            ),
-            ("down", _) => format!(
-                "its board {} is down and no other holds its newest state; it goes on when that board returns",
-                self.name_of(&row.active)
-            ),
-            _ if row.lost => format!(
-                "what it ran on is lost on {}; its standby takes over, if it has one",
-                self.name_of(&row.active)
-            ),
-            ("starting", Some(exit)) => format!("{exit}; it is started again"),
-            ("starting", None) => "waiting for its board to start it".to_owned(),
-            _ if row.standby.is_none() => {
-                "unprotected: no other board has room to stand by; add a board, or stop another service".to_owned()
-            }
-            _ if row.fill.is_some() => "its standby is being replaced".to_owned(),
-            _ if !row.ready => "its standby is being filled".to_owned(),
-            _ => String::new(),
-        }
-    }
-
-    /// Where a service serves.
-    pub(super) fn resolve(&self, service: &Name) -> Reply {
-        let error =
-            |code: &str, message| Reply::Error(ReplyError { code: code.to_owned(), message });
-        let instance = Instance { service: service.clone(), ordinal: 0 };
-        let row = self.directory.newest().and_then(|newest| newest.table.row(&instance));
-        let Some(row) = row else {
-            let message = format!("no service is called `{service}`; `hedgerow ps` lists them");
-            return error("not-found", message);
-        };
-        let serving = self.directory.serving(&instance);
-        match serving.filter(|s| s.epoch >= row.epoch && !s.endpoints.is_empty()) {
-            Some(serving) => Reply::Resolved(ResolvedView {
-                service: service.to_string(),
-                epoch: serving.epoch.0,
-                node: serving.node,
-                name: self.name_of(&serving.node),
-                endpoints: serving
-                    .endpoints
-                    .iter()
-                    .map(|e| (e.name.to_string(), e.address.to_string()))
-                    .collect(),
-            }),
-            None => error(
-                "not-serving",
-                format!("`{service}` does not serve at the moment; `hedgerow ps` says why"),
-            ),
-        }
     }
 
     fn view(&self) -> (ViewState, String) {
@@ -333,7 +236,7 @@ impl Node {
         findings
     }
 
-    fn name_of(&self, node: &NodeId) -> String {
+    pub(super) fn name_of(&self, node: &NodeId) -> String {
         self.members.get(node).map_or_else(|| node.short(), |m| m.record.name.to_string())
     }
 }

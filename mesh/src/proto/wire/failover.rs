@@ -44,9 +44,9 @@ pub struct Spec {
     pub order: SignedOrder,
 }
 
-/// The master to an active: an operator wants this instance handed over to its standby.
+/// The master to the board that is to carry it out: an operator ordered this.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Move {
+pub struct Pass {
     /// What the operator ordered.
     pub order: SignedOrder,
 }
@@ -117,4 +117,8 @@ pub enum Claimed {
     },
     /// The active: what I ran on is lost.
     Lost,
+    /// The active: an operator wants it started again from this state, which I have.
+    Restore(CheckpointId),
+    /// A board that an operator named: this is the newest state that I have.
+    Recover(CheckpointId),
 }

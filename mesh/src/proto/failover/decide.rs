@@ -1,0 +1,135 @@
+//! What becomes of an operator's order, by the table that is chosen now. Pure functions.
+
+use super::orders::Passed;
+use crate::proto::authority::changes::What;
+use crate::proto::id::{Epoch, NodeId};
+use crate::proto::order::{Action, Instance};
+use crate::proto::placement::{choose_active, choose_standby};
+use crate::proto::record::Name;
+use crate::proto::spec::ServiceSpec;
+use crate::proto::specs::SpecHash;
+use crate::proto::table::{CheckpointId, DRAINED_MAX, Row, Table};
+use crate::proto::turn::Turn;
+
+/// What is to be changed, or why it cannot be.
+pub(super) type Decided = Result<What, (&'static str, String)>;
+
+fn chosen(turn: &Turn<'_>) -> Table {
+    turn.directory.newest().map(|newest| newest.table.clone()).unwrap_or_default()
+}
+
+pub(super) fn decide_run(turn: &Turn<'_>, spec: &ServiceSpec, hash: SpecHash) -> Decided {
+    let instance = Instance { service: spec.name.clone(), ordinal: 0 };
+    let (table, me) = (chosen(turn), turn.me.id());
+    if let Some(row) = table.row(&instance) {
+        let row = Row { spec: hash, retiring: false, ..row.clone() };
+        return Ok(What::Row { made_for: Some(row.revision), instance, row: Some(row) });
+    }
+    let active = choose_active(&instance, spec, turn.members, &table, &me)
+        .map_err(|no_room| ("no-room", no_room.to_string()))?;
+    let mut row = first_row(&spec.name, active, hash, table.version.number);
+    row.standby = choose_standby(&row, spec, turn.members, &table, &me).ok();
+    row.ready = row.standby.is_some() && spec.state.is_none();
+    Ok(What::Row { instance, made_for: None, row: Some(row) })
+}
+
+pub(super) fn decide_row(
+    turn: &Turn<'_>,
+    service: &Name,
+    change: impl Fn(Row) -> Option<Row>,
+) -> Decided {
+    let instance = Instance { service: service.clone(), ordinal: 0 };
+    let Some(row) = chosen(turn).row(&instance).cloned() else {
+        let text = format!("no service is called `{service}`; `hedgerow ps` lists them");
+        return Err(("not-found", text));
+    };
+    Ok(What::Row { made_for: Some(row.revision), instance, row: change(row) })
+}
+
+/// Whether another board than the master carries an order out.
+pub(super) fn is_passed(action: &Action) -> bool {
+    match action {
+        Action::Move(_)
+        | Action::Checkpoint(_)
+        | Action::Restore { .. }
+        | Action::Recover { .. } => true,
+        Action::Run(_)
+        | Action::Stop(_)
+        | Action::Remove(_)
+        | Action::RecoverMesh { .. }
+        | Action::Drain { .. } => false,
+    }
+}
+
+/// Which board carries an order out, and when it is done; or why it cannot be.
+pub(super) fn who_carries_out(
+    turn: &Turn<'_>,
+    action: &Action,
+) -> Result<Passed, (&'static str, String)> {
+    let (Action::Move(service)
+    | Action::Checkpoint(service)
+    | Action::Restore { service, .. }
+    | Action::Recover { service, .. }
+    | Action::Stop(service)
+    | Action::Remove(service)) = action
+    else {
+        return Err(("refused", "no board carries that out".to_owned()));
+    };
+    let table = chosen(turn);
+    let instance = Instance { service: service.clone(), ordinal: 0 };
+    let Some(row) = table.row(&instance) else {
+        let text = format!("no service is called `{service}`; `hedgerow ps` lists them");
+        return Err(("not-found", text));
+    };
+    if row.retiring {
+        let text = format!("`{service}` is stopped; run its service file again first");
+        return Err(("stopped", text));
+    }
+    let ready = row.standby.is_some() && row.ready && row.fill.is_none();
+    if matches!(action, Action::Move(_)) && !ready {
+        let text = format!(
+            "no standby of `{service}` is ready to carry on; wait until `hedgerow ps` shows one"
+        );
+        return Err(("not-ready", text));
+    }
+    let (by, done, forced): (NodeId, fn(&Row) -> bool, bool) = match action {
+        Action::Recover { from, .. } => (*from, |row| !row.released, true),
+        Action::Restore { .. } => (row.active, |row| !row.released, false),
+        _ => (row.active, |row| row.released, false),
+    };
+    Ok(Passed { instance, epoch: row.epoch, by, done, forced })
+}
+
+pub(super) fn decide_drain(turn: &Turn<'_>, node: NodeId, drained: bool) -> Decided {
+    let table = chosen(turn);
+    if turn.members.get(&node).is_none() {
+        let text = format!("no board has the id {node}; `hedgerow nodes` lists them");
+        return Err(("not-found", text));
+    }
+    if drained && table.drained.len() >= DRAINED_MAX {
+        let text = "too many boards are drained; `hedgerow undrain` some of them first";
+        return Err(("too-many", text.to_owned()));
+    }
+    Ok(What::Drain { node, drained })
+}
+
+/// The first row of an instance. Its epoch is above that of any earlier instance of this name, since
+/// versions of the table only rise.
+fn first_row(service: &Name, active: NodeId, spec: SpecHash, version: u64) -> Row {
+    Row {
+        service: service.clone(),
+        ordinal: 0,
+        epoch: Epoch(version + 1),
+        previous: Epoch(0),
+        revision: 0,
+        active,
+        standby: None,
+        ready: false,
+        fill: None,
+        released: false,
+        lost: false,
+        retiring: false,
+        base: CheckpointId::default(),
+        spec,
+    }
+}

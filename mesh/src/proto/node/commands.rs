@@ -1,0 +1,113 @@
+//! Commands: what the operator or the application wants of this node.
+
+use super::{Node, Parts, Phase};
+use crate::proto::id::OpId;
+use crate::proto::io::{Command, Effect, Event, Reply, ReplyError};
+use crate::proto::journal::Record;
+use crate::proto::machine::{Effects, Time};
+use crate::proto::ops::Purpose;
+use crate::proto::order::{Action, Order, SignedOrder};
+use crate::proto::signed::Signed;
+use crate::proto::ticket::Revocation;
+
+impl Node {
+    pub(super) fn on_command(&mut self, now: Time, op: OpId, command: Command, out: &mut Effects) {
+        let reply = match command {
+            Command::Status => Reply::Status(self.status(now)),
+            Command::Nodes => Reply::Nodes(self.nodes(now)),
+            Command::Why(object) => self.why(now, &object),
+            Command::Instances => Reply::Instances(self.instances(now)),
+            Command::Resolve(service) => self.resolve(&service),
+            Command::Order(order) if self.phase == Phase::Running => {
+                if let Some(reply) = self.recover_mesh(now, &order, out) {
+                    return out.push(Effect::Reply { op, reply });
+                }
+                let office = self.office(now);
+                let (Parts { failover, .. }, mut turn) = self.turn(now, out);
+                return failover.on_order(&mut turn, &office, op, *order);
+            }
+            Command::Revocations => Reply::Revocations(self.revocations()),
+            Command::Leave if self.is_needed_to_decide() => error(
+                "decides-alone",
+                "this board is needed to decide: without it nothing in the mesh could be changed any more. Three boards must decide and the other two be up before it may leave: let more boards join, or wait until a dead one is replaced (`hedgerow status`)",
+            ),
+            Command::Leave if self.phase == Phase::Running => {
+                self.phase = Phase::Leaving;
+                return self.ops.persist(Record::Left, Purpose::Leave(op), out);
+            }
+            Command::Publish { topic, body } if self.phase == Phase::Running => {
+                let (parts, mut turn) = self.turn(now, out);
+                parts.topics.publish(&mut turn, topic, body);
+                Reply::Done
+            }
+            Command::Revoke(signed) if self.phase == Phase::Running => {
+                return self.on_revoke(now, op, &signed, out);
+            }
+            Command::Leave | Command::Publish { .. } | Command::Revoke(_) | Command::Order(_) => {
+                error(
+                    "not-running",
+                    "this node does not take part at the moment; `hedgerow status` says why",
+                )
+            }
+        };
+        out.push(Effect::Reply { op, reply });
+    }
+
+    /// An order that is carried out here and now, or not at all: there is no master to ask.
+    fn recover_mesh(&mut self, now: Time, order: &SignedOrder, out: &mut Effects) -> Option<Reply> {
+        let Ok(Action::RecoverMesh { .. }) = order.order.peek().map(|order| order.action) else {
+            return None;
+        };
+        let (Parts { authority, .. }, mut turn) = self.turn(now, out);
+        let (root, cell) = (turn.me.belonging.root, turn.me.config().cell);
+        Some(match order.verify_fresh(&root, cell, turn.unix) {
+            Ok(Order { action: Action::RecoverMesh { dead }, .. }) => {
+                match authority.recover_by_force(&mut turn, &dead) {
+                    Ok(()) => Reply::Done,
+                    Err(why) => error("not-recovered", why),
+                }
+            }
+            Ok(_) => error("refused", "the order is damaged"),
+            Err(why) => error("refused", &why.to_string()),
+        })
+    }
+
+    /// Whether the others could decide nothing any more without this node: it is the only voter, or
+    /// another voter is dead already and not yet replaced.
+    fn is_needed_to_decide(&self) -> bool {
+        let me = self.me.id();
+        let table = self.authority.table();
+        let others = self.members.up().count() > 1;
+        let rest = table.is_majority(|node| *node != me && self.members.is_up(node));
+        table.electorate().contains(&me) && others && !rest
+    }
+
+    fn on_revoke(&mut self, now: Time, op: OpId, signed: &Signed<Revocation>, out: &mut Effects) {
+        if signed.by_root(&self.me.belonging.root).is_none() {
+            let reply = error(
+                "not-root",
+                "this revocation is not signed by the mesh's root key; run `hedgerow ticket revoke` where the root key lies",
+            );
+            return out.push(Effect::Reply { op, reply });
+        }
+        let (Parts { membership, .. }, mut turn) = self.turn(now, out);
+        membership.on_revoked(&mut turn, None, signed);
+        let record = Record::Revocation(Box::new(signed.clone()));
+        self.ops.persist(record, Purpose::Revocation(op), out);
+    }
+
+    pub(super) fn finish_leaving(&mut self, now: Time, command: OpId, out: &mut Effects) {
+        let (Parts { membership, .. }, mut turn) = self.turn(now, out);
+        membership.leave(&mut turn);
+        for peer in self.links.connected() {
+            out.push(Effect::Disconnect { peer });
+        }
+        self.phase = Phase::Left;
+        out.push(Effect::Event(Event::Left));
+        out.push(Effect::Reply { op: command, reply: Reply::Done });
+    }
+}
+
+pub(super) fn error(code: &str, message: &str) -> Reply {
+    Reply::Error(ReplyError { code: code.to_owned(), message: message.to_owned() })
+}

@@ -1,0 +1,113 @@
+//! The door: who is let in. Before a peer's hello has passed, nothing else of it is listened to.
+
+use super::{Node, Parts, SHUN};
+use crate::proto::admission;
+use crate::proto::bounded::Text;
+use crate::proto::id::NodeId;
+use crate::proto::io::{Effect, Event};
+use crate::proto::journal::Record;
+use crate::proto::machine::{Effects, Time};
+use crate::proto::ops::Purpose;
+use crate::proto::wire::hello::{Hello, Refusal, Refused, Welcome};
+
+impl Node {
+    pub(super) fn on_hello(&mut self, now: Time, peer: NodeId, hello: Hello, out: &mut Effects) {
+        // A peer that restarted, or lost its connection one-sidedly, says hello anew while the former
+        // connection still looks alive here. It has not heard ours: say it again.
+        if self.admitted.contains(&peer) && !hello.answer {
+            out.push(Effect::Send { to: peer, message: self.me.hello(true).into() });
+        }
+        let unix = self.clock.unix_at(now);
+        match admission::judge(hello, &peer, &self.me, &self.members, unix) {
+            Ok(accepted) => self.accept(now, peer, accepted, out),
+            Err(refusal) => self.refuse(now, peer, refusal, out),
+        }
+    }
+
+    fn accept(
+        &mut self,
+        now: Time,
+        peer: NodeId,
+        accepted: admission::Accepted,
+        out: &mut Effects,
+    ) {
+        let admission::Accepted { record, mut joined, first, ticket_issued } = accepted;
+        self.clock.saw(ticket_issued, now);
+        self.admitted.insert(peer);
+        self.links.on_admitted(peer, now);
+        out.push(Effect::Admit { peer });
+        if let Some(first) = first {
+            let admission = self.me.admit(&first);
+            out.push(Effect::Send {
+                to: peer,
+                message: Welcome { admission: admission.clone() }.into(),
+            });
+            joined.admission = Some(admission);
+            let name = record.name.to_string();
+            out.push(Effect::Event(Event::Admitted { node: peer, name }));
+        }
+        let (Parts { membership, .. }, mut turn) = self.turn(now, out);
+        membership.on_admitted(&mut turn, peer, record, joined);
+    }
+
+    pub(super) fn refuse(&mut self, now: Time, peer: NodeId, reason: Refusal, out: &mut Effects) {
+        let text = Text::capped(reason.advice());
+        out.push(Effect::Send { to: peer, message: Refused { reason, text }.into() });
+        out.push(Effect::Disconnect { peer });
+        self.refused.insert(peer);
+        out.push(Effect::Event(Event::Refused { node: peer, reason }));
+        if !self.let_in {
+            self.last_refusal = Some((peer, reason, true));
+        }
+        self.links.shun(&peer, now + SHUN);
+    }
+
+    pub(super) fn on_refused(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        refused: &Refused,
+        out: &mut Effects,
+    ) {
+        let text: String = refused.text.chars().filter(|c| !c.is_control()).collect();
+        self.last_refusal = Some((from, refused.reason, false));
+        let why = format!("refused: {}", refused.reason.advice());
+        self.links.on_failure(&from, why, now, &mut self.rng);
+        self.links.shun(&from, now + SHUN);
+        if !self.let_in {
+            // It passed this side's judgement, but a node that nobody lets in has no members.
+            self.members.remove(&from);
+        }
+        out.push(Effect::Event(Event::RefusedBy { node: from, reason: refused.reason, text }));
+    }
+
+    pub(super) fn on_welcome(&mut self, from: NodeId, welcome: Welcome, out: &mut Effects) {
+        // Only a member's word counts; a stranger's would be shown to everybody from now on.
+        if !self.admitted.contains(&from) {
+            let what = "a welcome before its hello had passed".to_owned();
+            return out.push(Effect::Event(Event::Misbehaved { node: from, what }));
+        }
+        let Ok(admission) = welcome.admission.open(&from) else {
+            let what = "a welcome that it did not sign".to_owned();
+            return out.push(Effect::Event(Event::Misbehaved { node: from, what }));
+        };
+        let mine = admission.node == self.me.id()
+            && admission.by == from
+            && admission.ticket == self.me.belonging.credential.ticket.digest();
+        if mine && self.me.admission.is_none() {
+            self.let_in = true;
+            self.me.admission = Some(welcome.admission.clone());
+            self.ops.persist(Record::Admission(welcome.admission), Purpose::Memory, out);
+        }
+    }
+
+    pub(super) fn drop_revoked(&mut self, now: Time, node: NodeId, out: &mut Effects) {
+        if node == self.me.id() {
+            return self.halt("this board was revoked by the operator".to_owned(), out);
+        }
+        if self.links.connected().contains(&node) {
+            self.admitted.remove(&node);
+            self.refuse(now, node, Refusal::NodeRevoked, out);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What a node says of services when it is asked.
+
+use super::Node;
+use crate::proto::copies::Source;
+use crate::proto::failover::active::{Assignment, Run};
+use crate::proto::io::{InstanceView, Reply, ReplyError, ResolvedView};
+use crate::proto::machine::Time;
+use crate::proto::order::Instance;
+use crate::proto::record::Name;
+use crate::proto::table::Row;
+
+impl Node {
+    /// Every instance in the newest table.
+    pub(super) fn instances(&self, now: Time) -> Vec<InstanceView> {
+        let rows = self.directory.newest().map(|newest| &newest.table.rows);
+        rows.into_iter().flatten().map(|row| self.instance_view(now, row)).collect()
+    }
+
+    fn instance_view(&self, now: Time, row: &Row) -> InstanceView {
+        let instance = row.instance();
+        let serving = self.directory.serving(&instance).filter(|s| s.epoch == row.epoch);
+        let here = self.failover.assignments().find(|(known, _)| **known == instance);
+        let here = here.map(|(_, assignment)| assignment);
+        let serves = serving.is_some_and(|serving| !serving.endpoints.is_empty());
+        let runs_here = here.is_some_and(|assignment| assignment.run == Run::Running);
+        let state = match (row.retiring, self.members.is_up(&row.active)) {
+            (true, _) => "stopped",
+            (false, false) => "down",
+            (false, true) if serves || runs_here => "running",
+            (false, true) => "starting",
+        };
+        let endpoints = serving.into_iter().flat_map(|serving| &serving.endpoints);
+        InstanceView {
+            instance: instance.to_string(),
+            state,
+            active: self.name_of(&row.active),
+            standby: row.standby.as_ref().map(|standby| self.name_of(standby)),
+            epoch: row.epoch.0,
+            endpoints: endpoints.map(|e| format!("{}={}", e.name, e.address)).collect(),
+            starts: here.map(|assignment| assignment.starts),
+            lease_ms: here.map(|a| a.lease.until().since(now).as_millis() as u64),
+            ready: row.ready,
+            fill: row.fill.as_ref().map(|fill| self.name_of(fill)),
+            copy_age_ms: self
+                .copies
+                .source(&instance)
+                .and_then(Source::confirmed_at)
+                .map(|at| now.since(at).as_millis() as u64),
+            why: self.instance_why(row, state, here),
+        }
+    }
+
+    fn instance_why(&self, row: &Row, state: &str, here: Option<&Assignment>) -> String {
+        let ended = here.and_then(|assignment| assignment.last_exit.as_ref());
+        match (state, ended) {
+            ("stopped", _) => {
+                "stopped by an operator; run its service file again to start it".to_owned()
+            }
+            ("down", _) if row.ready => format!(
+                "its board {} is down; its standby takes over once every promise to that board has run out",
+                self.name_of(&row.active)
+            ),
+            ("down", _) => format!(
+                "its board {} is down and no other holds its newest state; it goes on when that board returns",
+                self.name_of(&row.active)
+            ),
+            _ if row.lost => format!(
+                "what it ran on is lost on {}; its standby takes over, if it has one",
+                self.name_of(&row.active)
+            ),
+            ("starting", Some(exit)) => format!("{exit}; it is started again"),
+            ("starting", None) => "waiting for its board to start it".to_owned(),
+            _ if row.standby.is_none() => {
+                "unprotected: no other board has room to stand by; add a board, or stop another service".to_owned()
+            }
+            _ if row.fill.is_some() => "its standby is being replaced".to_owned(),
+            _ if !row.ready => "its standby is being filled".to_owned(),
+            _ => String::new(),
+        }
+    }
+
+    /// Where a service serves.
+    pub(super) fn resolve(&self, service: &Name) -> Reply {
+        let error =
+            |code: &str, message| Reply::Error(ReplyError { code: code.to_owned(), message });
+        let instance = Instance { service: service.clone(), ordinal: 0 };
+        let row = self.directory.newest().and_then(|newest| newest.table.row(&instance));
+        let Some(row) = row else {
+            let message = format!("no service is called `{service}`; `hedgerow ps` lists them");
+            return error("not-found", message);
+        };
+        let serving = self.directory.serving(&instance);
+        match serving.filter(|s| s.epoch >= row.epoch && !s.endpoints.is_empty()) {
+            Some(serving) => Reply::Resolved(ResolvedView {
+                service: service.to_string(),
+                epoch: serving.epoch.0,
+                node: serving.node,
+                name: self.name_of(&serving.node),
+                endpoints: serving
+                    .endpoints
+                    .iter()
+                    .map(|e| (e.name.to_string(), e.address.to_string()))
+                    .collect(),
+            }),
+            None => error(
+                "not-serving",
+                format!("`{service}` does not serve at the moment; `hedgerow ps` says why"),
+            ),
+        }
+    }
+
+    /// What is known here of an instance, the most important first.
+    pub(super) fn instance_findings(&self, now: Time, row: &Row) -> Vec<String> {
+        let view = self.instance_view(now, row);
+        let instance = row.instance();
+        let mut findings = vec![match view.why.is_empty() {
+            true => format!("{} on {}", view.state, view.active),
+            false => format!("{} on {}: {}", view.state, view.active, view.why),
+        }];
+        if let Some(standby) = &view.standby {
+            findings.push(match (row.ready, &view.fill) {
+                (true, None) => {
+                    format!("{standby} holds its state and carries on if {} dies", view.active)
+                }
+                (true, Some(fill)) => {
+                    format!("{standby} holds its state; {fill} is being filled to take its place")
+                }
+                (false, _) => {
+                    format!("{standby} is to stand by, and does not hold a usable state yet")
+                }
+            });
+        }
+        if let Some(age) = view.copy_age_ms {
+            findings.push(format!("the newest state that another board confirmed is {age} ms old"));
+        }
+        if let Some((_, here)) = self.failover.assignments().find(|(known, _)| **known == instance)
+        {
+            findings.push(match view.lease_ms {
+                Some(0) | None => "it holds no lease at the moment, so it must not run".to_owned(),
+                Some(left) => format!("it holds a lease for another {left} ms"),
+            });
+            if let Some(exit) = &here.last_exit {
+                findings.push(format!(
+                    "started {} times under this epoch; last time {exit}",
+                    here.starts
+                ));
+            }
+            if here.is_released() {
+                findings.push(
+                    "this board gave it up in favour of its standby and tells the master so"
+                        .to_owned(),
+                );
+            }
+        }
+        if let Some((to, until)) = self.failover.promise(&instance).filter(|(_, at)| *at > now) {
+            let (left, to) = (until.since(now).as_millis(), self.name_of(&to));
+            findings.push(format!(
+                "this board has promised {to} that nobody else runs it for {left} ms"
+            ));
+        }
+        let held: Vec<String> =
+            self.holdings.own(&instance).map(|id| format!("{}.{}", id.epoch.0, id.seq)).collect();
+        if !held.is_empty() {
+            findings.push(format!("states in this board's store: {}", held.join(", ")));
+        }
+        findings.push(format!("epoch {}, revision {} of its row", row.epoch.0, row.revision));
+        findings
+    }
+}
