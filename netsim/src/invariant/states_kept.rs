@@ -1,6 +1,6 @@
 //! A state that a board said to hold is what it starts from, or a newer one (design 3, invariant 8).
 //!
-//! A board that begins under epoch e + 1 has confirmed states of epoch e to the active before it: all of
+//! A board that begins under a new epoch has confirmed states of the one before to its active: all of
 //! them are captures of one chain of writes, so the newest contains the others. Whatever it begins with
 //! must contain every one of them, unless its disk or the state on it was lost since. States that a
 //! board confirmed while it was being filled and then was not needed for are of no concern: somebody
@@ -25,6 +25,8 @@ pub(super) struct StatesKept {
     stored: BTreeMap<(BoardIndex, Instance, CheckpointId), Option<Point>>,
     /// The newest state that a board confirmed to hold.
     confirmed: BTreeMap<(BoardIndex, Instance), (CheckpointId, Point)>,
+    /// The newest right that was used.
+    used: BTreeMap<Instance, u64>,
 }
 
 impl StatesKept {
@@ -33,7 +35,9 @@ impl StatesKept {
             return None;
         };
         let (id, point) = self.confirmed.get(&(board, instance.clone()))?;
-        let follows = id.epoch.0 + 1 == *epoch;
+        // The right that was used last before this one: revisions of the table lie between them.
+        let used = self.used.get(instance).copied();
+        let follows = id.epoch.0 < *epoch && used == Some(id.epoch.0);
         if !follows || self.ancestry.contains(*from, *point) {
             return None;
         }
@@ -74,7 +78,10 @@ impl Invariant for StatesKept {
                     findings.push(Finding { at, rule, board: Some(board), text });
                 }
                 match event {
-                    ServiceEvent::Begins { run, from, .. } => self.ancestry.begin(*run, *from),
+                    ServiceEvent::Begins { instance, run, epoch, from, .. } => {
+                        self.ancestry.begin(*run, *from);
+                        self.used.insert(instance.clone(), *epoch);
+                    }
                     ServiceEvent::Kept { instance, id, point } => {
                         self.stored.insert((board, instance.clone(), *id), *point);
                     }
