@@ -4,6 +4,7 @@
 //! allows ([`super::pace`]). A refusal is a word like any other; whoever breaks a rule loses the stream.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -189,7 +190,7 @@ impl Sending<'_> {
             for index in indices {
                 if !self.server.may(&self.want.instance, &self.peer) {
                     let what = "it may not have this state any more".to_owned();
-                    return Err(WireError::Io(std::io::Error::other(what)));
+                    return Err(io::Error::other(what).into());
                 }
                 let segment = self.packed.segment(*index).await?;
                 paced(speaks, &pace, &credit, &segment).await?;
@@ -199,13 +200,12 @@ impl Sending<'_> {
         let read = async {
             let mut consumed = end - bytes;
             while consumed < end {
-                match hears.word(SILENCE_MAX).await? {
-                    Some(Ask::Consumed(total)) => consumed = total,
+                consumed = match hears.word(SILENCE_MAX).await? {
+                    // One that says nothing new would keep this busy for nothing.
+                    Some(Ask::Consumed(total)) if total > consumed => total,
                     Some(_) => return Err(WireError::Garbled("not a credit".to_owned())),
-                    None => {
-                        return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
-                    }
-                }
+                    None => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                };
                 let known = locked(&pace).on_consumed(consumed, clock::now_ns());
                 known
                     .map_err(|_| WireError::Garbled("credit for what was never sent".to_owned()))?;

@@ -102,6 +102,7 @@ impl Shelves {
             let Some(instance) = name.to_str().and_then(instance_of) else { continue };
             let mut shelf = shelves.shelf(&instance);
             match shelf.complete() {
+                Ok(states) if states.is_empty() => {}
                 Ok(states) => drop(held.insert(instance.clone(), states.into_iter().collect())),
                 Err(error) => tracing::error!(%instance, %error, "a store cannot be used"),
             }
