@@ -41,7 +41,7 @@ impl PromisesKept {
                 ))
             }
             What::Sent(Effect::Send { message: Message::Claim(claim), .. }, _)
-                if claim.claim == Claimed::Take =>
+                if matches!(claim.claim, Claimed::Take { .. }) =>
             {
                 let (instance, epoch) = (&claim.instance, claim.epoch.0);
                 let silent = self.silent[usize::from(seen.board)];
