@@ -1,6 +1,7 @@
 //! The voter: answers candidates and masters.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use super::{Authority, Owed, Remembered, Role};
 use crate::proto::id::NodeId;
@@ -144,11 +145,19 @@ impl Authority {
         if whole { self.durable } else { Version::default() }
     }
 
-    fn want_specs(&self, turn: &mut Turn<'_>) {
-        let Some(master) = self.master else { return };
+    /// Asks for orders that the table names and this board lacks: the master, the other voters, and the
+    /// boards that run what is ordered. A master may lack one too: it was elected with the row alone.
+    pub(super) fn want_specs(&self, turn: &mut Turn<'_>) {
+        let me = turn.me.id();
         let missing: Vec<_> = turn.specs.missing(&self.table).take(WANTED_AT_ONCE).collect();
         for hash in missing {
-            turn.send(master, WantSpec { hash });
+            let active = self.table.rows.iter().find(|row| row.spec == hash).map(|row| row.active);
+            let mut asked: BTreeSet<NodeId> = self.table.electorate();
+            asked.extend([self.master, active].into_iter().flatten());
+            asked.remove(&me);
+            for node in asked {
+                turn.send(node, WantSpec { hash });
+            }
         }
     }
 

@@ -203,7 +203,7 @@ impl Failover {
     }
 
     /// An order is durable here. Returns whether one was waiting for that.
-    pub(crate) fn on_spec_kept(&mut self, turn: &mut Turn<'_>, hash: &SpecHash) {
+    pub(crate) fn on_spec_kept(&mut self, turn: &mut Turn<'_>, office: &Office, hash: &SpecHash) {
         let waiting: Vec<u64> = self
             .desk
             .open
@@ -217,7 +217,7 @@ impl Failover {
             else {
                 continue;
             };
-            self.decide(turn, id, &order, hash);
+            self.decide(turn, office, id, &order, hash);
         }
         self.start_what_waits_for(turn, hash);
     }
@@ -384,14 +384,21 @@ impl Failover {
             turn.persist(record, Purpose::Spec(Box::new(signed.clone())));
         } else {
             let id = self.desk.open(turn, asker, Stage::Deciding);
-            self.decide(turn, id, &order, hash);
+            self.decide(turn, office, id, &order, hash);
         }
     }
 
     /// Turns an order into a change of the table that is chosen now.
-    fn decide(&mut self, turn: &mut Turn<'_>, id: u64, order: &Order, hash: SpecHash) {
+    fn decide(
+        &mut self,
+        turn: &mut Turn<'_>,
+        office: &Office,
+        id: u64,
+        order: &Order,
+        hash: SpecHash,
+    ) {
         let decided = match &order.action {
-            Action::Run(spec) => decide_run(turn, spec, hash),
+            Action::Run(spec) => decide_run(turn, office, spec, hash),
             Action::Stop(name) => decide_row(turn, name, |row| Some(Row { retiring: true, ..row })),
             Action::Remove(name) => decide_row(turn, name, |_| None),
             Action::Drain { node, drained } => decide_drain(turn, *node, *drained),
