@@ -73,8 +73,8 @@ impl World {
         let Some(shim) = state.host.shims.get(instance).filter(|shim| shim.serial == serial) else {
             return;
         };
-        if shim.dead_at.is_some() || local >= shim.look_at() {
-            // It is dead before it lived; its deadline says so.
+        if shim.stopping || shim.dead_at.is_some() || local >= shim.look_at() {
+            // It is dead before it lived; its stop or its deadline says so.
             return;
         }
         if state.host.barren {
