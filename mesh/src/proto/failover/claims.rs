@@ -236,11 +236,13 @@ impl Failover {
     /// The active has stopped for good under this epoch. If its standby cannot carry on it gets a new
     /// right itself.
     fn judge_release(&mut self, row: &Row, next: Row, to: NodeId, base: CheckpointId) -> Row {
-        let next = Row { previous: row.epoch, base, ..next };
-        if row.ready && row.standby == Some(to) {
+        let blank = row.is_first() && !row.ready && base == CheckpointId::default();
+        let previous = if blank { Epoch::default() } else { row.epoch };
+        let next = Row { previous, base, ..next };
+        if (row.ready || blank) && row.standby == Some(to) {
             self.granted.remove(&row.instance());
-            let standby = Some(row.active);
-            return Row { active: to, standby, ready: true, released: true, ..next };
+            let (standby, ready) = (Some(row.active), row.ready);
+            return Row { active: to, standby, ready, released: true, ..next };
         }
         Row { ready: false, ..next }
     }

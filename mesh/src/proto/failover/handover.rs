@@ -67,10 +67,12 @@ impl Failover {
             return Err("it is being moved already");
         }
         let row = &assignment.row;
-        let (Some(to), true, None) = (row.standby, row.ready, row.fill) else {
+        // What never ran anywhere has no state that a standby would have to hold.
+        let blank = row.is_first() && !row.ready && assignment.began.is_none();
+        let (Some(to), true, None) = (row.standby, row.ready || blank, row.fill) else {
             return Err("no standby is ready to carry on");
         };
-        let stateful = turn.specs.get(&row.spec).is_none_or(|spec| spec.state.is_some());
+        let stateful = turn.specs.get(&row.spec).is_none_or(|spec| spec.state.is_some()) && !blank;
         let stage = match stateful {
             true => Stage::Capturing,
             false => Stage::Copying(CheckpointId::default()),
