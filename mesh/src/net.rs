@@ -7,15 +7,16 @@
 //! ```
 
 mod board;
+mod copies;
 mod disk;
 mod driver;
 mod home;
 mod observe;
-#[expect(dead_code, reason = "bulk streams are used once state is replicated")]
 mod swarm;
 mod workloads;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -37,6 +38,8 @@ use crate::proto::node;
 use crate::proto::promises::Preset;
 use crate::proto::record::{LABELS_MAX, Name};
 use crate::proto::ticket::Ticket;
+use copies::Copies;
+use copies::shelf::Shelves;
 use disk::Journal;
 use driver::{Driver, Request};
 use observe::Observer;
@@ -127,14 +130,17 @@ impl Node {
             membership: settings.membership,
             preset: settings.preset,
         };
+        let (shelves, held) = open_shelves(home.path()).await?;
         let now = Time(clock::now_ns());
-        let node = node::Node::recover(config, *random_seed(), durable, Held::new(), now)?;
+        let node = node::Node::recover(config, *random_seed(), durable, held, now)?;
         let swarm_config = swarm_config(identity, settings.listen, settings.mdns);
         let (swarm, swarm_events) =
             swarm::start(swarm_config()).await.map_err(ListenError::from)?;
         let (journal, persisted) =
             journal.spawn().map_err(|source| StartError::System { what: "a thread", source })?;
-        let (workloads, reported) = Workloads::open(&settings.shim, home.path(), id)?;
+        let (workloads, reported) =
+            Workloads::open(&settings.shim, home.path(), id, shelves.clone())?;
+        let (copies, copied) = Copies::new(shelves);
         let (requests, request_queue) = mpsc::channel(REQUESTS_MAX);
         let (stop, stopped) = oneshot::channel();
         let observer = Observer::new();
@@ -147,6 +153,8 @@ impl Node {
             persisted,
             workloads,
             reported,
+            copies,
+            copied,
             requests: request_queue,
             stop: stopped,
             observer: observer.clone(),
@@ -222,6 +230,16 @@ impl Client {
     pub fn past_events(&self) -> Vec<Stamped> {
         self.observer.kept()
     }
+}
+
+/// Opens the stores, off the runtime: there may be much to read.
+async fn open_shelves(home: &Path) -> Result<(Shelves, Held), StartError> {
+    let home = home.to_owned();
+    let opened = tokio::task::spawn_blocking(move || Shelves::open(&home)).await;
+    let failed = |source| StartError::System { what: "the stores of copies", source };
+    opened
+        .map_err(|error| failed(io::Error::other(error)))?
+        .map_err(|error| failed(io::Error::other(error)))
 }
 
 fn swarm_config(

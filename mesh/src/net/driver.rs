@@ -11,6 +11,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
+use super::copies::Copies;
 use super::disk::Persisted;
 use super::observe::Observer;
 use super::swarm::{self, Swarm, SwarmConfig, SwarmEvent};
@@ -23,6 +24,8 @@ use crate::proto::io::{Command, Effect, Event, Input, Reply};
 use crate::proto::journal::Record;
 use crate::proto::machine::{Effects, Time};
 use crate::proto::node::Node;
+use crate::proto::order::Instance;
+use crate::proto::table::CheckpointId;
 use crate::proto::ticket::{ADDRESSES_MAX, Address};
 use crate::proto::wire::{self, FrameError, Message};
 
@@ -44,6 +47,8 @@ pub(crate) struct Driver {
     pub(crate) persisted: mpsc::Receiver<Persisted>,
     pub(crate) workloads: Workloads,
     pub(crate) reported: mpsc::Receiver<Reported>,
+    pub(crate) copies: Copies,
+    pub(crate) copied: mpsc::Receiver<Input>,
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) stop: oneshot::Receiver<()>,
     pub(crate) observer: Observer,
@@ -98,6 +103,7 @@ impl Driver {
                 Some((instance, report)) = self.reported.recv() => {
                     self.input(Input::Workload { instance, report });
                 }
+                Some(outcome) = self.copied.recv() => self.input(outcome),
                 Some((command, answer)) = self.requests.recv() => self.on_request(command, answer),
                 _ = wall_clock.tick() => self.input(Input::WallClock(unix_now())),
                 event = self.swarm_events.recv() => match event {
@@ -149,18 +155,22 @@ impl Driver {
                         self.state.backlog.push_back(Input::Persisted { op, result });
                     }
                 }
-                Effect::Start { instance, epoch, until, kill_bound, spec, .. } => {
-                    let start = Start { instance, epoch, until, kill_bound, spec };
+                Effect::Start { instance, epoch, until, kill_bound, spec, begin } => {
+                    let start = Start { instance, epoch, until, kill_bound, spec, begin };
                     self.workloads.start(start);
                 }
                 Effect::Extend { instance, until, .. } => self.workloads.extend(&instance, until),
-                Effect::Stop { instance, .. } => self.workloads.stop(&instance),
-                Effect::Capture { .. }
-                | Effect::Thaw { .. }
-                | Effect::Serve { .. }
-                | Effect::Fetch { .. }
-                | Effect::Keep { .. }
-                | Effect::Commit { .. } => {}
+                Effect::Stop { instance, kill } => self.workloads.stop(&instance, kill),
+                Effect::Capture { instance, id, freeze } => self.capture(instance, id, freeze),
+                Effect::Thaw { instance } => self.workloads.thaw(&instance),
+                Effect::Serve { instance, to } => self.copies.serve(instance, to),
+                Effect::Fetch { instance, id, from } => {
+                    self.copies.fetch(&self.swarm, instance, id, from);
+                }
+                Effect::Keep { instance, states } => self.copies.keep(&instance, states),
+                Effect::Commit { instance, ticket, outcome } => {
+                    self.workloads.commit(&instance, ticket, outcome);
+                }
                 Effect::Reply { op, reply } => {
                     if let Some(answer) = self.state.waiting.remove(&op) {
                         // Whoever asked may have gone away meanwhile.
@@ -174,6 +184,14 @@ impl Driver {
                     self.observer.event(event);
                 }
             }
+        }
+    }
+
+    fn capture(&mut self, instance: Instance, id: CheckpointId, freeze: bool) {
+        let folder = self.workloads.folder(&instance);
+        let freezer = self.workloads.workers().freezer(&instance, freeze);
+        if let Err(failed) = self.copies.capture(instance, id, folder, freeze, freezer) {
+            self.state.backlog.push_back(failed);
         }
     }
 
@@ -228,12 +246,7 @@ impl Driver {
                 tracing::warn!(peer = %peer.short(), frames, "the link is too slow: messages dropped");
             }
             SwarmEvent::Observed { address } => tracing::debug!(%address, "observed"),
-            // Nothing is replicated yet, so nobody has a reason to open a bulk stream.
-            SwarmEvent::Bulk { peer, stream } => {
-                drop(stream);
-                let what = "a bulk stream that nobody asked for".to_owned();
-                self.input(Input::Garbled { from: peer, what });
-            }
+            SwarmEvent::Bulk { peer, stream } => self.copies.on_stream(peer, stream),
             SwarmEvent::Failed { reason } => self.restart_swarm(&reason).await,
         }
     }

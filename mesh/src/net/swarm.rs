@@ -130,7 +130,7 @@ pub(crate) enum SwarmEvent {
     /// We no longer listen on this address: its interface went away, or its listener broke.
     NotListening { address: String, reason: String },
     /// The first connection to a peer; its key is proven, it is not admitted.
-    Connected { peer: NodeId, address: String, dialled: bool },
+    Connected { peer: NodeId, address: String },
     /// The last connection to a peer is gone, and so is all that was queued for it.
     Disconnected { peer: NodeId, reason: String },
     /// None of the addresses led to this peer.

@@ -4,6 +4,7 @@
 
 mod admission;
 mod authority;
+mod copies;
 mod host;
 mod membership;
 mod meshes;

@@ -15,7 +15,7 @@ use hedgerow::proto::ticket::{Role, Ticket, TicketRequest};
 use crate::host::{Host, Mesh, until, until_all_up};
 
 /// A service that does nothing but write down each of its starts.
-fn spec(name: &str, script: &str) -> Action {
+pub(crate) fn spec(name: &str, script: &str) -> Action {
     let words = ["/bin/sh", "-c", script];
     Action::Run(Box::new(ServiceSpec {
         name: Name::capped(name),
@@ -39,7 +39,7 @@ fn unix() -> u64 {
 }
 
 /// An order by an operator of `mesh`.
-fn order(mesh: &Mesh, role: Role, action: Action) -> SignedOrder {
+pub(crate) fn order(mesh: &Mesh, role: Role, action: Action) -> SignedOrder {
     let operator = Keypair::from_seed(&hedgerow::net::random_seed());
     let request = TicketRequest {
         mesh_name: Name::capped("test"),
@@ -61,11 +61,11 @@ fn order(mesh: &Mesh, role: Role, action: Action) -> SignedOrder {
     SignedOrder::seal(&order, &operator, ticket.bind_operator(&operator.public())).unwrap()
 }
 
-async fn give(host: &Host, order: SignedOrder) -> Reply {
+pub(crate) async fn give(host: &Host, order: SignedOrder) -> Reply {
     host.client().ask(Command::Order(Box::new(order))).await.unwrap()
 }
 
-async fn instances(host: &Host) -> Vec<InstanceView> {
+pub(crate) async fn instances(host: &Host) -> Vec<InstanceView> {
     match host.client().ask(Command::Instances).await.unwrap() {
         Reply::Instances(list) => list,
         other => panic!("{other:?}"),

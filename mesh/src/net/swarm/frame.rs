@@ -76,6 +76,7 @@ impl Assembler {
     }
 
     /// True between two frames: a stream may end here without having lost anything.
+    #[cfg(test)]
     pub(super) fn is_between_frames(&self) -> bool {
         self.prefix_len == 0
     }

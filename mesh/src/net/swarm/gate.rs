@@ -158,11 +158,11 @@ impl Gate {
             return;
         }
         let peer = known.peer.id;
-        let (address, dialled) = match established.endpoint {
-            ConnectedPoint::Dialer { address, .. } => (address, true),
-            ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr, false),
+        let address = match established.endpoint {
+            ConnectedPoint::Dialer { address, .. } => address,
+            ConnectedPoint::Listener { send_back_addr, .. } => send_back_addr,
         };
-        self.emit(SwarmEvent::Connected { peer, address: without_peer(address), dialled });
+        self.emit(SwarmEvent::Connected { peer, address: without_peer(address) });
     }
 
     fn on_closed(&mut self, closed: &ConnectionClosed<'_>) {
