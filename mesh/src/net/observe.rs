@@ -16,6 +16,8 @@ use crate::proto::io::Event;
 pub const EVENTS_LAG_MAX: usize = 1024;
 /// Past events that are kept for whoever asks later.
 pub const EVENTS_KEPT: usize = 256;
+/// Messages of one topic that a slow subscriber may lag behind before it misses some.
+pub const TOPIC_LAG_MAX: usize = 64;
 /// Kinds of unknown messages that are counted apart.
 const SKIPPED_KINDS_MAX: usize = 64;
 
@@ -34,13 +36,17 @@ pub struct Stamped {
 pub(crate) struct Observer {
     live: broadcast::Sender<Stamped>,
     kept: Arc<Mutex<VecDeque<Stamped>>>,
+    topics: Arc<Mutex<BTreeMap<String, broadcast::Sender<Published>>>>,
     skipped: BTreeMap<u16, u64>,
 }
+
+/// A message on a topic and who published it.
+pub(crate) type Published = (NodeId, Arc<[u8]>);
 
 /// A bounded stream of events, see [`Client::events`](super::Client::events).
 #[derive(Debug)]
 pub struct Events {
-    live: broadcast::Receiver<Stamped>,
+    pub(crate) live: broadcast::Receiver<Stamped>,
 }
 
 /// One item of [`Events`].
@@ -55,7 +61,16 @@ pub enum Observed {
 impl Observer {
     pub(crate) fn new() -> Self {
         let kept = Arc::new(Mutex::new(VecDeque::new()));
-        Self { live: broadcast::channel(EVENTS_LAG_MAX).0, kept, skipped: BTreeMap::new() }
+        let topics = Arc::default();
+        Self { live: broadcast::channel(EVENTS_LAG_MAX).0, kept, topics, skipped: BTreeMap::new() }
+    }
+
+    /// What is published on one topic from now on.
+    pub(crate) fn subscribe_to(&self, topic: &str) -> broadcast::Receiver<Published> {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        topics.retain(|_, listeners| listeners.receiver_count() > 0);
+        let listeners = topics.entry(topic.to_owned());
+        listeners.or_insert_with(|| broadcast::channel(TOPIC_LAG_MAX).0).subscribe()
     }
 
     pub(crate) fn subscribe(&self) -> Events {
@@ -76,6 +91,13 @@ impl Observer {
 
     pub(crate) fn event(&mut self, event: Event) {
         log(&event);
+        if let Event::Topic { topic, from, body } = &event {
+            let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(listeners) = topics.get(topic) {
+                // An error only says that nobody listens.
+                let _ = listeners.send((*from, Arc::from(&body[..])));
+            }
+        }
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         let stamped = Stamped { at_ms, event };
