@@ -9,6 +9,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::exit;
 use crate::names::{Label, Lifetime, PresetName, ShortName};
+use crate::upkeep::State;
 
 /// Where `--help` lists the options that every command has.
 const GLOBAL: &str = "Options of every command";
@@ -50,6 +51,9 @@ pub(crate) enum Output {
 pub(crate) enum Command {
     /// Show a whole mesh at work on this computer, with real processes.
     Demo(DemoArgs),
+    /// Measure on real processes on this computer.
+    #[command(hide = true)]
+    Trial(TrialArgs),
     /// Found a mesh: make its root key and its first board.
     Init {
         /// What to call the mesh.
@@ -74,9 +78,9 @@ pub(crate) enum Command {
     Status,
     /// List every member with its id, version and addresses.
     Nodes,
-    /// Say everything that is known about one board.
+    /// Say everything that is known about one board or one service.
     Why {
-        /// A board's name, or the beginning of its id.
+        /// A service's name, a board's name, or the beginning of a board's id.
         object: String,
     },
     /// Show what has happened.
@@ -99,6 +103,48 @@ pub(crate) enum Command {
     Rm {
         /// The service.
         name: ShortName,
+    },
+    /// Move a service to its standby, with nothing lost.
+    Failover {
+        /// The service.
+        name: ShortName,
+    },
+    /// Make a checkpoint of a service now.
+    Checkpoint {
+        /// The service.
+        name: ShortName,
+    },
+    /// Start a service again from a state that its board keeps.
+    Restore {
+        /// The service.
+        name: ShortName,
+        /// The state: EPOCH.NUMBER, as `why NAME` lists them.
+        #[arg(long, value_name = "STATE")]
+        at: State,
+    },
+    /// Let a board host and decide nothing any more, before it is switched off.
+    Drain {
+        /// The board's name, or the beginning of its id.
+        board: String,
+    },
+    /// Let a drained board host and decide again.
+    Undrain {
+        /// The board's name, or the beginning of its id.
+        board: String,
+    },
+    /// Go on although boards are gone for good: with a service, or with the whole mesh.
+    Recover {
+        /// The service; without one, the mesh: this board decides alone until others join it.
+        service: Option<ShortName>,
+        /// The board that is to run the service, from the newest state that it has.
+        #[arg(long, value_name = "BOARD")]
+        from: Option<String>,
+        /// A board that is gone for good; for the mesh, once for each of them.
+        #[arg(long, value_name = "BOARD")]
+        dead: Vec<String>,
+        /// You know that those boards will not come back.
+        #[arg(long)]
+        force: bool,
     },
     /// List what runs, and where.
     Ps,
@@ -127,6 +173,10 @@ pub(crate) enum Command {
         /// Where to listen on 127.0.0.1.
         #[arg(long)]
         port: u16,
+        /// When a write is acknowledged: `async` once it is on this disk, `standby` once another
+        /// board holds it too.
+        #[arg(long, value_enum, default_value_t = CommitArg::Async)]
+        commit: CommitArg,
     },
     /// Leave the mesh on purpose; the board stops.
     Leave,
@@ -211,24 +261,71 @@ pub(crate) enum RoleArg {
     Operator,
 }
 
-/// What to show.
-#[derive(clap::Args, Debug)]
-pub(crate) struct DemoArgs {
+/// When a write is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum CommitArg {
+    /// Once it is on the disk of the board that runs the service.
+    Async,
+    /// Once the standby holds it too.
+    Standby,
+}
+
+/// Which mesh to show or to try.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct MeshArgs {
     /// How many boards.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(3..=20))]
     pub(crate) nodes: u16,
-    /// Chooses which boards die and leave [default: random].
-    #[arg(long)]
-    pub(crate) seed: Option<u64>,
     /// How long leases last; `sd` on a slow or busy computer.
     #[arg(long, value_enum, default_value_t = PresetName::Lan)]
     pub(crate) preset: PresetName,
-    /// Also run a service, then kill the agent of its board, then the master.
+    /// Between two copies of the service's state: 500ms, 1s, ...
+    #[arg(long, default_value = "1s", value_name = "TIME")]
+    pub(crate) every: String,
+    /// When the service acknowledges a write: once its own disk has it, or the standby's too.
+    #[arg(long, value_enum, default_value_t = CommitArg::Standby)]
+    pub(crate) commit: CommitArg,
+    /// Makes every choice [default: random].
     #[arg(long)]
-    pub(crate) service: bool,
+    pub(crate) seed: Option<u64>,
     /// Keep the boards' folders with their logs.
     #[arg(long)]
     pub(crate) keep: bool,
+}
+
+/// What to show.
+#[derive(clap::Args, Debug)]
+pub(crate) struct DemoArgs {
+    #[command(flatten)]
+    pub(crate) mesh: MeshArgs,
+}
+
+/// What to try, again and again.
+#[derive(clap::Args, Debug)]
+pub(crate) struct TrialArgs {
+    /// What.
+    #[arg(value_enum)]
+    pub(crate) kind: TrialKind,
+    /// How often.
+    #[arg(long, alias = "kills", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) runs: u32,
+    #[command(flatten)]
+    pub(crate) mesh: MeshArgs,
+}
+
+/// What can be tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum TrialKind {
+    /// The board that runs the service dies: until the first answer from elsewhere.
+    Takeover,
+    /// The same at random instants while it is written to: what is lost.
+    Commit,
+    /// A planned move: for how long nobody answers.
+    Move,
+    /// Processes are paused and go on: do two services ever answer?
+    Pause,
+    /// Agents are killed and started again: is anything lost?
+    Restarts,
 }
 
 #[cfg(test)]

@@ -2,28 +2,31 @@
 //!
 //! | method | path | answer |
 //! |---|---|---|
-//! | PUT | `/k/{key}` | 204 once the body is on the disk |
+//! | PUT | `/k/{key}` | 204 once the body is kept; 503: nobody knows whether it will be |
 //! | GET | `/k/{key}` | the value, or 404 |
-//! | DELETE | `/k/{key}` | 204, or 404 |
+//! | DELETE | `/k/{key}` | as PUT, or 404 |
 //! | GET | `/healthz` | `ok` |
 //! | GET | `/epoch` | `{"epoch", "pid", "started_ms", "keys"}` |
 //!
-//! Under a lease it answers only while that lease is valid, and looks once more before it sends an
-//! answer: what an active without a lease says may be out of date. Whether its state is shared with
-//! other boards is not its business; it only keeps it in the folder `--data`.
+//! A change is kept when it is on the disk in the folder `--data`; with `--commit standby`, when a
+//! commit has put it on another board as well. Under a lease it answers only while that lease is valid,
+//! and looks once more before it sends an answer: what an active without a lease says may be out of
+//! date. Each answer then names its epoch in the header `hedgerow-epoch`.
 
+mod control;
 mod store;
+mod writer;
 
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
 use axum::extract::{self, DefaultBodyLimit, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -35,20 +38,23 @@ use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::spawn_blocking;
 
+use crate::args::CommitArg;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::folder;
-use store::{KEY_BYTES_MAX, Store, VALUE_BYTES_MAX};
+use store::{Change, KEY_BYTES_MAX, Log, VALUE_BYTES_MAX};
+use writer::Writer;
+
+/// Says under which right an answer was given.
+pub(crate) const EPOCH_HEADER: &str = "hedgerow-epoch";
 
 /// Connections at once; further ones wait in the kernel.
 const CONNECTIONS_MAX: usize = 64;
 
 #[derive(Clone)]
 struct Service {
-    store: Arc<Mutex<Store>>,
+    writer: Writer,
     lease: Option<Arc<Leased>>,
-    broken: mpsc::Sender<io::Error>,
     started_ms: u64,
 }
 
@@ -63,15 +69,17 @@ struct Leased {
 /// # Errors
 /// The state, the lease or the port cannot be used; or a write failed, after which what is on the
 /// disk is not known.
-pub(crate) async fn serve(data: &Path, port: u16) -> Outcome {
-    let store =
-        Store::open(data).map_err(|error| folder::fault("open the store in", data, &error))?;
+pub(crate) async fn serve(data: &Path, port: u16, commit: CommitArg) -> Outcome {
+    let (log, map) =
+        Log::open(data).map_err(|error| folder::fault("open the store in", data, &error))?;
     let (broken, mut failed) = mpsc::channel(1);
+    let control = (commit == CommitArg::Standby).then(control).transpose()?;
+    let writer = Writer::start(log, map, control, broken)
+        .map_err(|error| Failure::failed(format!("cannot start a thread: {error}")))?;
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let service = Service {
-        store: Arc::new(Mutex::new(store)),
+        writer,
         lease: lease()?.map(Arc::new),
-        broken,
         started_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
     };
     let cannot = |error: io::Error| {
@@ -124,8 +132,14 @@ async fn leased(State(service): State<Service>, request: Request, next: Next) ->
     if !valid() {
         return no_lease();
     }
-    let response = next.run(request).await;
-    if valid() { response } else { no_lease() }
+    let mut response = next.run(request).await;
+    if !valid() {
+        return no_lease();
+    }
+    if let Some(lease) = &service.lease {
+        response.headers_mut().insert(EPOCH_HEADER, HeaderValue::from(lease.epoch));
+    }
+    response
 }
 
 fn no_lease() -> Response {
@@ -136,13 +150,11 @@ async fn read(
     State(service): State<Service>,
     extract::Path(key): extract::Path<String>,
 ) -> Response {
-    let value = on_disk(&service, move |store| Ok(store.get(&key).map(<[u8]>::to_vec))).await;
-    match value {
-        Some(Some(value)) => {
+    match service.writer.get(&key) {
+        Some(value) => {
             ([(header::CONTENT_TYPE, "application/octet-stream")], value).into_response()
         }
-        Some(None) => StatusCode::NOT_FOUND.into_response(),
-        None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
@@ -154,52 +166,33 @@ async fn write(
     if key.len() > KEY_BYTES_MAX {
         return StatusCode::URI_TOO_LONG.into_response();
     }
-    match on_disk(&service, move |store| store.put(&key, &value)).await {
-        Some(()) => StatusCode::NO_CONTENT.into_response(),
-        None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+    made(service.writer.make(Change::Put(key, value.into())).await)
 }
 
 async fn remove(
     State(service): State<Service>,
     extract::Path(key): extract::Path<String>,
 ) -> Response {
-    match on_disk(&service, move |store| store.delete(&key)).await {
-        Some(true) => StatusCode::NO_CONTENT.into_response(),
-        Some(false) => StatusCode::NOT_FOUND.into_response(),
-        None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    made(service.writer.make(Change::Delete(key)).await)
+}
+
+fn made(outcome: writer::Outcome) -> Response {
+    let sorry = |text: &'static str| (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    match outcome {
+        writer::Outcome::Kept => StatusCode::NO_CONTENT.into_response(),
+        writer::Outcome::NotThere => StatusCode::NOT_FOUND.into_response(),
+        writer::Outcome::Unprotected => sorry("it is on this board only; no standby is ready\n"),
+        writer::Outcome::Unknown => sorry("it may have been kept or not; ask again\n"),
     }
 }
 
 async fn epoch(State(service): State<Service>) -> Json<Value> {
-    let keys = on_disk(&service, |store| Ok(store.len())).await;
     Json(json!({
         "epoch": service.lease.as_ref().map(|lease| lease.epoch),
         "pid": host_pid(),
         "started_ms": service.started_ms,
-        "keys": keys,
+        "keys": service.writer.len(),
     }))
-}
-
-/// Works on the store; none if that failed, and then the process ends: after a failed `fsync`
-/// nobody knows what is on the disk, and only reading it again tells.
-async fn on_disk<T: Send + 'static>(
-    service: &Service,
-    work: impl FnOnce(&mut Store) -> io::Result<T> + Send + 'static,
-) -> Option<T> {
-    let store = service.store.clone();
-    let worked = spawn_blocking(move || {
-        // The map changes only after a write has succeeded, so a panic leaves it whole.
-        work(&mut store.lock().unwrap_or_else(PoisonError::into_inner))
-    });
-    match worked.await.map_err(io::Error::other).and_then(|worked| worked) {
-        Ok(done) => Some(done),
-        Err(error) => {
-            // A full channel says that it is ending already.
-            let _ = service.broken.try_send(error);
-            None
-        }
-    }
 }
 
 /// The process id outside the PID namespace of the shim, if `/proc` is that of the computer.
@@ -218,4 +211,12 @@ fn lease() -> Outcome<Option<Leased>> {
     let epoch = std::env::var("HEDGEROW_EPOCH").ok().and_then(|epoch| epoch.parse().ok());
     let epoch = epoch.ok_or_else(|| wrong("HEDGEROW_EPOCH says no number".to_owned()))?;
     Ok(Some(Leased { file, epoch }))
+}
+
+/// Where to ask for commits.
+fn control() -> Outcome<PathBuf> {
+    std::env::var_os("HEDGEROW_CONTROL").map(PathBuf::from).ok_or_else(|| {
+        let message = "--commit standby needs HEDGEROW_CONTROL: run it as a service";
+        Failure::new(Exit::Config, "control", message)
+    })
 }

@@ -30,6 +30,7 @@ mod settings;
 mod text;
 mod ticket;
 mod up;
+mod upkeep;
 
 use std::process::ExitCode;
 
@@ -68,6 +69,7 @@ fn run(context: &Context, command: Command) -> Outcome {
         }
         Command::Up(flags) => daemon(context, flags),
         Command::Demo(args) => client(demo::demo(context, args)),
+        Command::Trial(args) => client(demo::trial(context, args)),
         Command::Status => client(see::status(context)),
         Command::Nodes => client(see::nodes(context)),
         Command::Why { object } => client(see::why(context, &object)),
@@ -75,13 +77,22 @@ fn run(context: &Context, command: Command) -> Outcome {
         Command::Run { file } => client(service::run(context, &file)),
         Command::Stop { name } => client(service::stop(context, &name)),
         Command::Rm { name } => client(service::remove(context, &name)),
+        Command::Failover { name } => client(service::failover(context, &name)),
+        Command::Checkpoint { name } => client(upkeep::checkpoint(context, &name)),
+        Command::Restore { name, at } => client(upkeep::restore(context, &name, at)),
+        Command::Drain { board } => client(upkeep::drain(context, &board, true)),
+        Command::Undrain { board } => client(upkeep::drain(context, &board, false)),
+        Command::Recover { service, from, dead, force } => {
+            let (service, from) = (service.as_ref(), from.as_deref());
+            client(upkeep::recover(context, service, from, &dead, force))
+        }
         Command::Ps => client(service::see::ps(context)),
         Command::Resolve { name, port } => {
             client(service::see::resolve(context, &name, port.as_deref()))
         }
         Command::Logs { name } => client(service::logs::logs(context, &name)),
         Command::Ticket(command) => client(ticket::run(context, command)),
-        Command::Kv { data, port } => client(kv::serve(&data, port)),
+        Command::Kv { data, port, commit } => client(kv::serve(&data, port, commit)),
         Command::Leave => client(see::leave(context)),
         Command::Version => client(see::version(context)),
     }

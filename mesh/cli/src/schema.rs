@@ -14,7 +14,7 @@ use hedgerow::proto::wire::{WIRE_VERSION, WIRE_VERSION_MIN};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub(crate) use service::{Instance, Logs, Resolved};
+pub(crate) use service::{Instance, Logs, Moved, Resolved};
 
 /// `GET /v1/status`, `hedgerow status`: the mesh as seen from one board.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -116,8 +116,8 @@ pub(crate) struct EventLine {
     pub(crate) at_ms: u64,
     /// What kind: `started`, `admitted`, `refused`, `refused-by`, `member-up`, `suspected`,
     /// `refuted`, `member-down`, `member-left`, `isolated`, `stepped-down`, `table-chosen`,
-    /// `voters-changed`, `master-is`, `revoked`, `runs`, `adopted`, `ended`, `topic`, `misbehaved`,
-    /// `left`, `halted`; and `lagged`, told to a listener that was too slow and missed `missed`
+    /// `voters-changed`, `master-is`, `revoked`, `runs`, `adopted`, `ended`, `copied`, `fetched`,
+    /// `copy-failed`, `takes`, `appointed`, `protected`, `topic`, `misbehaved`, `left`, `halted`; and `lagged`, told to a listener that was too slow and missed `missed`
     /// events.
     pub(crate) event: String,
     /// A sentence for people.

@@ -1,4 +1,4 @@
-//! Services: `run`, `stop`, `rm`, `ps`, `resolve` and `logs`.
+//! Services: `run`, `stop`, `rm`, `failover`, `ps`, `resolve` and `logs`.
 //!
 //! What changes something is an order, signed here with the operator's key and only passed on by the
 //! daemon: a board that was taken over can run nothing elsewhere. What only asks goes to the local
@@ -27,7 +27,7 @@ use crate::context::Context;
 use crate::exit::Outcome;
 use crate::folder;
 use crate::names::ShortName;
-use crate::schema::{Done, Instance};
+use crate::schema::{Done, Instance, Moved};
 use crate::text;
 
 /// How long `run` waits for the service to run before it says what it waits for.
@@ -86,6 +86,29 @@ pub(crate) async fn remove(context: &Context, name: &ShortName) -> Outcome {
     let done = Done { done: "removed".to_owned(), object: name.to_string() };
     context.show(&done, |done| {
         let sentence = format!("{} is removed; what runs of it is being stopped.", done.object);
+        text::wrap(&sentence, 2)
+    })
+}
+
+/// Moves a service to its standby; returns once it has the right to run there.
+///
+/// # Errors
+/// As for [`stop`]; or no standby is ready to carry on.
+pub(crate) async fn failover(context: &Context, name: &ShortName) -> Outcome {
+    operator::order(context, Action::Move(name.to_name())).await?;
+    let all: Vec<Instance> = context.client().get("/v1/instances").await?;
+    let moved = Moved {
+        done: "moved".to_owned(),
+        object: name.to_string(),
+        to: all.into_iter().find(|it| it.instance == name.to_string()).map(|it| it.active),
+    };
+    context.show(&moved, |moved| {
+        let to = moved.to.as_deref().unwrap_or("its standby");
+        let sentence = format!(
+            "{} was handed over to {to}, with everything that it had kept; `{}` shows its new standby.",
+            moved.object,
+            context.command("ps")
+        );
         text::wrap(&sentence, 2)
     })
 }

@@ -161,6 +161,14 @@ pub(crate) fn ago(ms: u64) -> String {
     }
 }
 
+/// How old something is, to a tenth of a second while that matters: `0.4 s`, `12.0 s`, `3m`.
+pub(crate) fn age(ms: u64) -> String {
+    match ms {
+        0..=99_949 => format!("{}.{} s", (ms + 50) / 1000, (ms + 50) % 1000 / 100),
+        _ => ago(ms),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +180,8 @@ mod tests {
         assert_eq!(date(1_795_219_200), "2026-11-21 00:00");
         assert_eq!(date(4_107_542_399), "2100-02-28 23:59");
         assert_eq!(time_of_day(3_723_004), "01:02:03.004");
+        assert_eq!([age(0), age(449), age(99_949)], ["0.0 s", "0.4 s", "99.9 s"]);
+        assert_eq!(age(150_000), "2m");
     }
 
     #[test]

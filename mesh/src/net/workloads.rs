@@ -5,7 +5,8 @@
 //! nothing: the deadline is the shim's, and if this thread or the whole agent is gone, the shim still
 //! keeps it.
 
-pub(crate) mod worker;
+mod worker;
+mod workers;
 
 use std::fs;
 use std::io;
@@ -16,7 +17,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use self::worker::{Order, Workers};
+use self::workers::Order;
+pub(crate) use self::workers::Workers;
 use super::copies::folder::{self, Begun};
 use super::copies::shelf::Shelves;
 use crate::proto::bounded::List;

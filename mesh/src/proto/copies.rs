@@ -20,6 +20,7 @@ use super::id::{Epoch, NodeId};
 use super::io::{Effect, STATES_KEPT_MAX};
 use super::machine::Timeout;
 use super::order::Instance;
+use super::specs::SpecHash;
 use super::table::CheckpointId;
 use super::turn::Turn;
 use target::Fetching;
@@ -44,6 +45,8 @@ pub struct Copies {
 pub struct Hosting {
     /// The right that it runs under.
     pub epoch: Epoch,
+    /// Its specification. After a restart the row may be known before any table is.
+    pub spec: SpecHash,
     /// The standby, and the board that is to become it.
     pub targets: Vec<NodeId>,
     /// Who must hold a state before a commit that is part of it is answered; nobody: none is.

@@ -46,6 +46,7 @@ use super::promises::{Preset, promised};
 use super::signed::Signed;
 use super::table::Row;
 use super::turn::Turn;
+use super::wire::failover::WantSpec;
 
 /// Instances that one board runs, stands by for, or grants, at most.
 pub const INSTANCES_MAX: usize = 1024;
@@ -116,6 +117,21 @@ impl Office {
     fn masters(&self) -> Vec<NodeId> {
         let others = self.electorate.iter().filter(|node| Some(**node) != self.master);
         self.master.iter().chain(others).copied().collect()
+    }
+}
+
+/// Boards that are asked for one specification at a time.
+const SPEC_ASKED_MAX: usize = 6;
+
+/// Asks for the order behind a row: its boards, and some others.
+fn want_spec(turn: &mut Turn<'_>, row: &Row) {
+    let me = turn.me.id();
+    let named = [Some(row.active), row.standby].into_iter().flatten();
+    let mut asked: Vec<NodeId> = named.chain(turn.links.usable().copied()).collect();
+    asked.retain(|node| *node != me);
+    asked.truncate(SPEC_ASKED_MAX);
+    for node in asked {
+        turn.send(node, WantSpec { hash: row.spec });
     }
 }
 

@@ -58,10 +58,16 @@ impl Holdings {
         self.own(&row.instance()).rev().find(may)
     }
 
-    /// Whether this board has a state with which it could take `row` over: one of its epoch, or the
-    /// one that the row names.
-    pub fn can_take(&self, row: &Row) -> bool {
-        self.own(&row.instance()).any(|id| id.epoch == row.epoch || id == row.base)
+    /// The newest state in this board's store with which it could take `row` over: one of its epoch, or
+    /// the one that the row names. Where the active has lost what it ran on, also one that the active's
+    /// right went on from: nothing newer exists (S5).
+    pub fn take_from(&self, row: &Row) -> Option<CheckpointId> {
+        let may = |id: &CheckpointId| {
+            let follows = id.epoch == row.epoch || (row.lost && id.epoch == row.previous);
+            *id >= row.base && (follows || *id == row.base)
+        };
+        // The default names no state.
+        self.own(&row.instance()).rev().find(may).filter(|id| *id != CheckpointId::default())
     }
 
     /// The newest state that another board has confirmed.

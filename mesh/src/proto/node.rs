@@ -420,17 +420,17 @@ impl Node {
     }
 
     fn office(&self, now: Time) -> Office {
-        let announced = self.directory.newest().map(|newest| newest.master);
-        let table = match self.authority.table().voters.is_empty() {
-            true => self.directory.newest().map(|newest| &newest.table),
-            false => Some(self.authority.table()),
-        };
+        // A board that is no voter any more has an old table and an old master in its authority.
+        let own = self.authority.table();
+        let told = self.directory.newest().filter(|told| told.table.version > own.version);
+        let (heard, term) = self.authority.master();
+        let announced = self.directory.newest();
+        let newer = announced.filter(|a| heard.is_none() || a.table.version.term > term);
+        let table = told.map_or(own, |told| &told.table);
         Office {
             reign: self.authority.reign(now),
-            master: self.authority.master().0.or(announced),
-            electorate: table
-                .map(|table| table.electorate().into_iter().collect())
-                .unwrap_or_default(),
+            master: newer.map(|newer| newer.master).or(heard),
+            electorate: table.electorate().into_iter().collect(),
             changing: self.authority.changing().collect(),
         }
     }

@@ -112,6 +112,11 @@ impl Row {
         Instance { service: self.service.clone(), ordinal: self.ordinal }
     }
 
+    /// Whether nobody ever ran this instance under another right.
+    pub fn is_first(&self) -> bool {
+        self.previous == Epoch::default() && self.base == CheckpointId::default()
+    }
+
     /// The right that follows this one. Its upper half is at least the generation: what a mesh that was
     /// recovered by force grants was never granted before (3b.5).
     pub fn next_epoch(&self, generation: u32) -> Epoch {

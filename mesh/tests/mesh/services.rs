@@ -76,7 +76,7 @@ async fn state(host: &Host, name: &str) -> Option<&'static str> {
     instances(host).await.into_iter().find(|i| i.instance == name).map(|i| i.state)
 }
 
-fn starts(host: &Host, name: &str) -> Vec<String> {
+pub(crate) fn starts(host: &Host, name: &str) -> Vec<String> {
     let file = host.home.join("services").join(name).join("state/starts");
     let text = std::fs::read_to_string(file).unwrap_or_default();
     text.lines().map(str::to_owned).collect()

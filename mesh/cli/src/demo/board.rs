@@ -15,6 +15,9 @@ use serde::de::DeserializeOwned;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
+use rustix::process::{Pid, Signal};
+
+use super::processes;
 use crate::client::Client;
 use crate::exit::{Failure, Outcome};
 use crate::schema::Status;
@@ -104,19 +107,6 @@ impl Board {
         Client::new(self.home.clone(), String::new())
     }
 
-    /// What it says has happened.
-    ///
-    /// # Errors
-    /// It does not answer.
-    pub(super) async fn events(&self) -> Outcome<Vec<crate::schema::EventLine>> {
-        let mut lines = self.client().stream("/v1/events").await?;
-        let mut events = Vec::new();
-        while let Some(line) = lines.next().await? {
-            events.extend(serde_json::from_str(&line).ok());
-        }
-        Ok(events)
-    }
-
     /// True while its daemon was started and has not been seen to end.
     pub(super) fn runs(&self) -> bool {
         self.process.is_some()
@@ -134,7 +124,22 @@ impl Board {
         Some(status)
     }
 
-    /// Kills its daemon as a power cut would, and waits until it is gone.
+    /// Its agent, its shims and everything they run, by id.
+    pub(super) fn processes(&self) -> Vec<Pid> {
+        let agent = self.process.as_ref().map(Pid::from_child);
+        agent.into_iter().chain(processes::with_services(&self.home)).collect()
+    }
+
+    /// Kills all of it at once, as a power cut would; gives how many processes that were.
+    pub(super) fn cut(&mut self) -> usize {
+        let all = self.processes();
+        processes::signal(&all, Signal::KILL);
+        self.kill();
+        processes::end(&self.home);
+        all.len()
+    }
+
+    /// Kills its agent, and waits until it is gone. What runs on the board runs on.
     pub(super) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             // Errors say that it has ended already.

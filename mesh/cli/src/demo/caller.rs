@@ -1,208 +1,256 @@
 //! A caller of the service that knows nothing but its name.
 //!
-//! It asks any living board where the service is, writes over two connections, and remembers what
-//! was acknowledged. A write that fails is tried again, under the same key, wherever the service is
-//! by then; how often that happens, and for how long nothing was acknowledged, is counted.
+//! It asks any living board where the service is, writes over several connections all the time, and
+//! keeps account of what was acknowledged. A write that fails is made again, under the same key,
+//! wherever the service is by then. In the end everything that was acknowledged is read back.
+//!
+//! - `call`: boards are asked, the service is called.
+//! - `ledger`: the account.
+
+pub(super) mod call;
+pub(super) mod ledger;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use hyper::{Method, StatusCode};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::client::Client;
+use super::dice::Dice;
 use crate::exit::{Failure, Outcome};
-use crate::schema::Resolved;
+use call::{Connection, Guide};
+use ledger::{Ack, Figures, Ledger};
 
-/// Connections that write at the same time.
-const CONNECTIONS: usize = 2;
-/// A board or service that takes longer is asked no more; the next one is.
-const ANSWER_WAIT: Duration = Duration::from_secs(1);
-/// Between two writes, and before another try.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Before another try.
+const AGAIN: Duration = Duration::from_millis(10);
+/// Connections that read back.
+const READERS: usize = 8;
+/// The connection of what is written at the beginning, to have something to copy.
+const LOAD: usize = 999;
+const LOAD_BYTES: usize = 4096;
+
+/// How to call.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    /// The service.
+    pub(super) name: &'static str,
+    /// Boards with these folders are asked where it is.
+    pub(super) homes: Vec<PathBuf>,
+    /// Where to keep account.
+    pub(super) file: PathBuf,
+    /// Connections that write at the same time.
+    pub(super) connections: usize,
+    /// Between two writes of one connection, if the answer comes sooner.
+    pub(super) every: Duration,
+    /// For one request.
+    pub(super) patience: Duration,
+}
 
 /// The writers, while they write.
 #[derive(Debug)]
 pub(super) struct Caller {
-    name: &'static str,
-    homes: Arc<Vec<PathBuf>>,
-    written: Arc<Mutex<Written>>,
+    plan: Plan,
+    guide: Arc<Guide>,
+    ledger: Arc<Ledger>,
     // Dropping it ends them.
-    _writers: JoinSet<()>,
+    writers: JoinSet<()>,
 }
 
-/// What has been acknowledged, and what has not.
-#[derive(Debug)]
-struct Written {
-    /// The highest number acknowledged on each connection.
-    last: [u64; CONNECTIONS],
-    acknowledged: u64,
-    failed: u64,
-    since: Instant,
-    longest: Duration,
+/// What became of everything that was acknowledged.
+#[derive(Clone, Debug)]
+pub(super) struct Audit {
+    /// How many writes were acknowledged.
+    pub(super) all: usize,
+    /// Those that are not there.
+    pub(super) lost: Vec<Ack>,
 }
-
-/// What happened since the figures were last taken.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Figures {
-    /// Writes that were acknowledged.
-    pub(super) acknowledged: u64,
-    /// Requests that got no answer or a bad one; each was made again.
-    pub(super) failed: u64,
-    /// The longest time between two acknowledgements.
-    pub(super) longest: Duration,
-}
-
-type Connection = SendRequest<Full<Bytes>>;
 
 impl Caller {
-    /// Starts to write to the service `name`; boards with these folders are asked where it is.
-    pub(super) fn start(name: &'static str, homes: Vec<PathBuf>) -> Self {
-        let since = Instant::now();
-        let written = Written {
-            last: [0; CONNECTIONS],
-            acknowledged: 0,
-            failed: 0,
-            since,
-            longest: Duration::ZERO,
-        };
-        let written = Arc::new(Mutex::new(written));
-        let homes = Arc::new(homes);
-        let mut writers = JoinSet::new();
-        for number in 0..CONNECTIONS {
-            writers.spawn(write_on(name, number, homes.clone(), written.clone()));
-        }
-        Self { name, homes, written, _writers: writers }
+    /// Keeps account, and does not write yet.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub(super) fn new(plan: Plan) -> Outcome<Self> {
+        let ledger = Ledger::new(plan.file.clone()).map_err(|error| account(&error))?;
+        let guide = Arc::new(Guide::new(plan.name, plan.homes.clone()));
+        Ok(Self { plan, guide, ledger: Arc::new(ledger), writers: JoinSet::new() })
     }
 
-    /// What happened since this was last asked.
-    pub(super) fn take(&self) -> Figures {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let figures = Figures {
-            acknowledged: written.acknowledged,
-            failed: written.failed,
-            longest: written.longest.max(written.since.elapsed()),
-        };
-        (written.acknowledged, written.failed) = (0, 0);
-        written.longest = Duration::ZERO;
-        figures
+    /// Who asks the boards.
+    pub(super) fn guide(&self) -> &Arc<Guide> {
+        &self.guide
+    }
+
+    /// The account.
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Writes so many values of 4 KiB, each of them different, to have something to copy. False if
+    /// that takes too long.
+    pub(super) async fn load(&mut self, values: u64, patience: Duration) -> bool {
+        let mut work = JoinSet::new();
+        for part in 0..READERS as u64 {
+            let (guide, ledger, wait) =
+                (self.guide.clone(), self.ledger.clone(), self.plan.patience);
+            let counts = (1..=values).filter(move |count| count % READERS as u64 == part);
+            work.spawn(async move {
+                let mut connection = None;
+                for count in counts {
+                    while !write_one(&guide, &ledger, &mut connection, (LOAD, count), wait).await {
+                        sleep(AGAIN).await;
+                    }
+                }
+            });
+        }
+        timeout(patience, work.join_all()).await.is_ok()
+    }
+
+    /// Begins to write, all the time.
+    pub(super) fn start(&mut self) {
+        for number in 0..self.plan.connections {
+            let (guide, ledger) = (self.guide.clone(), self.ledger.clone());
+            self.writers.spawn(write_on(guide, ledger, number, self.plan.clone()));
+        }
+    }
+
+    /// What happened since then.
+    pub(super) fn figures(&self, from_us: u64) -> Figures {
+        self.ledger.figures(from_us)
     }
 
     /// Waits until each connection has had another acknowledgement; false if that takes too long.
     pub(super) async fn goes_on(&self, patience: Duration) -> bool {
-        let begun = Instant::now();
-        let before = self.last();
+        let (begun, from) = (Instant::now(), self.ledger.len());
         while begun.elapsed() < patience {
-            if self.last().iter().zip(before).all(|(now, before)| *now > before) {
+            let since = self.ledger.since(from);
+            if (0..self.plan.connections).all(|it| since.iter().any(|ack| ack.connection == it)) {
                 return true;
             }
-            sleep(PAUSE).await;
+            sleep(AGAIN).await;
         }
         false
     }
 
-    /// Ends the writers and reads every acknowledged write back; gives how many there were and how
-    /// many of them are missing.
+    /// Waits for the first acknowledgement under a later right than `epoch`.
+    pub(super) async fn answered_after(&self, epoch: u64, patience: Duration) -> Option<Ack> {
+        let begun = Instant::now();
+        loop {
+            let first = self.ledger.first_after(epoch);
+            if first.is_some() || begun.elapsed() > patience {
+                return first;
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Reads these back.
     ///
     /// # Errors
-    /// The service cannot be asked.
-    pub(super) async fn read_back(self, patience: Duration) -> Outcome<(u64, u64)> {
-        let last = self.last();
-        drop(self._writers);
-        let work = async {
-            let mut connection = None;
-            let (mut all, mut missing) = (0, 0);
-            for (number, last) in last.iter().enumerate() {
-                for count in 1..=*last {
-                    let value = read_one(self.name, &self.homes, &mut connection, number, count);
-                    all += 1;
-                    missing += u64::from(value.await != value_of(number, count));
+    /// The service does not give them back in time.
+    pub(super) async fn audit(&self, acks: Vec<Ack>, patience: Duration) -> Outcome<Audit> {
+        let all = acks.len();
+        let mut readers = JoinSet::new();
+        for part in acks.chunks(all.div_ceil(READERS).max(1)) {
+            let (guide, part, wait) = (self.guide.clone(), part.to_vec(), self.plan.patience);
+            readers.spawn(async move { missing(&guide, part, wait).await });
+        }
+        let late = |_| Failure::failed("the service did not give back what was written in time");
+        let parts = timeout(patience, readers.join_all()).await.map_err(late)?;
+        let mut lost: Vec<Ack> = parts.into_iter().flatten().collect();
+        lost.sort_by_key(|ack| ack.at_us);
+        Ok(Audit { all, lost })
+    }
+
+    /// Ends the writers, and reads back everything that the account on the disk says.
+    ///
+    /// # Errors
+    /// The service cannot be asked, or the account is not whole.
+    pub(super) async fn finish(&mut self, patience: Duration) -> Outcome<Audit> {
+        self.writers.shutdown().await;
+        let empty = self.plan.file.with_extension("end");
+        let fresh = Ledger::new(empty).map_err(|error| account(&error))?;
+        let ledger = std::mem::replace(&mut self.ledger, Arc::new(fresh));
+        let ledger = Arc::try_unwrap(ledger)
+            .map_err(|_| Failure::failed("somebody still writes; this is a bug in the harness"))?;
+        let acks = ledger.close().map_err(|error| account(&error))?;
+        self.audit(acks, patience).await
+    }
+}
+
+async fn write_on(guide: Arc<Guide>, ledger: Arc<Ledger>, number: usize, plan: Plan) {
+    let (mut connection, mut count) = (None, 1);
+    let mut tick = interval(plan.every);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        while !write_one(&guide, &ledger, &mut connection, (number, count), plan.patience).await {
+            sleep(AGAIN).await;
+        }
+        count += 1;
+    }
+}
+
+/// One write; false if it was not acknowledged.
+async fn write_one(
+    guide: &Guide,
+    ledger: &Ledger,
+    connection: &mut Option<Connection>,
+    (number, count): (usize, u64),
+    patience: Duration,
+) -> bool {
+    if connection.is_none() {
+        *connection = guide.connect().await;
+    }
+    let Some(open) = connection else {
+        // Where it was said to be nobody listens any more: somebody else may know better.
+        guide.doubt().await;
+        return false;
+    };
+    let (path, body) = (key_of(number, count), value_of(number, count));
+    let answer = open.call(Method::PUT, &path, body, patience).await;
+    match answer {
+        Some(answer) if answer.status == StatusCode::NO_CONTENT => {
+            ledger.acknowledged(number, count, answer.epoch);
+            true
+        }
+        _ => {
+            ledger.failed();
+            *connection = None;
+            guide.doubt().await;
+            false
+        }
+    }
+}
+
+/// Those that are not there as they were written.
+async fn missing(guide: &Guide, acks: Vec<Ack>, patience: Duration) -> Vec<Ack> {
+    let mut connection: Option<Connection> = None;
+    let mut missing = Vec::new();
+    for ack in acks {
+        let found = loop {
+            if connection.is_none() {
+                connection = guide.connect().await;
+            }
+            if let Some(open) = &mut connection {
+                let path = key_of(ack.connection, ack.count);
+                match open.call(Method::GET, &path, Bytes::new(), patience).await {
+                    Some(answer) if answer.status == StatusCode::OK => break answer.body,
+                    Some(answer) if answer.status == StatusCode::NOT_FOUND => break Bytes::new(),
+                    _ => connection = None,
                 }
             }
-            (all, missing)
+            guide.doubt().await;
+            sleep(AGAIN).await;
         };
-        let late = |_| Failure::failed("the service did not give back what was written in time");
-        timeout(patience, work).await.map_err(late)
+        if found != value_of(ack.connection, ack.count) {
+            missing.push(ack);
+        }
     }
-
-    fn last(&self) -> [u64; CONNECTIONS] {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).last
-    }
-}
-
-/// One answer of the service's own, without knowing where it is.
-pub(super) async fn ask(name: &str, homes: &[PathBuf], path: &str) -> Option<Bytes> {
-    let mut connection = connect(name, homes).await?;
-    let (status, body) = request(&mut connection, Method::GET, path, Bytes::new()).await?;
-    (status == StatusCode::OK).then_some(body)
-}
-
-async fn write_on(
-    name: &'static str,
-    number: usize,
-    homes: Arc<Vec<PathBuf>>,
-    written: Arc<Mutex<Written>>,
-) {
-    let mut connection: Option<Connection> = None;
-    let mut count = 1;
-    loop {
-        if connection.is_none() {
-            connection = connect(name, &homes).await;
-        }
-        let (mut asked, mut done) = (false, false);
-        if let Some(open) = &mut connection {
-            asked = true;
-            let (path, body) = (key_of(number, count), value_of(number, count));
-            let answer = request(open, Method::PUT, &path, body).await;
-            done = answer.is_some_and(|(status, _)| status == StatusCode::NO_CONTENT);
-        }
-        {
-            let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
-            if done {
-                written.last[number] = count;
-                written.acknowledged += 1;
-                written.longest = written.longest.max(written.since.elapsed());
-                written.since = Instant::now();
-            }
-            written.failed += u64::from(asked && !done);
-        }
-        count += u64::from(done);
-        if !done {
-            connection = None;
-        }
-        sleep(PAUSE).await;
-    }
-}
-
-/// The value, tried until the service answers something about it.
-async fn read_one(
-    name: &str,
-    homes: &[PathBuf],
-    connection: &mut Option<Connection>,
-    number: usize,
-    count: u64,
-) -> Bytes {
-    loop {
-        if connection.is_none() {
-            *connection = connect(name, homes).await;
-        }
-        if let Some(open) = connection {
-            let answer = request(open, Method::GET, &key_of(number, count), Bytes::new()).await;
-            match answer {
-                Some((StatusCode::OK, body)) => return body,
-                Some((StatusCode::NOT_FOUND, _)) => return Bytes::new(),
-                _ => *connection = None,
-            }
-        }
-        sleep(PAUSE).await;
-    }
+    missing
 }
 
 fn key_of(number: usize, count: u64) -> String {
@@ -210,44 +258,14 @@ fn key_of(number: usize, count: u64) -> String {
 }
 
 fn value_of(number: usize, count: u64) -> Bytes {
-    format!("write {count} of connection {number}").into()
-}
-
-/// A connection to wherever the first board that answers says that the service is.
-async fn connect(name: &str, homes: &[PathBuf]) -> Option<Connection> {
-    for home in homes {
-        let client = Client::new(home.clone(), String::new());
-        let path = format!("/v1/resolve/{name}");
-        let Ok(Ok(resolved)) = timeout(ANSWER_WAIT, client.get::<Resolved>(&path)).await else {
-            continue;
-        };
-        let Some(address) = resolved.endpoints.into_values().next() else { continue };
-        let Ok(Ok(stream)) = timeout(ANSWER_WAIT, TcpStream::connect(&address)).await else {
-            continue;
-        };
-        let _ = stream.set_nodelay(true);
-        let Ok((sender, connection)) = http1::handshake(TokioIo::new(stream)).await else {
-            continue;
-        };
-        // Ends with the connection; its errors reach the request as well.
-        tokio::spawn(connection);
-        return Some(sender);
+    if number != LOAD {
+        return format!("write {count} of connection {number}").into();
     }
-    None
+    let mut dice = Dice::new(count);
+    let numbers = std::iter::repeat_with(|| dice.next().to_le_bytes());
+    numbers.flatten().take(LOAD_BYTES).collect()
 }
 
-async fn request(
-    connection: &mut Connection,
-    method: Method,
-    path: &str,
-    body: Bytes,
-) -> Option<(StatusCode, Bytes)> {
-    let work = async {
-        connection.ready().await.ok()?;
-        let builder = Request::builder().method(method).uri(path).header("host", "kv");
-        let response = connection.send_request(builder.body(Full::new(body)).ok()?).await.ok()?;
-        let status = response.status();
-        Some((status, response.into_body().collect().await.ok()?.to_bytes()))
-    };
-    timeout(ANSWER_WAIT, work).await.ok()?
+fn account(error: &std::io::Error) -> Failure {
+    Failure::failed(format!("the caller cannot keep account: {error}"))
 }

@@ -13,13 +13,12 @@ use futures::future::join_all;
 use tokio::time::sleep;
 
 use super::board::Board;
-use super::shims;
-use crate::args::DemoArgs;
+use super::bounds::Bounds;
+use super::processes;
+use crate::args::MeshArgs;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::schema::Status;
 
-/// Nothing here may take longer, on however busy a computer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(90);
 /// Between two rounds of questions, for each board there is: asking must not disturb the boards.
 const ROUND_PER_BOARD: Duration = Duration::from_millis(5);
 
@@ -28,12 +27,48 @@ const ROUND_PER_BOARD: Duration = Duration::from_millis(5);
 pub(super) struct Stage {
     /// The boards; the first one is the founder.
     pub(super) boards: Vec<Board>,
+    /// How long things may take.
+    pub(super) bounds: Bounds,
     // Dropped after the boards: fields are dropped in their order.
     folder: Folder,
 }
 
-/// How long each watched board took: its name, and none if it took too long.
-pub(super) type Times = Vec<(String, Option<Duration>)>;
+/// From when on something is awaited, and how long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Since {
+    /// Times are measured from then.
+    pub(super) start: Instant,
+    /// More than this is too long.
+    pub(super) patience: Duration,
+}
+
+/// How long each watched board took.
+#[derive(Debug)]
+pub(super) struct Times {
+    /// Its name, and none if it took too long.
+    pub(super) all: Vec<(String, Option<Duration>)>,
+    /// What is too long.
+    pub(super) patience: Duration,
+}
+
+impl Since {
+    /// From now on.
+    pub(super) fn now(patience: Duration) -> Self {
+        Self { start: Instant::now(), patience }
+    }
+}
+
+impl Times {
+    /// Whether nobody took too long.
+    pub(super) fn held(&self) -> bool {
+        self.all.iter().all(|(_, time)| time.is_some())
+    }
+
+    /// What the slowest took, if all came.
+    pub(super) fn last(&self) -> Option<Duration> {
+        self.all.iter().filter_map(|(_, time)| *time).max().filter(|_| self.held())
+    }
+}
 
 /// A temporary folder that is removed with everything in it.
 #[derive(Debug)]
@@ -47,7 +82,7 @@ impl Stage {
     ///
     /// # Errors
     /// The folder cannot be made.
-    pub(super) fn new(args: &DemoArgs, seed: u64) -> Outcome<Self> {
+    pub(super) fn new(args: &MeshArgs, seed: u64) -> Outcome<Self> {
         let name = format!("hedgerow-demo-{}-{seed}", std::process::id());
         let path = std::env::temp_dir().join(name);
         DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
@@ -57,12 +92,23 @@ impl Stage {
         let preset = args.preset.preset().name;
         let board = |number| Board::new(&path, format!("pi-{number}"), preset);
         let boards = (1..=args.nodes).map(board).collect();
-        Ok(Self { boards, folder: Folder { path, keep: args.keep } })
+        let bounds = Bounds(args.preset.preset());
+        Ok(Self { boards, bounds, folder: Folder { path, keep: args.keep } })
     }
 
     /// Where the boards live.
     pub(super) fn folder(&self) -> &Path {
         &self.folder.path
+    }
+
+    /// The boards' folders.
+    pub(super) fn homes(&self) -> Vec<PathBuf> {
+        self.boards.iter().map(|board| board.home.clone()).collect()
+    }
+
+    /// The board of that name.
+    pub(super) fn named(&self, name: &str) -> Option<usize> {
+        self.boards.iter().position(|board| board.name == name)
     }
 
     /// Between two rounds of questions.
@@ -71,20 +117,20 @@ impl Stage {
     }
 
     /// Asks every running board but `except` until it answers something `awaited`; measures each from
-    /// `start`.
+    /// its `start`.
     ///
     /// # Errors
     /// A board's process ended meanwhile.
     pub(super) async fn watch(
         &mut self,
-        start: Instant,
+        since: Since,
         except: Option<usize>,
         awaited: impl Fn(&Status) -> bool,
     ) -> Outcome<Times> {
         let watched: Vec<usize> = (0..self.boards.len())
             .filter(|at| Some(*at) != except && self.boards[*at].runs())
             .collect();
-        self.watch_these(start, &watched, awaited).await
+        self.watch_these(since, &watched, awaited).await
     }
 
     /// As [`Stage::watch`], but only one board.
@@ -93,21 +139,22 @@ impl Stage {
     /// Its process ended meanwhile.
     pub(super) async fn watch_one(
         &mut self,
-        start: Instant,
+        since: Since,
         at: usize,
         awaited: impl Fn(&Status) -> bool,
     ) -> Outcome<Times> {
-        self.watch_these(start, &[at], awaited).await
+        self.watch_these(since, &[at], awaited).await
     }
 
     async fn watch_these(
         &mut self,
-        start: Instant,
+        since: Since,
         watched: &[usize],
         awaited: impl Fn(&Status) -> bool,
     ) -> Outcome<Times> {
+        let Since { start, patience } = since;
         let mut times: Vec<Option<Duration>> = vec![None; self.boards.len()];
-        while start.elapsed() < PATIENCE && watched.iter().any(|at| times[*at].is_none()) {
+        while start.elapsed() < patience && watched.iter().any(|at| times[*at].is_none()) {
             for at in watched {
                 if let Some(status) = self.boards[*at].ended() {
                     return Err(self.boards[*at].broken(&format!("ended by itself, {status}")));
@@ -125,13 +172,14 @@ impl Stage {
             }
             sleep(self.round()).await;
         }
-        Ok(watched.iter().map(|at| (self.boards[*at].name.clone(), times[*at])).collect())
+        let all = watched.iter().map(|at| (self.boards[*at].name.clone(), times[*at])).collect();
+        Ok(Times { all, patience })
     }
 
     /// Waits until the process of a board has ended by itself, and says whether it did so well.
     pub(super) async fn ends_well(&mut self, at: usize) -> bool {
         let start = Instant::now();
-        while start.elapsed() < PATIENCE {
+        while start.elapsed() < self.bounds.work() {
             if let Some(status) = self.boards[at].ended() {
                 return status.success();
             }
@@ -144,7 +192,7 @@ impl Stage {
 impl Drop for Folder {
     fn drop(&mut self) {
         // By now the boards are gone: what still runs in here was left by an error.
-        shims::end(&self.path);
+        processes::end(&self.path);
         if self.keep {
             return;
         }

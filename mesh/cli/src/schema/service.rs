@@ -6,6 +6,8 @@ use hedgerow::proto::id::NodeId;
 use hedgerow::proto::io::{InstanceView, ResolvedView};
 use serde::{Deserialize, Serialize};
 
+use crate::text;
+
 /// One instance of a service; `GET /v1/instances` and `hedgerow ps` give a list of them,
 /// `hedgerow run` the one that was asked for.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -51,6 +53,17 @@ pub(crate) struct Resolved {
     pub(crate) endpoints: BTreeMap<String, String>,
 }
 
+/// `hedgerow failover`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Moved {
+    /// `moved`.
+    pub(crate) done: String,
+    /// The service.
+    pub(crate) object: String,
+    /// The name of the board that has the right to run it now, if that is known here already.
+    pub(crate) to: Option<String>,
+}
+
 /// `hedgerow logs`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Logs {
@@ -60,6 +73,19 @@ pub(crate) struct Logs {
     pub(crate) file: String,
     /// What it wrote, oldest first: time of day, `out` or `err`, and the line.
     pub(crate) lines: Vec<String>,
+}
+
+impl Instance {
+    /// How far the standby is, and how old its state: `ready, 0.4 s old`. Empty without a standby.
+    pub(crate) fn copy(&self) -> String {
+        if self.standby.is_none() {
+            return String::new();
+        }
+        let ready = if self.ready { "ready" } else { "filling" };
+        let age = self.copy_age_ms.map(|ms| format!(", {} old", text::age(ms)));
+        let next = self.fill.as_ref().map(|next| format!(", {next} is filling"));
+        format!("{ready}{}{}", age.unwrap_or_default(), next.unwrap_or_default())
+    }
 }
 
 impl From<InstanceView> for Instance {

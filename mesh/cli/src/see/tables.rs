@@ -60,8 +60,12 @@ fn workloads(instances: &[Instance]) -> String {
     instances.iter().enumerate().fold(String::new(), |mut text, (row, instance)| {
         let heading = if row == 0 { "WORKLOADS" } else { "" };
         let standby = instance.standby.as_deref().unwrap_or("none");
+        let copy = match instance.copy() {
+            copy if copy.is_empty() => copy,
+            copy => format!(" ({copy})"),
+        };
         let line = format!(
-            "{} {}, active {}, standby {standby}, epoch {}",
+            "{} {}, active {}, standby {standby}{copy}, epoch {}",
             instance.instance, instance.state, instance.active, instance.epoch
         );
         let line = wrap(&line, WORKLOADS_INDENT);

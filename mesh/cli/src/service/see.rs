@@ -51,10 +51,11 @@ fn table(instances: &[Instance]) -> String {
         ("ACTIVE", 10),
         ("STANDBY", 9),
         ("EPOCH", 5),
-        ("ENDPOINTS, WHY", 0),
+        ("ENDPOINTS, COPY, WHY", 0),
     ]);
     for instance in instances {
         let mut last = instance.endpoints.clone();
+        last.extend(Some(instance.copy()).filter(|copy| !copy.is_empty()));
         last.extend((!instance.why.is_empty()).then(|| instance.why.clone()));
         table.row(vec![
             instance.instance.clone(),
@@ -84,11 +85,12 @@ mod tests {
             starts: None,
             lease_ms: None,
             ready: true,
-            fill: None,
-            copy_age_ms: None,
+            fill: Some("one-more-board".to_owned()),
+            copy_age_ms: Some(400),
             why: "word ".repeat(20),
         }]);
         assert!(text.lines().all(|line| line.chars().count() <= crate::text::WIDTH), "{text}");
         assert!(text.contains("http=255.255.255.255:65535"), "{text}");
+        assert!(text.contains("ready, 0.4 s old"), "{text}");
     }
 }

@@ -107,8 +107,7 @@ impl Source {
 impl Copies {
     /// What is known of an instance on this board has changed.
     pub(crate) fn on_hosting(&mut self, turn: &mut Turn<'_>, instance: Instance, hosting: Hosting) {
-        let row = turn.directory.newest().and_then(|newest| newest.table.row(&instance));
-        let spec = row.and_then(|row| turn.specs.get(&row.spec));
+        let spec = turn.specs.get(&hosting.spec);
         // Without a state there is nothing to copy; without a specification nothing runs.
         let Some(replicate) = spec.filter(|s| s.state.is_some()).map(|s| s.replicate) else {
             return;

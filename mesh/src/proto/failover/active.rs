@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use super::handover::Handover;
 use super::renewal::Lease;
-use super::{Failover, INSTANCES_MAX, Notice, Office};
+use super::{Failover, INSTANCES_MAX, Notice, Office, want_spec};
 use crate::proto::bounded::{List, Text};
 use crate::proto::copies::Hosting;
 use crate::proto::id::{Epoch, NodeId};
@@ -26,7 +26,6 @@ use crate::proto::spec::{PORTS_MAX, Restart};
 use crate::proto::specs::SpecHash;
 use crate::proto::table::{CheckpointId, Row};
 use crate::proto::turn::Turn;
-use crate::proto::wire::failover::WantSpec;
 
 /// Before the first repetition of a start that failed; doubles each time.
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
@@ -343,11 +342,8 @@ impl Failover {
         }
         let hash = assignment.row.spec;
         let Some(spec) = turn.specs.get(&hash) else {
-            let peers: Vec<NodeId> = turn.links.usable().copied().take(4).collect();
-            for peer in peers {
-                turn.send(peer, WantSpec { hash });
-            }
-            return;
+            let row = assignment.row.clone();
+            return want_spec(turn, &row);
         };
         // A signed order for another service must not be run in this one's place.
         if spec.name != instance.service {
@@ -358,7 +354,8 @@ impl Failover {
             (false, _) => Begin::Empty,
             (true, _) if goes_on => Begin::GoOn,
             (true, Some(id)) => Begin::From(id),
-            (true, None) if assignment.row.base == CheckpointId::default() => Begin::Empty,
+            // Nothing is the beginning of the first right ever only.
+            (true, None) if assignment.row.is_first() => Begin::Empty,
             (true, None) => {
                 assignment.lost = true;
                 return;
@@ -465,6 +462,7 @@ impl Failover {
         };
         let hosting = Hosting {
             epoch: row.epoch,
+            spec: row.spec,
             targets: row.standby.into_iter().chain(row.fill).collect(),
             required,
             runs: assignment.run == Run::Running,

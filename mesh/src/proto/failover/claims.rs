@@ -172,7 +172,7 @@ impl Failover {
         let next =
             Row { epoch: row.next_epoch(generation), fill: None, released: false, ..row.clone() };
         let changed = match claim.claim {
-            Claimed::Take => self.judge_take(turn, from, &row, next),
+            Claimed::Take { from: base } => self.judge_take(turn, from, &row, base, next),
             Claimed::Recover(base) => self.judge_recovery(from, &row, base),
             _ if row.active != from => {
                 return turn.misbehaved(from, "a claim for an instance that it does not run");
@@ -197,7 +197,14 @@ impl Failover {
     }
 
     /// The standby votes for itself; this is the master's vote.
-    fn judge_take(&self, turn: &Turn<'_>, from: NodeId, row: &Row, next: Row) -> Option<Row> {
+    fn judge_take(
+        &self,
+        turn: &Turn<'_>,
+        from: NodeId,
+        row: &Row,
+        base: CheckpointId,
+        next: Row,
+    ) -> Option<Row> {
         let bound = self.granted.get(&row.instance()).is_some_and(|g| g.promise.binds(turn.now));
         let silent = turn.now < self.silent_until;
         if row.standby != Some(from) || !row.ready || row.retiring || bound || silent {
@@ -205,7 +212,10 @@ impl Failover {
         }
         let stateless = turn.specs.get(&row.spec).is_some_and(|spec| spec.state.is_none());
         let (previous, standby) = (row.epoch, Some(row.active));
-        Some(Row { previous, active: from, standby, ready: stateless, lost: false, ..next })
+        // Whatever it starts from, it is at least what it has now: should it lose that before it starts,
+        // it must not begin with less. Newer states may still come (S12).
+        let base = base.max(row.base);
+        Some(Row { previous, base, active: from, standby, ready: stateless, lost: false, ..next })
     }
 
     /// The active has stopped for good under this epoch. If its standby cannot carry on it gets a new

@@ -4,12 +4,12 @@
 //! and its own promise has run out; the master agrees once its own has; only the row that the master
 //! then commits gives the right to start (3b).
 
-use super::{Failover, Office};
+use super::{Failover, Office, want_spec};
 use crate::proto::id::Epoch;
 use crate::proto::io::Event;
 use crate::proto::machine::Time;
 use crate::proto::order::Instance;
-use crate::proto::table::Row;
+use crate::proto::table::{CheckpointId, Row};
 use crate::proto::turn::Turn;
 use crate::proto::wire::failover::Claimed;
 
@@ -35,12 +35,16 @@ impl Failover {
         let before = self.vigils.len();
         self.vigils.retain(|instance, _| newest.table.row(instance).is_some_and(stands));
         let mut changed = self.vigils.len() != before;
+        let mut lacking: Vec<Row> = Vec::new();
         for row in newest.table.rows.iter().filter(|row| stands(row)) {
             let known = self.vigils.get_mut(&row.instance()).filter(|v| v.epoch == row.epoch);
             match known {
                 // Something about the row is new: perhaps this board may take over now.
                 Some(vigil) => vigil.look_at = turn.now,
                 None => {
+                    if turn.specs.get(&row.spec).is_none() {
+                        lacking.push(row.clone());
+                    }
                     let vigil = Vigil {
                         epoch: row.epoch,
                         learnt: turn.now,
@@ -53,7 +57,11 @@ impl Failover {
             }
         }
         let filled = |row: &Row| row.fill == Some(me);
-        changed | newest.table.rows.iter().any(filled)
+        changed |= newest.table.rows.iter().any(filled);
+        for row in lacking {
+            want_spec(turn, &row);
+        }
+        changed
     }
 
     /// Looks whether an active has been silent for too long.
@@ -67,7 +75,9 @@ impl Failover {
         for instance in due {
             let Some(row) = self.row(turn, &instance) else { continue };
             let free_at = self.free_to_take(&row);
-            let can = row.ready && self.has_what_it_takes(turn, &row);
+            let stateless = turn.specs.get(&row.spec).is_some_and(|spec| spec.state.is_none());
+            let own = turn.holdings.take_from(&row);
+            let from = if stateless { Some(CheckpointId::default()) } else { own };
             let heartbeat = self.preset.heartbeat;
             let Some(vigil) = self.vigils.get_mut(&instance) else { continue };
             if turn.now < free_at {
@@ -75,14 +85,15 @@ impl Failover {
                 continue;
             }
             vigil.look_at = turn.now + heartbeat;
-            if !can {
-                continue;
+            if turn.specs.get(&row.spec).is_none() {
+                want_spec(turn, &row);
             }
+            let Some(from) = from.filter(|_| row.ready) else { continue };
             if !core::mem::replace(&mut vigil.asked, true) {
                 let epoch = row.epoch.0;
                 turn.event(Event::Takes { instance: instance.to_string(), epoch });
             }
-            self.claim(turn, office, &row, Claimed::Take);
+            self.claim(turn, office, &row, Claimed::Take { from });
         }
     }
 
@@ -97,10 +108,5 @@ impl Failover {
         let silence = heard + self.preset.lease + self.preset.grace;
         let promise = granted.map_or(Time::default(), |granted| granted.promise.until());
         silence.max(promise).max(self.silent_until)
-    }
-
-    fn has_what_it_takes(&self, turn: &Turn<'_>, row: &Row) -> bool {
-        let stateless = turn.specs.get(&row.spec).is_some_and(|spec| spec.state.is_none());
-        stateless || turn.holdings.can_take(row)
     }
 }

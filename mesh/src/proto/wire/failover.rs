@@ -98,7 +98,10 @@ pub struct Claim {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Claimed {
     /// The standby: the active is silent, and no promise of mine binds any more. I vote for myself.
-    Take,
+    Take {
+        /// The newest state that I could start from: from then on a floor. The default without a state.
+        from: CheckpointId,
+    },
     /// The active: my standby does not answer; I need another.
     NeedStandby,
     /// The active: the board to be filled does not answer.

@@ -1,0 +1,157 @@
+//! What an operator does to boards and states by hand: `drain`, `undrain`, `checkpoint`, `restore` and
+//! `recover`.
+
+use std::str::FromStr;
+
+use hedgerow::proto::bounded::List;
+use hedgerow::proto::id::{Epoch, NodeId};
+use hedgerow::proto::order::Action;
+use hedgerow::proto::table::CheckpointId;
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::names::ShortName;
+use crate::schema::{Done, Node};
+use crate::service::operator::order;
+use crate::text;
+
+/// A checkpoint as `why SERVICE` lists it: `EPOCH.NUMBER`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct State(CheckpointId);
+
+impl FromStr for State {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("`{text}` is not a state: write EPOCH.NUMBER as `hedgerow why` lists them");
+        let (epoch, seq) = text.split_once('.').ok_or_else(wrong)?;
+        let number = |text: &str| text.parse().map_err(|_| wrong());
+        Ok(Self(CheckpointId { epoch: Epoch(number(epoch)?), seq: number(seq)? }))
+    }
+}
+
+/// Lets a board host nothing and decide nothing any more, or again.
+///
+/// # Errors
+/// There is no such board, this folder has no operator's key, or the master refuses.
+pub(crate) async fn drain(context: &Context, object: &str, drained: bool) -> Outcome {
+    let board = find(context, object).await?;
+    order(context, Action::Drain { node: board.node, drained }).await?;
+    let done = if drained { "drained" } else { "undrained" };
+    let done = Done { done: done.to_owned(), object: board.name };
+    context.show(&done, |done| {
+        let sentence = match drained {
+            true => format!(
+                "{} is being drained: what runs there moves to its standbys, and nothing new is placed there. `{}` shows when it is empty.",
+                done.object,
+                context.command("ps")
+            ),
+            false => format!("{} may host and decide again.", done.object),
+        };
+        text::wrap(&sentence, 2)
+    })
+}
+
+/// Makes a checkpoint of a service now.
+///
+/// # Errors
+/// There is no such service, this folder has no operator's key, or the master refuses.
+pub(crate) async fn checkpoint(context: &Context, name: &ShortName) -> Outcome {
+    order(context, Action::Checkpoint(name.to_name())).await?;
+    let done = Done { done: "asked".to_owned(), object: name.to_string() };
+    context.show(&done, |done| {
+        let sentence = format!(
+            "The board of {0} was asked for a checkpoint; `{1}` there lists the states that it keeps.",
+            done.object,
+            context.command(&format!("why {}", done.object))
+        );
+        text::wrap(&sentence, 2)
+    })
+}
+
+/// Starts a service again from a state that its board keeps.
+///
+/// # Errors
+/// As for [`checkpoint`]; or its board has no such state, which shows as a time-out.
+pub(crate) async fn restore(context: &Context, name: &ShortName, at: State) -> Outcome {
+    order(context, Action::Restore { service: name.to_name(), at: at.0 }).await?;
+    let done = Done { done: "restored".to_owned(), object: name.to_string() };
+    context.show(&done, |done| {
+        let sentence = format!(
+            "{} starts again from state {}.{}; what it did since then is gone.",
+            done.object, at.0.epoch.0, at.0.seq
+        );
+        text::wrap(&sentence, 2)
+    })
+}
+
+/// Goes on although boards are gone for good: with one service on the board `from`, or with the whole
+/// mesh on this board.
+///
+/// # Errors
+/// As for [`checkpoint`]; or nothing needs to be recovered.
+pub(crate) async fn recover(
+    context: &Context,
+    service: Option<&ShortName>,
+    from: Option<&str>,
+    dead: &[String],
+    force: bool,
+) -> Outcome {
+    if !force {
+        let message = "recovering may lose what only the boards that are gone knew, and two boards may run one service if they are not gone after all. If you are sure, repeat it with --force";
+        return Err(Failure::new(Exit::Usage, "not-forced", message.to_owned()));
+    }
+    let (action, object) = match (service, from) {
+        (Some(service), Some(from)) => {
+            let from = find(context, from).await?.node;
+            (Action::Recover { service: service.to_name(), from }, service.to_string())
+        }
+        (Some(service), None) => {
+            let message = format!(
+                "say with --from which board is to run {service}: `{}` on each board lists the states that it has",
+                context.command(&format!("why {service}"))
+            );
+            return Err(Failure::new(Exit::Usage, "no-source", message));
+        }
+        (None, _) => {
+            let mut gone: Vec<NodeId> = Vec::new();
+            for board in dead {
+                gone.push(find(context, board).await?.node);
+            }
+            (Action::RecoverMesh { dead: List::capped(gone) }, "the mesh".to_owned())
+        }
+    };
+    order(context, action).await?;
+    let done = Done { done: "recovered".to_owned(), object };
+    context.show(&done, |done| {
+        let sentence = format!(
+            "{} is recovered by force; `{}` shows what goes on from here.",
+            done.object,
+            context.command("status")
+        );
+        text::wrap(&sentence, 2)
+    })
+}
+
+/// The board of that name, or whose id begins so.
+async fn find(context: &Context, object: &str) -> Outcome<Node> {
+    let nodes: Vec<Node> = context.client().get("/v1/nodes").await?;
+    let mut found = nodes
+        .into_iter()
+        .filter(|node| node.name == object || node.node.to_string().starts_with(object));
+    match (found.next(), found.next()) {
+        (Some(node), None) => Ok(node),
+        (None, _) => {
+            let message = format!(
+                "no board is called `{object}` or has an id that begins so; `{}` lists them",
+                context.command("nodes")
+            );
+            Err(Failure::new(Exit::NotFound, "not-found", message))
+        }
+        (Some(_), Some(_)) => {
+            let message = format!("several boards match `{object}`; give more of the id");
+            Err(Failure::new(Exit::NotFound, "ambiguous", message))
+        }
+    }
+}
