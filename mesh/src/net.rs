@@ -24,6 +24,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub use disk::JournalError;
+pub(crate) use driver::unix_now;
 pub use home::{Home, HomeError, HomeLock, KeyFile, random_seed, write_durably};
 pub use observe::{EVENTS_KEPT, EVENTS_LAG_MAX, Events, Observed, Stamped, TOPIC_LAG_MAX};
 pub(crate) use swarm::fresh_memory_address;
@@ -46,7 +47,8 @@ use copies::shelf::Shelves;
 use disk::Journal;
 use driver::{Driver, Request};
 use hosted::{Hosts, Overrun};
-use observe::{Observer, Published};
+pub(crate) use observe::Published;
+use observe::{Observer, Watcher};
 use swarm::{SwarmConfig, SwarmError};
 use workloads::Workloads;
 
@@ -93,7 +95,7 @@ pub struct Node {
     id: NodeId,
     requests: mpsc::Sender<Request>,
     stop: Option<oneshot::Sender<()>>,
-    observer: Observer,
+    watcher: Watcher,
     task: JoinHandle<Result<(), RunError>>,
     hosts: Hosts,
     _lock: Arc<HomeLock>,
@@ -103,7 +105,7 @@ pub struct Node {
 #[derive(Clone, Debug)]
 pub struct Client {
     requests: mpsc::Sender<Request>,
-    observer: Observer,
+    watcher: Watcher,
 }
 
 /// Why a command was not taken.
@@ -158,14 +160,16 @@ impl Node {
         let swarm_config = swarm_config(identity, settings.listen, settings.mdns);
         let (swarm, swarm_events) =
             swarm::start(swarm_config()).await.map_err(ListenError::from)?;
-        let (journal, persisted) =
-            journal.spawn(lock.clone()).map_err(|source| StartError::System { what: "a thread", source })?;
+        let (journal, persisted) = journal
+            .spawn(lock.clone())
+            .map_err(|source| StartError::System { what: "a thread", source })?;
         let (workloads, reported) =
             Workloads::open(&settings.shim, home.path(), id, shelves.clone(), hosts.clone())?;
         let (copies, copied) = Copies::new(shelves);
         let (requests, request_queue) = mpsc::channel(REQUESTS_MAX);
         let (stop, stopped) = oneshot::channel();
         let observer = Observer::new();
+        let watcher = observer.watcher();
         let driver = Driver {
             node,
             swarm,
@@ -179,12 +183,12 @@ impl Node {
             copied,
             requests: request_queue,
             stop: stopped,
-            observer: observer.clone(),
+            observer,
             announce: settings.announce,
             state: driver::State::default(),
         };
         let task = tokio::spawn(driver.run());
-        Ok(Self { id, requests, stop: Some(stop), observer, task, hosts, _lock: lock })
+        Ok(Self { id, requests, stop: Some(stop), watcher, task, hosts, _lock: lock })
     }
 
     /// Its id.
@@ -194,7 +198,7 @@ impl Node {
 
     /// A handle that can be cloned and shared.
     pub fn client(&self) -> Client {
-        Client { requests: self.requests.clone(), observer: self.observer.clone() }
+        Client { requests: self.requests.clone(), watcher: self.watcher.clone() }
     }
 
     /// Waits until the node stops by itself.
@@ -250,22 +254,22 @@ impl Client {
 
     /// What is published on a topic from now on.
     pub(crate) fn topic(&self, name: &str) -> broadcast::Receiver<Published> {
-        self.observer.subscribe_to(name)
+        self.watcher.subscribe_to(name)
     }
 
     /// What happens from now on. Bounded: who listens too slowly is told how much it missed.
     pub fn events(&self) -> Events {
-        self.observer.subscribe()
+        self.watcher.subscribe()
     }
 
     /// The last events, oldest first, and the stream that goes on right after them.
     pub fn events_so_far(&self) -> (Vec<Stamped>, Events) {
-        self.observer.kept_and_subscribe()
+        self.watcher.kept_and_subscribe()
     }
 
     /// The last events, oldest first.
     pub fn past_events(&self) -> Vec<Stamped> {
-        self.observer.kept()
+        self.watcher.kept()
     }
 }
 

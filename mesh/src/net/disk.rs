@@ -159,12 +159,10 @@ impl Journal {
     pub(crate) fn spawn(self, lock: Arc<HomeLock>) -> io::Result<Queues> {
         let (records, queue) = mpsc::channel(QUEUE_MAX);
         let (answers, persisted) = mpsc::channel(QUEUE_MAX);
-        std::thread::Builder::new()
-            .name("hedgerow-disk".to_owned())
-            .spawn(move || {
-                self.serve(queue, &answers);
-                drop(lock);
-            })?;
+        std::thread::Builder::new().name("hedgerow-disk".to_owned()).spawn(move || {
+            self.serve(queue, &answers);
+            drop(lock);
+        })?;
         Ok((records, persisted))
     }
 }

@@ -46,9 +46,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 pub(crate) use self::bulk::{BulkError, BulkStream};
-pub(crate) use self::transport::memory::fresh_address as fresh_memory_address;
 use self::peers::{Hub, Lane};
 use self::task::{Command, Task};
+pub(crate) use self::transport::memory::fresh_address as fresh_memory_address;
 use crate::proto::id::{Keypair, NodeId};
 
 /// Longest frame, in bytes after the length.
