@@ -96,6 +96,16 @@ impl Failover {
         let _ = self.begin_handover(turn, instance);
     }
 
+    /// This board is about to go away: whatever has a standby is handed over. Its own right to give, so
+    /// no operator is asked.
+    pub(crate) fn resign_all(&mut self, turn: &mut Turn<'_>) {
+        let all: Vec<Instance> = self.assignments.keys().cloned().collect();
+        for instance in all {
+            // An error means that nobody else could run it now, or that it is being moved already.
+            let _ = self.begin_handover(turn, &instance);
+        }
+    }
+
     /// The last state is complete here, or could not be captured.
     pub(crate) fn on_final(
         &mut self,
