@@ -80,16 +80,23 @@ impl World {
             _ => return,
         };
         let run = state.host.shims.get_mut(&instance).and_then(|shim| shim.run.as_mut());
-        let Some(run) = run else {
+        // Of a service that does not run the folder is captured as it lies.
+        let lies = state.host.folders.get(&instance).and_then(|folder| folder.state);
+        let point = match run {
+            Some(run) => {
+                if freezes {
+                    run.freeze(now, true);
+                }
+                Some(run.point(now))
+            }
+            None => lies,
+        };
+        let Some(point) = point else {
             state.host.captures.remove(&instance);
-            let result = Err("it does not run".to_owned());
+            let result = Err("there is nothing to capture".to_owned());
             let input = Input::Captured { instance, id, result };
             return self.wake(board, Wake::Input(Box::new(input)));
         };
-        if freezes {
-            run.freeze(now, true);
-        }
-        let point = run.point(now);
         let takes = self.fsync_of_state(board);
         self.later(now + takes, Task::Captured(board, life, instance, id, point));
     }
