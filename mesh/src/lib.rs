@@ -10,7 +10,12 @@ pub mod clock;
 #[cfg(feature = "net")]
 pub mod error;
 #[cfg(feature = "net")]
+pub mod mesh;
+#[cfg(feature = "net")]
 pub mod net;
 pub mod proto;
 #[cfg(feature = "workloads")]
 pub mod workload;
+
+#[cfg(feature = "net")]
+pub use mesh::Mesh;

@@ -11,19 +11,23 @@ mod copies;
 mod disk;
 mod driver;
 mod home;
+pub(crate) mod hosted;
 mod observe;
 mod swarm;
 mod workloads;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub use disk::JournalError;
+pub(crate) use driver::unix_now;
 pub use home::{Home, HomeError, HomeLock, KeyFile, random_seed, write_durably};
-pub use observe::{EVENTS_KEPT, EVENTS_LAG_MAX, Events, Observed, Stamped};
+pub use observe::{EVENTS_KEPT, EVENTS_LAG_MAX, Events, Observed, Stamped, TOPIC_LAG_MAX};
+pub(crate) use swarm::fresh_memory_address;
 
 use crate::clock;
 use crate::error::{Gone, RunError, StartError};
@@ -42,7 +46,9 @@ use copies::Copies;
 use copies::shelf::Shelves;
 use disk::Journal;
 use driver::{Driver, Request};
-use observe::Observer;
+use hosted::{Hosts, Overrun};
+pub(crate) use observe::Published;
+use observe::{Observer, Watcher};
 use swarm::{SwarmConfig, SwarmError};
 use workloads::Workloads;
 
@@ -70,7 +76,8 @@ pub struct Settings {
     pub membership: MembershipTiming,
     /// Lease timing.
     pub preset: Preset,
-    /// The program that is run as shim, see [`workload::dispatch`](crate::workload::dispatch).
+    /// The program that is run as shim, see [`workload::dispatch`](crate::workload::dispatch). Empty: this
+    /// node runs no processes.
     pub shim: PathBuf,
 }
 
@@ -88,16 +95,25 @@ pub struct Node {
     id: NodeId,
     requests: mpsc::Sender<Request>,
     stop: Option<oneshot::Sender<()>>,
-    observer: Observer,
+    watcher: Watcher,
     task: JoinHandle<Result<(), RunError>>,
-    _lock: HomeLock,
+    hosts: Hosts,
+    _lock: Arc<HomeLock>,
 }
 
 /// A handle to a running node that can be cloned and shared.
 #[derive(Clone, Debug)]
 pub struct Client {
     requests: mpsc::Sender<Request>,
-    observer: Observer,
+    watcher: Watcher,
+}
+
+/// Why a command was not taken.
+pub(crate) enum TryTellError {
+    /// Too many wait already.
+    Full,
+    /// The node has stopped.
+    Gone,
 }
 
 impl Node {
@@ -107,8 +123,16 @@ impl Node {
     /// The data folder, the journal, the ticket or a listening address cannot be used; each has its
     /// own sentence.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        Self::start_hosting(settings, Hosts::new(Overrun::Abort)).await
+    }
+
+    /// As [`Node::start`], for a program that hosts services itself.
+    pub(crate) async fn start_hosting(
+        settings: Settings,
+        hosts: Hosts,
+    ) -> Result<Self, StartError> {
         let home = Home::open(&settings.home)?;
-        let lock = home.lock()?;
+        let lock = Arc::new(home.lock()?);
         let (mut journal, durable) = Journal::open(home.journal())?;
         let identity = home.identity(durable.identity)?;
         let id = identity.public();
@@ -136,14 +160,16 @@ impl Node {
         let swarm_config = swarm_config(identity, settings.listen, settings.mdns);
         let (swarm, swarm_events) =
             swarm::start(swarm_config()).await.map_err(ListenError::from)?;
-        let (journal, persisted) =
-            journal.spawn().map_err(|source| StartError::System { what: "a thread", source })?;
+        let (journal, persisted) = journal
+            .spawn(lock.clone())
+            .map_err(|source| StartError::System { what: "a thread", source })?;
         let (workloads, reported) =
-            Workloads::open(&settings.shim, home.path(), id, shelves.clone())?;
+            Workloads::open(&settings.shim, home.path(), id, shelves.clone(), hosts.clone())?;
         let (copies, copied) = Copies::new(shelves);
         let (requests, request_queue) = mpsc::channel(REQUESTS_MAX);
         let (stop, stopped) = oneshot::channel();
         let observer = Observer::new();
+        let watcher = observer.watcher();
         let driver = Driver {
             node,
             swarm,
@@ -157,12 +183,12 @@ impl Node {
             copied,
             requests: request_queue,
             stop: stopped,
-            observer: observer.clone(),
+            observer,
             announce: settings.announce,
             state: driver::State::default(),
         };
         let task = tokio::spawn(driver.run());
-        Ok(Self { id, requests, stop: Some(stop), observer, task, _lock: lock })
+        Ok(Self { id, requests, stop: Some(stop), watcher, task, hosts, _lock: lock })
     }
 
     /// Its id.
@@ -172,7 +198,7 @@ impl Node {
 
     /// A handle that can be cloned and shared.
     pub fn client(&self) -> Client {
-        Client { requests: self.requests.clone(), observer: self.observer.clone() }
+        Client { requests: self.requests.clone(), watcher: self.watcher.clone() }
     }
 
     /// Waits until the node stops by itself.
@@ -201,6 +227,8 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        // First what it runs, so that nothing outlives it by a moment.
+        self.hosts.crash();
         self.task.abort();
     }
 }
@@ -216,19 +244,32 @@ impl Client {
         reply.await.map_err(|_| Gone)
     }
 
+    /// Gives a command if there is room for it right now; the reply is not waited for.
+    pub(crate) fn try_tell(&self, command: Command) -> Result<(), TryTellError> {
+        self.requests.try_send((command, oneshot::channel().0)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => TryTellError::Full,
+            mpsc::error::TrySendError::Closed(_) => TryTellError::Gone,
+        })
+    }
+
+    /// What is published on a topic from now on.
+    pub(crate) fn topic(&self, name: &str) -> broadcast::Receiver<Published> {
+        self.watcher.subscribe_to(name)
+    }
+
     /// What happens from now on. Bounded: who listens too slowly is told how much it missed.
     pub fn events(&self) -> Events {
-        self.observer.subscribe()
+        self.watcher.subscribe()
     }
 
     /// The last events, oldest first, and the stream that goes on right after them.
     pub fn events_so_far(&self) -> (Vec<Stamped>, Events) {
-        self.observer.kept_and_subscribe()
+        self.watcher.kept_and_subscribe()
     }
 
     /// The last events, oldest first.
     pub fn past_events(&self) -> Vec<Stamped> {
-        self.observer.kept()
+        self.watcher.kept()
     }
 }
 

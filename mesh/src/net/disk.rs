@@ -9,10 +9,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::home::{sync_folder, write_durably};
+use super::home::{HomeLock, sync_folder, write_durably};
 use crate::proto::id::OpId;
 use crate::proto::journal::{self, Durable, Record, ScanError};
 
@@ -154,13 +155,14 @@ impl Journal {
         }
     }
 
-    /// Starts the worker.
-    pub(crate) fn spawn(self) -> io::Result<Queues> {
+    /// Starts the worker. The folder stays locked as long as it may write.
+    pub(crate) fn spawn(self, lock: Arc<HomeLock>) -> io::Result<Queues> {
         let (records, queue) = mpsc::channel(QUEUE_MAX);
         let (answers, persisted) = mpsc::channel(QUEUE_MAX);
-        std::thread::Builder::new()
-            .name("hedgerow-disk".to_owned())
-            .spawn(move || self.serve(queue, &answers))?;
+        std::thread::Builder::new().name("hedgerow-disk".to_owned()).spawn(move || {
+            self.serve(queue, &answers);
+            drop(lock);
+        })?;
         Ok((records, persisted))
     }
 }

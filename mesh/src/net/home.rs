@@ -112,6 +112,11 @@ impl Home {
         Ok(Self { path })
     }
 
+    /// The folder at `path`, whether it exists or not.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path

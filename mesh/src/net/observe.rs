@@ -3,7 +3,7 @@
 //! error = the operator must act; warn = degraded; info = a line worth a day; debug = a round.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -16,6 +16,8 @@ use crate::proto::io::Event;
 pub const EVENTS_LAG_MAX: usize = 1024;
 /// Past events that are kept for whoever asks later.
 pub const EVENTS_KEPT: usize = 256;
+/// Messages of one topic that a slow subscriber may lag behind before it misses some.
+pub const TOPIC_LAG_MAX: usize = 64;
 /// Kinds of unknown messages that are counted apart.
 const SKIPPED_KINDS_MAX: usize = 64;
 
@@ -29,13 +31,28 @@ pub struct Stamped {
     pub event: Event,
 }
 
-/// Where events go.
-#[derive(Clone, Debug)]
+/// Where events go. Held by the driver alone: its streams end with it.
+#[derive(Debug)]
 pub(crate) struct Observer {
     live: broadcast::Sender<Stamped>,
     kept: Arc<Mutex<VecDeque<Stamped>>>,
+    topics: Arc<Mutex<Topics>>,
     skipped: BTreeMap<u16, u64>,
 }
+
+/// Where events come from. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Watcher {
+    live: broadcast::WeakSender<Stamped>,
+    kept: Arc<Mutex<VecDeque<Stamped>>>,
+    topics: Weak<Mutex<Topics>>,
+}
+
+/// Who listens to which topic.
+type Topics = BTreeMap<String, broadcast::Sender<Published>>;
+
+/// A message on a topic and who published it.
+pub(crate) type Published = (NodeId, Arc<[u8]>);
 
 /// A bounded stream of events, see [`Client::events`](super::Client::events).
 #[derive(Debug)]
@@ -55,27 +72,25 @@ pub enum Observed {
 impl Observer {
     pub(crate) fn new() -> Self {
         let kept = Arc::new(Mutex::new(VecDeque::new()));
-        Self { live: broadcast::channel(EVENTS_LAG_MAX).0, kept, skipped: BTreeMap::new() }
+        let topics = Arc::default();
+        Self { live: broadcast::channel(EVENTS_LAG_MAX).0, kept, topics, skipped: BTreeMap::new() }
     }
 
-    pub(crate) fn subscribe(&self) -> Events {
-        Events { live: self.live.subscribe() }
-    }
-
-    /// The last events and the stream that goes on right after them: none missing, none twice.
-    pub(crate) fn kept_and_subscribe(&self) -> (Vec<Stamped>, Events) {
-        // `event` keeps and sends under this lock.
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        (kept.iter().cloned().collect(), self.subscribe())
-    }
-
-    /// The last events, oldest first.
-    pub(crate) fn kept(&self) -> Vec<Stamped> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    /// Whoever wants to hear of it.
+    pub(crate) fn watcher(&self) -> Watcher {
+        let (live, kept) = (self.live.downgrade(), self.kept.clone());
+        Watcher { live, kept, topics: Arc::downgrade(&self.topics) }
     }
 
     pub(crate) fn event(&mut self, event: Event) {
         log(&event);
+        if let Event::Topic { topic, from, body } = &event {
+            let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(listeners) = topics.get(topic) {
+                // An error only says that nobody listens.
+                let _ = listeners.send((*from, Arc::from(&body[..])));
+            }
+        }
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         let stamped = Stamped { at_ms, event };
@@ -95,6 +110,35 @@ impl Observer {
             *count += 1;
             tracing::debug!(from = %from.short(), kind, count = *count, "unknown message skipped");
         }
+    }
+}
+
+impl Watcher {
+    pub(crate) fn subscribe(&self) -> Events {
+        // Without a sender it is a stream that has ended.
+        let live = self.live.upgrade().unwrap_or_else(|| broadcast::channel(1).0);
+        Events { live: live.subscribe() }
+    }
+
+    /// The last events and the stream that goes on right after them: none missing, none twice.
+    pub(crate) fn kept_and_subscribe(&self) -> (Vec<Stamped>, Events) {
+        // `event` keeps and sends under this lock.
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        (kept.iter().cloned().collect(), self.subscribe())
+    }
+
+    /// The last events, oldest first.
+    pub(crate) fn kept(&self) -> Vec<Stamped> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// What is published on one topic from now on.
+    pub(crate) fn subscribe_to(&self, topic: &str) -> broadcast::Receiver<Published> {
+        let Some(topics) = self.topics.upgrade() else { return broadcast::channel(1).1 };
+        let mut topics = topics.lock().unwrap_or_else(PoisonError::into_inner);
+        topics.retain(|_, listeners| listeners.receiver_count() > 0);
+        let listeners = topics.entry(topic.to_owned());
+        listeners.or_insert_with(|| broadcast::channel(TOPIC_LAG_MAX).0).subscribe()
     }
 }
 

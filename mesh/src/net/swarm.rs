@@ -48,6 +48,7 @@ use tokio::time::timeout;
 pub(crate) use self::bulk::{BulkError, BulkStream};
 use self::peers::{Hub, Lane};
 use self::task::{Command, Task};
+pub(crate) use self::transport::memory::fresh_address as fresh_memory_address;
 use crate::proto::id::{Keypair, NodeId};
 
 /// Longest frame, in bytes after the length.
@@ -93,7 +94,7 @@ pub(crate) struct SwarmConfig {
     /// Proves who we are on every connection.
     pub(crate) identity: Keypair,
     /// Multiaddrs to listen on, such as `/ip4/0.0.0.0/udp/4711/quic-v1` and `/ip4/0.0.0.0/tcp/4711`;
-    /// port 0 lets the system choose. Several, or none to only dial.
+    /// port 0 lets the system choose; or `/memory/N` alone, which leaves this process never. Several, or none to only dial.
     pub(crate) listen: Vec<String>,
     /// Announce ourselves on the LAN, and emit [`SwarmEvent::Discovered`]. False: no socket for it.
     pub(crate) mdns: bool,

@@ -5,6 +5,7 @@
 //! nothing: the deadline is the shim's, and if this thread or the whole agent is gone, the shim still
 //! keeps it.
 
+mod in_process;
 mod worker;
 mod workers;
 
@@ -15,12 +16,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use self::workers::Order;
 pub(crate) use self::workers::Workers;
 use super::copies::folder::{self, Begun};
 use super::copies::shelf::Shelves;
+use super::hosted::Hosts;
 use crate::proto::bounded::List;
 use crate::proto::failover::active::Found;
 use crate::proto::id::{Epoch, NodeId};
@@ -47,6 +50,10 @@ pub(crate) struct Workloads {
     node: NodeId,
     shelves: Shelves,
     workers: Workers,
+    /// What this program hosts itself, and where that is polled.
+    hosts: (Hosts, Handle),
+    /// Whether it runs no processes.
+    no_shim: bool,
 }
 
 /// Everything needed to start one instance.
@@ -66,11 +73,13 @@ impl Workloads {
         home: &Path,
         node: NodeId,
         shelves: Shelves,
+        hosts: Hosts,
     ) -> Result<(Self, mpsc::Receiver<Reported>), RuntimeError> {
         let runtime = ProcessRuntime::new(shim, &home.join("run"))?;
         let (reports, reported) = mpsc::channel(REPORTS_MAX);
         let (services, workers) = (home.join("services"), Workers::new(reports));
-        let workloads = Self { runtime, services, node, shelves, workers };
+        let (hosts, no_shim) = ((hosts, Handle::current()), shim.as_os_str().is_empty());
+        let workloads = Self { runtime, services, node, shelves, workers, hosts, no_shim };
         for found in workloads.runtime.adopt()? {
             workloads.go_on(found);
         }
@@ -113,8 +122,18 @@ impl Workloads {
     pub(crate) fn start(&self, start: Start) {
         let key = start.instance.clone();
         let (runtime, node, shelves) = (self.runtime.clone(), self.node, self.shelves.clone());
-        let folder = self.folder(&key);
+        let (folder, no_shim) = (self.folder(&key), self.no_shim);
+        if in_process::is_meant(&start.spec) {
+            let (hosts, runtime) = self.hosts.clone();
+            let job = in_process::Job { start, folder, shelves, hosts, runtime };
+            return self.workers.spawn(key, false, |worker| Ok(in_process::run(worker, job)));
+        }
         self.workers.spawn(key, false, move |worker| {
+            if no_shim {
+                let why =
+                    "the program on this board runs no processes: it was started without a shim";
+                return Ok(Some(Exit::Failed { why: why.to_owned() }));
+            }
             match prepare(&start, &folder, shelves, worker.launched()) {
                 Ok(Begun::Ready) => {}
                 Ok(Begun::Lost) => {

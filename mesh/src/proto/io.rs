@@ -325,6 +325,12 @@ pub enum Exit {
     /// This node stopped it.
     #[error("it was stopped")]
     Stopped,
+    /// By itself, and it said why.
+    #[error("it ended with an error: {why}")]
+    Error {
+        /// What it said.
+        why: String,
+    },
     /// It could not be started.
     #[error("it could not be started: {why}")]
     Failed {
@@ -565,6 +571,9 @@ pub enum Command {
     Why(Text<128>),
     /// Leave the mesh on purpose.
     Leave,
+    /// Hand every instance that runs here over to its standby: this board is about to go away. What has
+    /// no standby stays.
+    HandOver,
     /// Tell every member on a topic.
     Publish {
         /// Which.

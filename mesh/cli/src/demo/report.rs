@@ -59,8 +59,10 @@ pub(crate) struct Takeover {
     pub(crate) appointed_ms: Option<u64>,
     /// Until the service ran there.
     pub(crate) runs_ms: Option<u64>,
-    /// Until a caller who knows only its name had the first write acknowledged there.
+    /// Until a caller who knows only its name had the first answer from there.
     pub(crate) first_answer_ms: u64,
+    /// Until the first write was acknowledged there.
+    pub(crate) first_write_ms: u64,
     /// The new right.
     pub(crate) epoch: u64,
     /// The board that died was the master, too.

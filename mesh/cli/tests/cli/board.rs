@@ -205,7 +205,12 @@ pub(crate) fn hedgerow() -> Command {
 }
 
 /// Runs a command to its end, within the patience.
-pub(crate) fn finish(mut command: Command, input: &str) -> Ended {
+pub(crate) fn finish(command: Command, input: &str) -> Ended {
+    finish_within(command, input, PATIENCE)
+}
+
+/// Runs a command to its end, within that time.
+pub(crate) fn finish_within(mut command: Command, input: &str, patience: Duration) -> Ended {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let pid = Pid::from_child(&child);
@@ -213,9 +218,9 @@ pub(crate) fn finish(mut command: Command, input: &str) -> Ended {
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let (done, ended) = mpsc::channel();
     thread::spawn(move || done.send(child.wait_with_output()));
-    let Ok(output) = ended.recv_timeout(PATIENCE) else {
+    let Ok(output) = ended.recv_timeout(patience) else {
         kill_process(pid, Signal::KILL).unwrap();
-        panic!("not within {PATIENCE:?}: {command:?}");
+        panic!("not within {patience:?}: {command:?}");
     };
     let output = output.unwrap();
     Ended {

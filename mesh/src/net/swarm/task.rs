@@ -115,8 +115,11 @@ impl Task {
     ) -> Result<Self, SwarmError> {
         let keys = key::to_libp2p(&config.identity);
         let me = keys.public().to_peer_id();
-        let transport =
-            transport::build(&keys).map_err(|error| SwarmError::Transport(error.to_string()))?;
+        let transport = match transport::memory::is_wanted(&config.listen) {
+            true => transport::memory::build(&keys),
+            false => transport::build(&keys),
+        };
+        let transport = transport.map_err(|error| SwarmError::Transport(error.to_string()))?;
         let mdns = config
             .mdns
             .then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me))

@@ -5,6 +5,8 @@
 //! again soon after a close runs into `TIME_WAIT`. And it listens with `SO_REUSEPORT`, so a second
 //! process of the same user binds the same port without an error and steals half the connections.
 
+pub(super) mod memory;
+
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
@@ -51,13 +53,11 @@ pub(super) fn build(
         .map_err(quic_error)
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
 
-    let mut yamux = yamux::Config::default();
-    yamux.set_max_num_streams(STREAMS_MAX as usize);
     let tcp = FreshPorts(tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)))
         .map_err(SocketError)
         .upgrade(Version::V1)
         .authenticate(noise::Config::new(keys)?)
-        .multiplex(yamux)
+        .multiplex(yamux_config())
         .timeout(HANDSHAKE_TIMEOUT)
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
 
@@ -65,6 +65,12 @@ pub(super) fn build(
         Either::Left(output) | Either::Right(output) => output,
     });
     Ok(either.boxed())
+}
+
+fn yamux_config() -> yamux::Config {
+    let mut yamux = yamux::Config::default();
+    yamux.set_max_num_streams(STREAMS_MAX as usize);
+    yamux
 }
 
 /// The system's error, as a cause of its own: libp2p's QUIC error and the `Either`s that its

@@ -5,9 +5,9 @@
 //! frozen, captured, or told about its commits.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc as sync;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::Reported;
 use super::workers::{Order, Stands};
+use crate::net::hosted::Live;
 use crate::proto::io::{CommitOutcome, Exit, Report};
 use crate::proto::order::Instance;
 use crate::workload::client::ClientError;
@@ -33,6 +34,8 @@ pub(super) struct Thread {
     pub(super) orders: sync::Receiver<Order>,
     pub(super) until: Arc<AtomicU64>,
     pub(super) launched: Arc<AtomicBool>,
+    /// Set once it runs, if it runs inside this program.
+    pub(super) live: Arc<OnceLock<Arc<Live>>>,
     pub(super) wake: Arc<OwnedFd>,
     pub(super) reports: mpsc::Sender<Reported>,
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc as sync;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::mpsc;
@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::Reported;
 use super::worker::Thread;
 use crate::net::copies::capture::{Freezer, Frozen};
+use crate::net::hosted::Live;
 use crate::proto::io::{CommitOutcome, Exit, Report};
 use crate::proto::machine::Time;
 use crate::proto::order::Instance;
@@ -43,6 +44,8 @@ struct Worker {
     until: Arc<AtomicU64>,
     /// Whether anything of it may run: from then on it can be asked to stand still.
     launched: Arc<AtomicBool>,
+    /// Set once it runs, if it runs inside this program.
+    live: Arc<OnceLock<Arc<Live>>>,
     wake: Arc<OwnedFd>,
 }
 
@@ -92,11 +95,13 @@ impl Workers {
         let until = Arc::new(AtomicU64::new(0));
         let life = self.lives.fetch_add(1, Ordering::Relaxed);
         let launched = Arc::new(AtomicBool::new(launched));
+        let live = Arc::new(OnceLock::new());
         let worker = Worker {
             life,
             orders,
             until: until.clone(),
             launched: launched.clone(),
+            live: live.clone(),
             wake: wake.clone(),
         };
         let thread = Thread {
@@ -105,6 +110,7 @@ impl Workers {
             orders: queue,
             until,
             launched,
+            live,
             wake,
             reports: self.reports.clone(),
         };
@@ -208,6 +214,9 @@ impl Freezer for OneFreezer {
         let Some(worker) = worker.filter(|worker| worker.launched.load(Ordering::Acquire)) else {
             return Ok(None);
         };
+        if let Some(live) = worker.live.get() {
+            return live.freeze(self.stays.clone());
+        }
         let (answer, stands) = sync::sync_channel(1);
         if !worker.tell(Order::Freeze(answer)) {
             return Err("it is busy with other orders".to_owned());

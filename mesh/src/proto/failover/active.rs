@@ -518,7 +518,7 @@ fn host_of(turn: &Turn<'_>) -> String {
     let mut parts = address.split('/').skip(1);
     match (parts.next(), parts.next()) {
         (Some("ip6"), Some(host)) => format!("[{host}]"),
-        (Some(_), Some(host)) => host.to_owned(),
+        (Some("ip4" | "dns" | "dns4" | "dns6"), Some(host)) => host.to_owned(),
         _ => "127.0.0.1".to_owned(),
     }
 }

@@ -96,6 +96,16 @@ impl Failover {
         let _ = self.begin_handover(turn, instance);
     }
 
+    /// This board is about to go away: whatever has a standby is handed over. Its own right to give, so
+    /// no operator is asked.
+    pub(crate) fn resign_all(&mut self, turn: &mut Turn<'_>) {
+        let all: Vec<Instance> = self.assignments.keys().cloned().collect();
+        for instance in all {
+            // An error means that nobody else could run it now, or that it is being moved already.
+            let _ = self.begin_handover(turn, &instance);
+        }
+    }
+
     /// The last state is complete here, or could not be captured.
     pub(crate) fn on_final(
         &mut self,
@@ -115,6 +125,8 @@ impl Failover {
 
     /// Takes a handover as far as it can go now.
     pub(super) fn hand_over(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
+        // Its own promise to a former active is a debt that a successor would not know of.
+        let owes = self.is_bound_to_another(turn, instance) || turn.now < self.silent_until;
         let Some(assignment) = self.assignments.get_mut(instance) else { return };
         let Some(handover) = &mut assignment.handover else { return };
         if let Stage::Copying(id) = handover.stage {
@@ -128,6 +140,7 @@ impl Failover {
             }
         }
         match handover.stage {
+            Stage::Killing(_) if owes && assignment.began != Some(assignment.row.epoch) => {}
             Stage::Killing(last) if matches!(assignment.run, Run::Idle | Run::Waiting(_)) => {
                 handover.stage = Stage::Keeping;
                 let (epoch, to) = (assignment.row.epoch, handover.to);

@@ -35,6 +35,11 @@ impl Node {
                 self.phase = Phase::Leaving;
                 return self.ops.persist(Record::Left, Purpose::Leave(op), out);
             }
+            Command::HandOver if self.phase == Phase::Running => {
+                let (parts, mut turn) = self.turn(now, out);
+                parts.failover.resign_all(&mut turn);
+                Reply::Done
+            }
             Command::Publish { topic, body } if self.phase == Phase::Running => {
                 let (parts, mut turn) = self.turn(now, out);
                 parts.topics.publish(&mut turn, topic, body);
@@ -43,12 +48,14 @@ impl Node {
             Command::Revoke(signed) if self.phase == Phase::Running => {
                 return self.on_revoke(now, op, &signed, out);
             }
-            Command::Leave | Command::Publish { .. } | Command::Revoke(_) | Command::Order(_) => {
-                error(
-                    "not-running",
-                    "this node does not take part at the moment; `hedgerow status` says why",
-                )
-            }
+            Command::Leave
+            | Command::HandOver
+            | Command::Publish { .. }
+            | Command::Revoke(_)
+            | Command::Order(_) => error(
+                "not-running",
+                "this node does not take part at the moment; `hedgerow status` says why",
+            ),
         };
         out.push(Effect::Reply { op, reply });
     }
