@@ -187,8 +187,7 @@ impl World {
             return self.fetch_ends(&fetch, Ok(point));
         }
         let cut = self.net.is_cut(board, peer) || self.net.is_cut(peer, board);
-        let paused =
-            self.net.paused[usize::from(peer)] || self.net.paused[usize::from(board)];
+        let paused = self.net.paused[usize::from(peer)] || self.net.paused[usize::from(board)];
         if cut || paused || !self.net.powered[usize::from(peer)] {
             self.feel_cut_between(board, peer);
             if now >= fetch.gives_up {
