@@ -118,7 +118,9 @@ impl FromStr for Replay {
                     drop = numbers.with_context(|| format!("drop={value}: give fault numbers"))?;
                 }
                 _ => {
-                    bail!("unknown key `{key}` in the replay line; known: seed, nodes, schedule, file, drop")
+                    bail!(
+                        "unknown key `{key}` in the replay line; known: seed, nodes, schedule, file, drop"
+                    )
                 }
             }
         }

@@ -9,9 +9,7 @@ use std::collections::BTreeMap;
 
 use hedgerow::proto::bounded::{List, Text};
 use hedgerow::proto::order::Instance;
-use hedgerow::proto::spec::{
-    Commit, Limits, OnIsolation, Port, Replicate, Restart, ServiceSpec,
-};
+use hedgerow::proto::spec::{Commit, Limits, OnIsolation, Port, Replicate, Restart, ServiceSpec};
 use hedgerow::proto::table::CheckpointId;
 
 use crate::queue::BoardIndex;

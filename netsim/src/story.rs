@@ -70,7 +70,12 @@ impl Deeds {
         (self.master_after, self.voters_after, self.bereft) = (master, voters, bereft);
     }
 
-    pub(crate) fn served(&mut self, serving: Option<Nanos>, protected: Option<Nanos>, orphans: u64) {
+    pub(crate) fn served(
+        &mut self,
+        serving: Option<Nanos>,
+        protected: Option<Nanos>,
+        orphans: u64,
+    ) {
         (self.serving_after, self.protected_after) = (serving, protected);
         self.orphans = orphans;
     }
@@ -93,7 +98,14 @@ pub(crate) struct Story {
 impl Story {
     pub(crate) fn new(boards: usize) -> Self {
         let lineage = Lineage::new(boards);
-        Self { deeds: Deeds::default(), lineage, newest: None, grown: false, rights: BTreeMap::new(), released: BTreeSet::new() }
+        Self {
+            deeds: Deeds::default(),
+            lineage,
+            newest: None,
+            grown: false,
+            rights: BTreeMap::new(),
+            released: BTreeSet::new(),
+        }
     }
 
     pub(crate) fn deeds(self) -> Deeds {
@@ -105,7 +117,10 @@ impl Story {
             What::Belief(Some(belief)) => self.reigns(seen.board, belief.term),
             What::Effect(Effect::Event(event)) => self.event(event),
             What::Service(event) => self.service(seen.at, seen.board, event),
-            What::Effect(Effect::Persist { record: Record::Released { instance, epoch, .. }, .. }) => {
+            What::Effect(Effect::Persist {
+                record: Record::Released { instance, epoch, .. },
+                ..
+            }) => {
                 self.released.insert((instance.clone(), epoch.0));
             }
             What::Boot(_) | What::DiskLost | What::Effect(Effect::Persist { .. }) => {

@@ -170,7 +170,8 @@ impl Timeline {
     fn record(&self, op: u64, record: &Record) -> Option<String> {
         let row = |row: &Row| {
             let who = |node: &Option<NodeId>| node.map_or("-".to_owned(), |node| self.who(&node));
-            let (active, standby, fill) = (self.who(&row.active), who(&row.standby), who(&row.fill));
+            let (active, standby, fill) =
+                (self.who(&row.active), who(&row.standby), who(&row.fill));
             let flags = [
                 (row.ready, " ready"),
                 (row.released, " released"),
@@ -180,7 +181,9 @@ impl Timeline {
             let flags: String = flags.iter().filter(|(is, _)| *is).map(|(_, name)| *name).collect();
             let (epoch, revision, base) = (row.epoch.0, row.revision, row.base);
             let (instance, base) = (row.instance(), format!("{}/{}", base.epoch.0, base.seq));
-            format!("[{instance} e{epoch} r{revision} {active}>{standby} fill {fill}{flags} base {base}]")
+            format!(
+                "[{instance} e{epoch} r{revision} {active}>{standby} fill {fill}{flags} base {base}]"
+            )
         };
         Some(match record {
             Record::Table(table) => {

@@ -38,9 +38,13 @@ impl Invariant for AcksDurable {
                 let (of, seq) = (id.epoch.0, id.seq);
                 let began = self.began.get(&(board, instance.clone()));
                 let text = if !self.stored.contains(&(board, instance.clone(), id)) {
-                    format!("says that it holds {of}/{seq} of {instance}, which is not in its store")
+                    format!(
+                        "says that it holds {of}/{seq} of {instance}, which is not in its store"
+                    )
                 } else if let Some(began) = began.filter(|began| **began > of) {
-                    format!("confirms {of}/{seq} of {instance} although it ran it under epoch {began}")
+                    format!(
+                        "confirms {of}/{seq} of {instance} although it ran it under epoch {began}"
+                    )
                 } else {
                     return;
                 };

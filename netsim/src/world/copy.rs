@@ -80,16 +80,23 @@ impl World {
             _ => return,
         };
         let run = state.host.shims.get_mut(&instance).and_then(|shim| shim.run.as_mut());
-        let Some(run) = run else {
+        // Of a service that does not run the folder is captured as it lies.
+        let lies = state.host.folders.get(&instance).and_then(|folder| folder.state);
+        let point = match run {
+            Some(run) => {
+                if freezes {
+                    run.freeze(now, true);
+                }
+                Some(run.point(now))
+            }
+            None => lies,
+        };
+        let Some(point) = point else {
             state.host.captures.remove(&instance);
-            let result = Err("it does not run".to_owned());
+            let result = Err("there is nothing to capture".to_owned());
             let input = Input::Captured { instance, id, result };
             return self.wake(board, Wake::Input(Box::new(input)));
         };
-        if freezes {
-            run.freeze(now, true);
-        }
-        let point = run.point(now);
         let takes = self.fsync_of_state(board);
         self.later(now + takes, Task::Captured(board, life, instance, id, point));
     }
@@ -180,8 +187,7 @@ impl World {
             return self.fetch_ends(&fetch, Ok(point));
         }
         let cut = self.net.is_cut(board, peer) || self.net.is_cut(peer, board);
-        let paused =
-            self.net.paused[usize::from(peer)] || self.net.paused[usize::from(board)];
+        let paused = self.net.paused[usize::from(peer)] || self.net.paused[usize::from(board)];
         if cut || paused || !self.net.powered[usize::from(peer)] {
             self.feel_cut_between(board, peer);
             if now >= fetch.gives_up {
