@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc;
 
-use super::home::{sync_folder, write_durably};
+use super::home::{advice, sync_folder, write_durably};
 use crate::proto::id::OpId;
 use crate::proto::journal::{self, Durable, Record, ScanError};
 
@@ -31,7 +31,7 @@ pub(crate) type Persisted = (OpId, Result<(), String>);
 #[non_exhaustive]
 pub enum JournalError {
     /// A file operation failed.
-    #[error("cannot {what} the journal {path}: {source}")]
+    #[error("cannot {what} the journal {path}: {source}{}", advice(source))]
     Io {
         /// `read`, `write`, ….
         what: &'static str,
