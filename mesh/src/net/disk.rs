@@ -13,7 +13,11 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+<<<<<<< HEAD
 use super::home::{HomeLock, sync_folder, write_durably};
+=======
+use super::home::{advice, sync_folder, write_durably};
+>>>>>>> wt-house
 use crate::proto::id::OpId;
 use crate::proto::journal::{self, Durable, Record, ScanError};
 
@@ -32,7 +36,7 @@ pub(crate) type Persisted = (OpId, Result<(), String>);
 #[non_exhaustive]
 pub enum JournalError {
     /// A file operation failed.
-    #[error("cannot {what} the journal {path}: {source}")]
+    #[error("cannot {what} the journal {path}: {source}{}", advice(source))]
     Io {
         /// `read`, `write`, ….
         what: &'static str,
