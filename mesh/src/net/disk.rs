@@ -13,11 +13,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-<<<<<<< HEAD
-use super::home::{HomeLock, sync_folder, write_durably};
-=======
-use super::home::{advice, sync_folder, write_durably};
->>>>>>> wt-house
+use super::home::{HomeLock, advice, sync_folder, write_durably};
 use crate::proto::id::OpId;
 use crate::proto::journal::{self, Durable, Record, ScanError};
 
