@@ -176,8 +176,21 @@ impl Failover {
             let version = turn.directory.version();
             turn.persist(super::journal::Record::Saw(version), super::ops::Purpose::Memory);
         }
+        self.forget_what_is_gone(turn);
         self.appoint_at = turn.now;
         self.desk_follows_table(turn);
+    }
+
+    /// What no row names any more is let go: names of services come and go for as long as a board runs.
+    fn forget_what_is_gone(&mut self, turn: &mut Turn<'_>) {
+        let Some(newest) = turn.directory.newest() else { return };
+        let (table, now) = (&newest.table, turn.now);
+        let exists = |instance: &Instance| table.row(instance).is_some();
+        self.granted.retain(|instance, g| g.promise.binds(now) || exists(instance));
+        turn.holdings.retain(exists);
+        let assigned = |hash: &[u8; 32]| self.assignments.values().any(|a| a.row.spec == *hash);
+        let named = |hash: &[u8; 32]| table.rows.iter().any(|row| row.spec == *hash);
+        turn.specs.retain(|hash| named(hash) || assigned(hash));
     }
 
     pub(crate) fn handle_timeout(&mut self, turn: &mut Turn<'_>, office: &Office) {

@@ -106,6 +106,11 @@ impl Holdings {
         }
     }
 
+    /// Forgets instances that do not exist any more and of which nothing is here.
+    pub(crate) fn retain(&mut self, exists: impl Fn(&Instance) -> bool) {
+        self.instances.retain(|instance, holding| !holding.own.is_empty() || exists(instance));
+    }
+
     fn entry(&mut self, instance: &Instance) -> Option<&mut Holding> {
         if self.instances.len() >= INSTANCES_MAX && !self.instances.contains_key(instance) {
             return None;

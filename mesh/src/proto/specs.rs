@@ -36,6 +36,13 @@ impl Specs {
         Some(hash)
     }
 
+    /// Once half of the room is used, forgets what nobody names any more.
+    pub fn retain(&mut self, named: impl Fn(&SpecHash) -> bool) {
+        if self.known.len() > SPECS_MAX / 2 {
+            self.known.retain(|hash, _| named(hash));
+        }
+    }
+
     /// The specification of that hash.
     pub fn get(&self, hash: &SpecHash) -> Option<&ServiceSpec> {
         self.known.get(hash).map(|(_, spec)| spec)

@@ -29,6 +29,9 @@ impl Authority {
     }
 
     pub(crate) fn on_pre_vote_ok(&mut self, turn: &mut Turn<'_>, from: NodeId, ok: PreVoteOk) {
+        if !self.heeds(turn, from, ok.term) {
+            return;
+        }
         let Role::Asking(granted) = &mut self.role else { return };
         if !ok.granted && ok.term > self.term {
             return self.enter_term(turn, ok.term);
@@ -40,6 +43,9 @@ impl Authority {
     }
 
     pub(crate) fn on_vote_ok(&mut self, turn: &mut Turn<'_>, from: NodeId, ok: VoteOk) {
+        if !self.heeds(turn, from, ok.term) {
+            return;
+        }
         if ok.term > self.term {
             return self.enter_term(turn, ok.term);
         }

@@ -112,6 +112,9 @@ impl Authority {
     }
 
     pub(crate) fn on_app_ok(&mut self, turn: &mut Turn<'_>, from: NodeId, ok: AppOk) {
+        if !self.heeds(turn, from, ok.term) {
+            return;
+        }
         if ok.term > self.term {
             return self.enter_term(turn, ok.term);
         }

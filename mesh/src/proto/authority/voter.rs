@@ -4,13 +4,15 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 
 use super::{Authority, Owed, Remembered, Role};
-use crate::proto::id::NodeId;
+use crate::proto::id::{NodeId, Term};
 use crate::proto::promises::LEASE_MAX;
 use crate::proto::table::Version;
 use crate::proto::turn::Turn;
 use crate::proto::wire::authority::{App, AppOk, PreVote, PreVoteOk, Vote, VoteOk};
 use crate::proto::wire::failover::WantSpec;
 
+/// So many terms may have passed without this board at the most.
+const TERM_LEAP_MAX: u64 = 1 << 32;
 /// Neighbours that are asked for an order, beside those who should have it.
 const ASKED_MAX: usize = 8;
 /// Orders that are asked for with one heartbeat.
@@ -18,6 +20,9 @@ const WANTED_AT_ONCE: usize = 8;
 
 impl Authority {
     pub(crate) fn on_pre_vote(&mut self, turn: &mut Turn<'_>, from: NodeId, question: PreVote) {
+        if !self.is_plausible(turn, from, question.term) {
+            return;
+        }
         let newer_here = question.last < self.table.version;
         let free = !self.is_bound(turn);
         let granted = free && !newer_here && question.term > self.term;
@@ -31,6 +36,9 @@ impl Authority {
     }
 
     pub(crate) fn on_vote(&mut self, turn: &mut Turn<'_>, from: NodeId, request: Vote) {
+        if !self.is_plausible(turn, from, request.term) {
+            return;
+        }
         if self.is_bound(turn) || request.term < self.term {
             turn.send(from, VoteOk { term: self.term, granted: false });
             return;
@@ -56,6 +64,9 @@ impl Authority {
         let lease = Duration::from_millis(u64::from(app.lease_ms));
         if lease > LEASE_MAX || app.table.as_ref().is_some_and(|t| t.version.term > app.term) {
             return turn.misbehaved(from, "a heartbeat that contradicts the protocol");
+        }
+        if !self.is_plausible(turn, from, app.term) {
+            return;
         }
         let generation = self.table.version.generation;
         if !self.table.voters.is_empty() && app.generation != generation {
@@ -164,6 +175,23 @@ impl Authority {
                 turn.send(node, WantSpec { hash });
             }
         }
+    }
+
+    /// Whether a term can have come about by elections. One wrong number would otherwise be the last term
+    /// that there ever is.
+    pub(super) fn is_plausible(&self, turn: &mut Turn<'_>, from: NodeId, term: Term) -> bool {
+        let plausible = term.0 <= self.term.0.saturating_add(TERM_LEAP_MAX);
+        if !plausible {
+            turn.misbehaved(from, "a term that no election can have reached");
+        }
+        plausible
+    }
+
+    /// Whether an answer may change this board's mind: it comes from somebody who was asked.
+    pub(super) fn heeds(&self, turn: &mut Turn<'_>, from: NodeId, term: Term) -> bool {
+        let learner = matches!(&self.role, Role::Leader(reign) if reign.learners.contains(&from));
+        let asked = learner || self.table.electorate().contains(&from);
+        asked && self.is_plausible(turn, from, term)
     }
 
     /// Whether a promise forbids to vote: one's own reign, another's, or a forgotten one.

@@ -2,7 +2,7 @@
 
 use super::{Copies, Notice};
 use crate::proto::id::NodeId;
-use crate::proto::io::{Effect, Event, Transferred};
+use crate::proto::io::{Effect, Event, STATES_KEPT_MAX, Transferred};
 use crate::proto::order::Instance;
 use crate::proto::table::CheckpointId;
 use crate::proto::turn::Turn;
@@ -88,6 +88,10 @@ impl Copies {
         // of a new right has arrived, those of the one before are what it is compared with.
         let follows = |id: &CheckpointId| id.epoch == row.epoch || id.epoch == row.previous;
         wanted.extend(turn.holdings.own(instance).rev().filter(follows).take(2));
+        if !row.ready {
+            // Nobody else could carry on yet: what is here may be all that there is.
+            wanted.extend(turn.holdings.own(instance).rev().take(STATES_KEPT_MAX / 2));
+        }
         Self::keep(turn, instance, wanted);
     }
 }

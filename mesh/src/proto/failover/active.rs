@@ -58,6 +58,8 @@ pub struct Assignment {
     pub(super) restoring: Option<CheckpointId>,
     /// After a handover that failed the service is left in peace until then, unless somebody orders it.
     pub(super) hand_over_after: Time,
+    /// Until when a former standby's word prolonged its lease.
+    pub(super) former_until: Time,
     /// The revision for which it is being written down that the standby does not count any more.
     pub(super) switch_kept_for: Option<u64>,
     /// Under which epoch its folder was written last by a service that ran here.
@@ -65,7 +67,7 @@ pub struct Assignment {
     /// When to tell the master again what needs a change.
     pub(super) claim_at: Time,
     /// Whether it ran under this epoch in an earlier life of this board.
-    resumed: bool,
+    pub(super) resumed: bool,
     /// When this row was learnt.
     pub(super) learnt: Time,
     /// When it ended lately.
@@ -111,6 +113,7 @@ impl Assignment {
             handover: None,
             restoring: None,
             hand_over_after: now,
+            former_until: now,
             switch_kept_for: None,
             began: None,
             claim_at: now,
@@ -226,6 +229,8 @@ impl Failover {
         assignment.resumed = tenure.began == Some(assignment.row.epoch);
         assignment.released = tenure.released;
         assignment.switching = tenure.switching;
+        // What a former standby granted to an earlier life is not remembered.
+        assignment.former_until = turn.now + self.preset.lease;
         self.assignments.insert(instance, assignment);
     }
 

@@ -23,8 +23,6 @@ use core::time::Duration;
 const APPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// The link to a master is wanted that long by one claim.
 const LINK_ERRAND: Duration = Duration::from_secs(30);
-/// So far a right by force is above every right that boards that are gone may have made (3b.5).
-const FORCED_EPOCHS: u64 = 1 << 32;
 /// The change behind no order: nobody waits for its verdict.
 const NOBODY: u64 = 0;
 
@@ -77,7 +75,10 @@ impl Failover {
             return Some(Claimed::Restore(at));
         }
         if assignment.is_switching() {
-            return Some(Claimed::Filled);
+            // What the former standby granted has run out here, whatever presets the others use: the
+            // successor counts the silence from when it learns of its role (S3).
+            let over = turn.now >= assignment.former_until;
+            return over.then_some(Claimed::Filled);
         }
         // A standby that is not ready protects nothing yet: another one may as well begin.
         let patience = match row.ready {
@@ -115,6 +116,9 @@ impl Failover {
         let of_now = |id: &CheckpointId| id.epoch == row.epoch;
         let filled = turn.holdings.confirmed(instance, &fill).filter(of_now);
         let held = turn.holdings.confirmed(instance, &standby).filter(of_now);
+        // After a restart nobody remembers here what the standby confirmed: at most all of it (S10).
+        let own = turn.holdings.own(instance).filter(of_now).max().filter(|_| assignment.resumed);
+        let held = held.or(own);
         let runs = assignment.run == Run::Running;
         let by_master = assignment.lease.until_without(&standby);
         let carried =
@@ -177,7 +181,7 @@ impl Failover {
             Row { epoch: row.next_epoch(generation), fill: None, released: false, ..row.clone() };
         let changed = match claim.claim {
             Claimed::Take { from: base } => self.judge_take(turn, office, &row, (from, base), next),
-            Claimed::Recover(base) => self.judge_recovery(from, &row, base),
+            Claimed::Recover(base) => self.judge_recovery(from, next, base),
             _ if row.active != from => {
                 return turn.misbehaved(from, "a claim for an instance that it does not run");
             }
@@ -227,10 +231,11 @@ impl Failover {
             lost: false,
             ..next
         };
-        // The board that fell silent stands by for its successor only where no other one can: it is
-        // most likely dead, and whoever waits for commits would wait for it.
-        let another = self.choose(turn, office, &next);
-        Some(Row { standby: another.or(next.standby), ..next })
+        // The board that fell silent is most likely dead, and whoever waits for commits would wait for
+        // it: another one is filled at once. It becomes the standby by the new active's own word only;
+        // appointed here it could take over from an active that never learnt of its right.
+        let fill = self.choose(turn, office, &next);
+        Some(Row { fill, ..next })
     }
 
     /// The active has stopped for good under this epoch. If its standby cannot carry on it gets a new
@@ -248,19 +253,16 @@ impl Failover {
     }
 
     /// An operator wants a board to start what it has, since those who have more are gone for good.
-    fn judge_recovery(&self, from: NodeId, row: &Row, base: CheckpointId) -> Option<Row> {
-        let epoch = Epoch(row.epoch.0 + FORCED_EPOCHS);
-        self.desk.recovers(&row.instance(), &from).then(|| Row {
-            epoch,
-            previous: Epoch(0),
+    fn judge_recovery(&self, from: NodeId, next: Row, base: CheckpointId) -> Option<Row> {
+        let wanted = self.desk.recovers(&next.instance(), &from);
+        wanted.then_some(Row {
+            previous: Epoch::default(),
             base,
             active: from,
             standby: None,
             ready: false,
-            fill: None,
-            released: false,
             lost: false,
-            ..row.clone()
+            ..next
         })
     }
 

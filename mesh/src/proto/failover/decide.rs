@@ -9,7 +9,7 @@ use crate::proto::placement::{choose_active, choose_standby};
 use crate::proto::record::Name;
 use crate::proto::spec::ServiceSpec;
 use crate::proto::specs::SpecHash;
-use crate::proto::table::{CheckpointId, DRAINED_MAX, Row, Table};
+use crate::proto::table::{CheckpointId, DRAINED_MAX, Row, Table, Version};
 use crate::proto::turn::Turn;
 
 /// What is to be changed, or why it cannot be.
@@ -28,12 +28,21 @@ pub(super) fn decide_run(
     let instance = Instance { service: spec.name.clone(), ordinal: 0 };
     let (table, me) = (chosen(turn), turn.me.id());
     if let Some(row) = table.row(&instance) {
+        let before = turn.specs.get(&row.spec);
+        if before.is_some_and(|before| before.state.is_some() != spec.state.is_some()) {
+            let text = format!(
+                "`{0}` runs {1} state now: that cannot be changed while it exists. Remove it first (`hedgerow rm {0}`)",
+                spec.name,
+                if spec.state.is_some() { "without" } else { "with" }
+            );
+            return Err(("state-changed", text));
+        }
         let row = Row { spec: hash, retiring: false, ..row.clone() };
         return Ok(What::Row { made_for: Some(row.revision), instance, row: Some(row) });
     }
     let active = choose_active(&instance, spec, turn.members, &table, &me, &office.suspected)
         .map_err(|no_room| ("no-room", no_room.to_string()))?;
-    let mut row = first_row(&spec.name, active, hash, table.version.number);
+    let mut row = first_row(&spec.name, active, hash, table.version);
     row.standby = choose_standby(&row, spec, turn.members, &table, &me, &office.suspected).ok();
     row.ready = row.standby.is_some() && spec.state.is_none();
     Ok(What::Row { instance, made_for: None, row: Some(row) })
@@ -67,18 +76,26 @@ pub(super) fn is_passed(action: &Action) -> bool {
     }
 }
 
+/// The service that an order is about, if it is about one.
+pub(super) fn service_of(action: &Action) -> Option<&Name> {
+    match action {
+        Action::Move(service)
+        | Action::Checkpoint(service)
+        | Action::Restore { service, .. }
+        | Action::Recover { service, .. }
+        | Action::Stop(service)
+        | Action::Remove(service) => Some(service),
+        Action::Run(spec) => Some(&spec.name),
+        Action::Drain { .. } | Action::RecoverMesh { .. } => None,
+    }
+}
+
 /// Which board carries an order out, and when it is done; or why it cannot be.
 pub(super) fn who_carries_out(
     turn: &Turn<'_>,
     action: &Action,
 ) -> Result<Passed, (&'static str, String)> {
-    let (Action::Move(service)
-    | Action::Checkpoint(service)
-    | Action::Restore { service, .. }
-    | Action::Recover { service, .. }
-    | Action::Stop(service)
-    | Action::Remove(service)) = action
-    else {
+    let Some(service) = service_of(action) else {
         return Err(("refused", "no board carries that out".to_owned()));
     };
     let table = chosen(turn);
@@ -121,11 +138,11 @@ pub(super) fn decide_drain(turn: &Turn<'_>, node: NodeId, drained: bool) -> Deci
 
 /// The first row of an instance. Its epoch is above that of any earlier instance of this name, since
 /// versions of the table only rise.
-fn first_row(service: &Name, active: NodeId, spec: SpecHash, version: u64) -> Row {
+fn first_row(service: &Name, active: NodeId, spec: SpecHash, version: Version) -> Row {
     Row {
         service: service.clone(),
         ordinal: 0,
-        epoch: Epoch(version + 1),
+        epoch: Epoch((u64::from(version.generation) << 32) + version.number + 1),
         previous: Epoch(0),
         revision: 0,
         active,

@@ -177,7 +177,7 @@ impl Failover {
             Kept::Switching(ref instance, revision) if revision == assignment.row.revision => {
                 assignment.switching = Some(revision);
                 if let Some(former) = assignment.row.standby {
-                    assignment.lease.forget(&former);
+                    assignment.former_until = assignment.lease.forget(&former);
                 }
                 assignment.claim_at = turn.now;
                 self.tell_copies(instance);

@@ -6,7 +6,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use super::decide::{decide_drain, decide_row, decide_run, is_passed, who_carries_out};
+use super::decide::{decide_drain, decide_row, decide_run, is_passed, service_of, who_carries_out};
 use super::{Failover, Notice, Office};
 use crate::proto::authority::changes::{Change, Verdict};
 use crate::proto::bounded::Text;
@@ -310,15 +310,19 @@ impl Failover {
     ) {
         let (root, cell) = (turn.me.belonging.root, turn.me.config().cell);
         match pass.order.verify_fresh(&root, cell, turn.unix) {
-            Ok(order) => self.carry_out(turn, office, &order.action),
+            Ok(order) => self.carry_out(turn, office, &order.action, pass.epoch),
             Err(error) => turn.misbehaved(from, error.to_string()),
         }
     }
 
     /// Does what an operator wants of this board. What cannot be done is seen by the master as a row
     /// that does not change.
-    fn carry_out(&mut self, turn: &mut Turn<'_>, office: &Office, action: &Action) {
+    fn carry_out(&mut self, turn: &mut Turn<'_>, office: &Office, action: &Action, epoch: Epoch) {
         let instance = |service: &Name| Instance { service: service.clone(), ordinal: 0 };
+        let now = service_of(action).and_then(|service| self.row(turn, &instance(service)));
+        if now.is_none_or(|row| row.epoch != epoch) {
+            return;
+        }
         match action {
             Action::Move(service) => {
                 let _ = self.begin_handover(turn, &instance(service));
@@ -362,7 +366,7 @@ impl Failover {
             Ok(passed) => passed,
             Err(refusal) => return tell(turn, asker, Err(refusal)),
         };
-        let by = passed.by;
+        let (by, epoch) = (passed.by, passed.epoch);
         if matches!(order.action, Action::Checkpoint(_)) {
             tell(turn, asker, Ok(()));
         } else {
@@ -370,10 +374,10 @@ impl Failover {
             self.desk.open(turn, asker, Stage::Passed(OnItsWay { passed, order, signed }));
         }
         if by == turn.me.id() {
-            self.carry_out(turn, office, &order.action);
+            self.carry_out(turn, office, &order.action, epoch);
         } else {
             turn.links.want_until(by, turn.now + ORDER_PATIENCE, turn.now);
-            turn.send(by, Pass { order: signed.clone() });
+            turn.send(by, Pass { order: signed.clone(), epoch });
         }
     }
 
@@ -384,13 +388,14 @@ impl Failover {
         for open in self.desk.open.values() {
             let Stage::Passed(way) = &open.stage else { continue };
             if way.passed.by == me {
-                mine.push(way.order.action.clone());
+                mine.push((way.order.action.clone(), way.passed.epoch));
             } else {
-                turn.send(way.passed.by, Pass { order: (*way.signed).clone() });
+                let (order, epoch) = ((*way.signed).clone(), way.passed.epoch);
+                turn.send(way.passed.by, Pass { order, epoch });
             }
         }
-        for action in mine {
-            self.carry_out(turn, office, &action);
+        for (action, epoch) in mine {
+            self.carry_out(turn, office, &action, epoch);
         }
     }
 

@@ -54,8 +54,9 @@ impl Lease {
     }
 
     /// A former standby's word does not count any more (S3). Grants of the new one and of masters do.
-    pub(super) fn forget(&mut self, grantor: &NodeId) {
-        self.grants.remove(grantor);
+    /// Returns until when it did.
+    pub(super) fn forget(&mut self, grantor: &NodeId) -> Time {
+        self.grants.remove(grantor).map_or(Time::default(), |granted| granted.until)
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Spec {
 pub struct Pass {
     /// What the operator ordered.
     pub order: SignedOrder,
+    /// The right that it is about: carried out, it ends that right, so it is not carried out twice.
+    pub epoch: Epoch,
 }
 
 /// The active asks for its lease to be renewed.
