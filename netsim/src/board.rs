@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, VecDeque};
 use hedgerow::proto::bounded::{List, Text};
 use hedgerow::proto::config::{Config, MembershipTiming};
 use hedgerow::proto::id::{CellId, Keypair, NodeId, OpId, Term};
-use hedgerow::proto::io::{Command, StatusView};
+use hedgerow::proto::io::{Command, Input, StatusView};
 use hedgerow::proto::machine::{Effects, Time};
 use hedgerow::proto::node::Node;
 use hedgerow::proto::promises::Preset;
 use hedgerow::proto::record::{Board as Facts, Class};
-use hedgerow::proto::ticket::{Address, Bootstrap, Role, Ticket, TicketRequest};
+use hedgerow::proto::ticket::{Address, Bootstrap, Credential, Role, Ticket, TicketRequest};
 use hedgerow::proto::wire::{WIRE_VERSION, WIRE_VERSION_MIN};
 use zeroize::Zeroizing;
 
 use crate::disk::Disk;
+use crate::host::Host;
 use crate::queue::{BoardIndex, ConnIndex};
 use crate::seed::{self, Purpose, Stream};
 use crate::time::{self, Clock, Nanos, PPM_MAX, SECOND};
@@ -34,6 +35,8 @@ pub struct Board {
     pub clock: Clock,
     /// Its disk.
     pub disk: Disk,
+    /// What runs and lies on it besides the process.
+    pub host: Host,
     /// The running process.
     pub node: Option<Box<Node>>,
     /// Counts its processes.
@@ -100,6 +103,8 @@ pub enum Wake {
     Addresses,
     /// Somebody wants something.
     Command(OpId, Command),
+    /// The runtime or the copy plane says something.
+    Input(Box<Input>),
 }
 
 impl Board {
@@ -117,6 +122,7 @@ impl Board {
                 Stream::new(seed, Purpose::Fsync, who, 0),
                 Stream::new(seed, Purpose::Torn, who, 0),
             ),
+            host: Host::new(seed, who),
             node: None,
             life: 0,
             wanted: false,
@@ -189,7 +195,7 @@ pub fn ticket(
     stranger: bool,
     bootstrap: &[(BoardIndex, NodeId)],
 ) -> Ticket {
-    let root = Keypair::from_seed(&seed::bytes(seed, Purpose::Keys, ROOT, u64::from(stranger)));
+    let root = root(seed, stranger);
     let contacts = bootstrap
         .iter()
         .map(|(board, node)| Bootstrap { node: *node, addresses: List::capped([address(*board)]) });
@@ -203,6 +209,31 @@ pub fn ticket(
     };
     let secret = seed::bytes(seed, Purpose::Ticket, u64::from(index), now);
     Ticket::issue(&root, request, Zeroizing::new(secret)).expect("a ticket of four contacts fits")
+}
+
+/// The mesh's root key and the operator's key.
+pub fn operator(seed: u64) -> (Keypair, Keypair) {
+    let operator = Keypair::from_seed(&seed::bytes(seed, Purpose::Keys, ROOT, 2));
+    (root(seed, false), operator)
+}
+
+/// The proof that the operator's key may give orders.
+pub fn operator_credential(seed: u64) -> Credential {
+    let (root, operator) = operator(seed);
+    let request = TicketRequest {
+        mesh_name: Text::capped("sim"),
+        role: Role::Operator,
+        issued: time::wall(0),
+        expires: 0,
+        bootstrap: List::new(),
+    };
+    let secret = seed::bytes(seed, Purpose::Ticket, ROOT, 0);
+    let ticket = Ticket::issue(&root, request, Zeroizing::new(secret)).expect("it fits");
+    ticket.bind_operator(&operator.public())
+}
+
+fn root(seed: u64, stranger: bool) -> Keypair {
+    Keypair::from_seed(&seed::bytes(seed, Purpose::Keys, ROOT, u64::from(stranger)))
 }
 
 fn keypair(seed: u64, index: BoardIndex, generation: u64) -> Keypair {

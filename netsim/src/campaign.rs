@@ -10,6 +10,7 @@ use crate::plan::{Outcome, Plan};
 use crate::queue::BoardIndex;
 use crate::replay::Replay;
 use crate::story::{Deeds, Reigns};
+use crate::swarm::Schedule;
 use crate::time::{Nanos, SECOND, Seconds};
 use crate::timeline::Timeline;
 use crate::world;
@@ -21,6 +22,8 @@ pub struct Campaign {
     pub seeds: Range<u64>,
     /// Boards of every run.
     pub nodes: BoardIndex,
+    /// Which family of plans.
+    pub schedule: Schedule,
     /// No new run is begun after this much wall time.
     pub budget: Option<Duration>,
     /// Goes on after a failure.
@@ -88,8 +91,8 @@ impl Campaign {
             if self.budget.is_some_and(|budget| began.elapsed() >= budget) {
                 break;
             }
-            let replay = Replay::swarm(seed, self.nodes);
-            let plan = crate::swarm::plan(seed, self.nodes);
+            let replay = Replay::swarm(seed, self.nodes, self.schedule);
+            let plan = crate::swarm::plan(seed, self.nodes, self.schedule);
             let mut outcome = run(&plan, None);
             if self.twice && outcome.findings.is_empty() {
                 let again = run(&plan, None);

@@ -219,8 +219,16 @@ impl Disk {
     }
 
     fn latency(&mut self) -> (Nanos, bool) {
-        let usual = law::fsync(&mut self.latency);
-        let slow = self.latency.between(SLOW_FSYNC.0, SLOW_FSYNC.1);
+        let mut draws = self.latency;
+        let latency = self.latency_of(&mut draws);
+        self.latency = draws;
+        latency
+    }
+
+    /// How long an fsync of something else on this disk takes, and whether a fault made it slow.
+    pub fn latency_of(&self, draws: &mut Stream) -> (Nanos, bool) {
+        let usual = law::fsync(draws);
+        let slow = draws.between(SLOW_FSYNC.0, SLOW_FSYNC.1);
         if self.slow { (slow, true) } else { (usual, false) }
     }
 

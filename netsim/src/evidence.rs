@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hedgerow::proto::id::NodeId;
 use hedgerow::proto::io::StatusView;
+use hedgerow::proto::table::Row;
 
 use crate::queue::BoardIndex;
+use crate::time::Nanos;
 
 /// What a judge is told.
 #[derive(Debug, Default)]
@@ -20,6 +22,34 @@ pub struct Evidence {
     pub blamed: Vec<Blame>,
     /// Everyone who believes to be master, as the world knows it.
     pub masters: Vec<Master>,
+    /// Every service of the plan, as the world knows it.
+    pub services: BTreeMap<String, ServiceEvidence>,
+    /// True time, ns.
+    pub now: Nanos,
+}
+
+/// A service, as the world knows it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ServiceEvidence {
+    /// Where a container of it runs, and under which right.
+    pub runs: Vec<(BoardIndex, u64)>,
+    /// Its row in the newest table that any running board has.
+    pub row: Option<Row>,
+    /// What became of it so far.
+    pub record: ServiceRecord,
+}
+
+/// What became of a service so far.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ServiceRecord {
+    /// Rights under which it ran.
+    pub epochs: BTreeSet<u64>,
+    /// The longest time that it did not run since it began first, ns; not counting the present.
+    pub longest_gap: Nanos,
+    /// Since when it does not run, if it has ever run and does not now.
+    pub down_since: Option<Nanos>,
+    /// Commits that its client was told to be kept.
+    pub commits: u64,
 }
 
 /// A board that believes to be master.
@@ -108,6 +138,52 @@ impl Evidence {
         let number = |id| self.ids.iter().position(|known| known == id);
         let are: Vec<Option<usize>> = master.voters.iter().map(number).collect();
         Err(format!("the voters of n{} are {are:?}, settled: {}", master.board, master.settled))
+    }
+
+    pub(crate) fn service(&self, name: &str) -> Result<&ServiceEvidence, String> {
+        self.services.get(name).ok_or_else(|| format!("there is no service {name}"))
+    }
+
+    pub(crate) fn runs_on(&self, name: &str, node: BoardIndex) -> Result<(), String> {
+        let service = self.service(name)?;
+        let row = service.row.as_ref().ok_or("no table has a row for it")?;
+        match service.runs.as_slice() {
+            [(board, epoch)] if *board == node && *epoch == row.epoch.0 => Ok(()),
+            runs => Err(format!("(board, epoch) it runs: {runs:?}; its right is {}", row.epoch.0)),
+        }
+    }
+
+    pub(crate) fn runs_nowhere(&self, name: &str) -> Result<(), String> {
+        match self.service(name)?.runs.first() {
+            None => Ok(()),
+            Some((board, _)) => Err(format!("it runs on n{board}")),
+        }
+    }
+
+    pub(crate) fn roles(
+        &self,
+        name: &str,
+        active: BoardIndex,
+        standby: Option<BoardIndex>,
+        ready: bool,
+    ) -> Result<(), String> {
+        let row = self.service(name)?.row.as_ref().ok_or("no table has a row for it")?;
+        let id = |board: BoardIndex| self.ids[usize::from(board)];
+        let is = row.active == id(active) && row.standby == standby.map(id) && row.ready == ready;
+        let number = |node: &NodeId| self.ids.iter().position(|id| id == node);
+        let (is_active, is_standby) = (number(&row.active), row.standby.as_ref().map(number));
+        let (fill, ready) = (row.fill.as_ref().map(number), row.ready);
+        if is {
+            return Ok(());
+        }
+        Err(format!("active {is_active:?}, standby {is_standby:?}, fill {fill:?}, ready {ready}"))
+    }
+
+    /// The longest time that a service was down, the present included.
+    pub(crate) fn longest_gap(&self, name: &str) -> Result<Nanos, String> {
+        let record = &self.service(name)?.record;
+        let present = record.down_since.map_or(0, |since| self.now - since);
+        Ok(record.longest_gap.max(present))
     }
 
     /// Running boards whose ticket is good.

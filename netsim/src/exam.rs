@@ -7,7 +7,7 @@
 //! # caught-by: scenario reused-incarnation
 //! ```
 //!
-//! `caught-by` is `scenario NAME` or `campaign A..B`. The exam copies the tracked files of the
+//! `caught-by` is `scenario NAME`, `campaign A..B` or `campaign A..B chaos`. The exam copies the tracked files of the
 //! workspace to a temporary folder once, checks that the unbroken node passes, then applies one patch
 //! after the other, builds in one target folder of its own, and runs what must notice. The shipped
 //! code has no switch for any of this.
@@ -166,10 +166,14 @@ fn mutant(patch: &Path) -> Result<Mutant> {
     };
     let caught_by = match field("caught-by")?.split_once(' ') {
         Some(("scenario", name)) => vec!["run".to_owned(), name.to_owned()],
-        Some(("campaign", seeds)) => {
-            vec!["campaign".to_owned(), "--seeds".to_owned(), seeds.to_owned()]
+        Some(("campaign", rest)) => {
+            let (seeds, schedule) = rest.split_once(' ').unwrap_or((rest, "swarm"));
+            ["campaign", "--seeds", seeds, "--schedule", schedule].map(str::to_owned).to_vec()
         }
-        _ => bail!("{}: `caught-by` is `scenario NAME` or `campaign A..B`", patch.display()),
+        _ => bail!(
+            "{}: `caught-by` is `scenario NAME`, `campaign A..B` or `campaign A..B chaos`",
+            patch.display()
+        ),
     };
     let name = patch.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     Ok(Mutant {

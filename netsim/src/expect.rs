@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::evidence::Evidence;
 use crate::queue::BoardIndex;
+use crate::time::MILLI;
 
 /// Something that must be true at a time.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -56,6 +57,51 @@ pub enum Expect {
         /// Which.
         nodes: Vec<BoardIndex>,
     },
+    /// A service runs on exactly this board, under the right that the newest table names.
+    RunsOn {
+        /// Its name.
+        service: String,
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// A service runs nowhere.
+    RunsNowhere {
+        /// Its name.
+        service: String,
+    },
+    /// The newest table names these boards for a service.
+    Roles {
+        /// Its name.
+        service: String,
+        /// Who runs it.
+        active: BoardIndex,
+        /// Who carries on; nobody: there is no standby.
+        standby: Option<BoardIndex>,
+        /// Whether the standby could.
+        ready: bool,
+    },
+    /// So many rights to run a service have been used, no more.
+    Rights {
+        /// Its name.
+        service: String,
+        /// How many.
+        count: usize,
+    },
+    /// Since it began first, a service was never down for longer than that.
+    NeverDownFor {
+        /// Its name.
+        service: String,
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// Its client was told at least so often that its writes are kept.
+    Commits {
+        /// Its name.
+        service: String,
+        /// How often.
+        #[serde(rename = "at-least")]
+        at_least: u64,
+    },
     /// This board says that it hears too few of those it watches.
     Isolated {
         /// Which.
@@ -92,6 +138,25 @@ impl Expect {
                 Some(master) => Err(format!("n{} is master", master.board)),
             },
             Self::Voters { nodes } => evidence.voters(nodes),
+            Self::RunsOn { service, node } => evidence.runs_on(service, *node),
+            Self::RunsNowhere { service } => evidence.runs_nowhere(service),
+            Self::Roles { service, active, standby, ready } => {
+                evidence.roles(service, *active, *standby, *ready)
+            }
+            Self::Rights { service, count } => {
+                let used = evidence.service(service)?.record.epochs.len();
+                if used == *count { Ok(()) } else { Err(format!("{used} rights were used")) }
+            }
+            Self::NeverDownFor { service, ms } => {
+                let longest = evidence.longest_gap(service)? / MILLI;
+                let was = if longest <= *ms { Ok(()) } else { Err(()) };
+                was.map_err(|()| format!("it was down for {longest} ms"))
+            }
+            Self::Commits { service, at_least } => {
+                let commits = evidence.service(service)?.record.commits;
+                let are = if commits >= *at_least { Ok(()) } else { Err(()) };
+                are.map_err(|()| format!("only {commits} commits were acknowledged"))
+            }
             Self::Isolated { node } => {
                 let view = evidence.view(*node)?;
                 let is = format!("{:?}", view.view);
@@ -108,13 +173,38 @@ impl Expect {
             | Self::NeverDown { nodes }
             | Self::MasterAmong { nodes }
             | Self::Voters { nodes } => nodes.clone(),
-            Self::Left { node } | Self::Unknown { node } | Self::Isolated { node } => vec![*node],
-            Self::AllUp
+            Self::Left { node }
+            | Self::Unknown { node }
+            | Self::RunsOn { node, .. }
+            | Self::Isolated { node } => {
+                vec![*node]
+            }
+            Self::Roles { active, standby, .. } => {
+                [Some(*active), *standby].into_iter().flatten().collect()
+            }
+            Self::RunsNowhere { .. }
+            | Self::Rights { .. }
+            | Self::NeverDownFor { .. }
+            | Self::Commits { .. }
+            | Self::AllUp
             | Self::SameView
             | Self::NoFalseDown
             | Self::NeverSuspected
             | Self::OneMaster
             | Self::NoMaster => Vec::new(),
+        }
+    }
+
+    /// The service that it names.
+    pub fn service(&self) -> Option<&str> {
+        match self {
+            Self::RunsOn { service, .. }
+            | Self::RunsNowhere { service }
+            | Self::Roles { service, .. }
+            | Self::Rights { service, .. }
+            | Self::NeverDownFor { service, .. }
+            | Self::Commits { service, .. } => Some(service),
+            _ => None,
         }
     }
 }

@@ -83,6 +83,42 @@ pub enum Fault {
         /// Which board.
         node: BoardIndex,
     },
+    /// Every service that runs on the board ends by itself, with an exit code.
+    ServiceCrash {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// No service can be started on the board.
+    CannotStart {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// Power is cut, and the folders of services and the store of their states are gone; the journal
+    /// and the identity are not.
+    StateLost {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// The operator orders a service to be run once more.
+    Run {
+        /// Its name.
+        service: String,
+    },
+    /// The operator moves a service to its standby.
+    Move {
+        /// Its name.
+        service: String,
+    },
+    /// The operator stops a service.
+    Stop {
+        /// Its name.
+        service: String,
+    },
+    /// The operator stops a service and forgets it.
+    Remove {
+        /// Its name.
+        service: String,
+    },
 }
 
 /// Highest loss that a stream is simulated with, per cent.
@@ -115,6 +151,13 @@ impl Fault {
             Self::ClockRate { .. } => "clock-rate",
             Self::Leave { .. } => "leave",
             Self::Join { .. } => "join",
+            Self::ServiceCrash { .. } => "service-crash",
+            Self::CannotStart { .. } => "cannot-start",
+            Self::StateLost { .. } => "state-lost",
+            Self::Run { .. } => "run",
+            Self::Move { .. } => "move",
+            Self::Stop { .. } => "stop",
+            Self::Remove { .. } => "remove",
         }
     }
 
@@ -129,16 +172,40 @@ impl Fault {
             | Self::SlowFsync { node }
             | Self::ClockRate { node, .. }
             | Self::Leave { node }
+            | Self::ServiceCrash { node }
+            | Self::CannotStart { node }
+            | Self::StateLost { node }
             | Self::Join { node } => vec![*node],
             Self::Partition { groups } => groups.concat(),
             Self::OneWayCut { from, to } => [from.as_slice(), to].concat(),
-            Self::Loss { .. } => Vec::new(),
+            Self::Loss { .. }
+            | Self::Run { .. }
+            | Self::Move { .. }
+            | Self::Stop { .. }
+            | Self::Remove { .. } => Vec::new(),
+        }
+    }
+
+    /// The service that it names.
+    pub fn service(&self) -> Option<&str> {
+        match self {
+            Self::Run { service }
+            | Self::Move { service }
+            | Self::Stop { service }
+            | Self::Remove { service } => Some(service),
+            _ => None,
         }
     }
 
     /// Whether it is over at once, so that a duration makes no sense.
     pub fn is_moment(&self) -> bool {
-        matches!(self, Self::Restart { .. } | Self::Leave { .. } | Self::Join { .. })
+        matches!(
+            self,
+            Self::Restart { .. }
+                | Self::Leave { .. }
+                | Self::Join { .. }
+                | Self::ServiceCrash { .. }
+        ) || self.service().is_some()
     }
 
     /// Whether it cuts the way from one board to another.

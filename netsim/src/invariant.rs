@@ -1,13 +1,18 @@
 //! What must never happen: one property per file.
 //!
 //! An invariant recomputes what it needs from observations alone and shares no code with what it
-//! checks. It is told the true time, which no node ever knows. `kept` and `lineage` are no invariants
-//! but what several of them recompute: what disks hold for voters, and which table was made from which.
+//! checks. It is told the true time, which no node ever knows. `kept`, `lineage`
+//! and `granted` are no invariants but what several of them recompute: what disks hold for voters, which
+//! table was made from which, and what was promised to actives.
 
+mod acks_durable;
 mod admission_gate;
 mod answers_wait;
 mod bounded_effects;
 mod chosen_is_kept;
+mod commits_kept;
+mod epochs_rise;
+mod granted;
 mod incarnations;
 mod joint_change;
 mod journal_keeps;
@@ -15,11 +20,15 @@ mod kept;
 pub(crate) mod lineage;
 mod lost_disk;
 mod no_lasting_false_down;
+mod one_container;
 mod one_order;
 mod one_view;
 mod one_vote;
+mod own_vote;
+mod promises_kept;
 mod reigns_apart;
 mod restart_silence;
+mod states_kept;
 mod strangers;
 
 use crate::observe::{Findings, Observation};
@@ -60,5 +69,12 @@ pub fn all(boards: usize) -> Vec<Box<dyn Invariant>> {
         Box::new(reigns_apart::ReignsApart::default()),
         Box::new(restart_silence::RestartSilence::new(boards)),
         Box::new(strangers::Strangers::new(boards)),
+        Box::new(one_container::OneContainer::default()),
+        Box::new(epochs_rise::EpochsRise::default()),
+        Box::new(own_vote::OwnVote::new(boards)),
+        Box::new(promises_kept::PromisesKept::new(boards)),
+        Box::new(states_kept::StatesKept::default()),
+        Box::new(commits_kept::CommitsKept::default()),
+        Box::new(acks_durable::AcksDurable::default()),
     ]
 }

@@ -11,8 +11,8 @@
 //!                     disks, faults
 //! ```
 //!
-//! Read [`plan`], then [`world`], then [`faults`]. Services are not here yet;
-//! nor are bit rot, NATs, hostile peers and shrinking.
+//! Read [`plan`], then [`world`], then [`faults`]; [`service`] and [`host`] for what runs on boards. Bit
+//! rot, NATs, hostile peers and shrinking are not here yet.
 
 pub mod board;
 pub mod campaign;
@@ -21,6 +21,7 @@ pub mod evidence;
 pub mod exam;
 pub mod expect;
 pub mod faults;
+pub mod host;
 pub mod invariant;
 pub mod law;
 pub mod net;
@@ -30,6 +31,7 @@ pub mod queue;
 pub mod replay;
 pub mod scenario;
 pub mod seed;
+pub mod service;
 pub mod story;
 pub mod swarm;
 pub mod time;

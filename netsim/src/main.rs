@@ -15,7 +15,7 @@ use hedgerow_netsim::plan::Outcome;
 use hedgerow_netsim::queue::BoardIndex;
 use hedgerow_netsim::replay::Replay;
 use hedgerow_netsim::scenario::{self, BOARDS_MAX};
-use hedgerow_netsim::swarm;
+use hedgerow_netsim::swarm::{self, Schedule};
 use hedgerow_netsim::time::{SECOND, Seconds};
 use hedgerow_netsim::timeline::Timeline;
 
@@ -59,6 +59,9 @@ enum Command {
         /// Boards of every run.
         #[arg(long, default_value_t = swarm::BOARDS, value_parser = clap::value_parser!(u16).range(1..=i64::from(BOARDS_MAX)))]
         nodes: BoardIndex,
+        /// swarm: each seed another mixture. chaos: ten minutes of everything.
+        #[arg(long, default_value = "swarm", value_parser = schedule)]
+        schedule: Schedule,
         /// Does not stop at the first failure.
         #[arg(long)]
         keep_going: bool,
@@ -109,8 +112,8 @@ fn execute(command: Command) -> Result<bool> {
             single(&Replay::scenario(find_scenario(&scenario)?, seed), &show)
         }
         Command::Replay { line, show } => single(&line.parse()?, &show),
-        Command::Campaign { seeds, budget, nodes, keep_going, twice } => {
-            let campaign = Campaign { seeds, nodes, budget, keep_going, twice };
+        Command::Campaign { seeds, budget, nodes, schedule, keep_going, twice } => {
+            let campaign = Campaign { seeds, nodes, schedule, budget, keep_going, twice };
             let summary = campaign.run(print_failure);
             say!("{}", summary.text());
             if summary.runs == 0 {
@@ -210,6 +213,10 @@ fn seeds(text: &str) -> Result<Range<u64>> {
         bail!("{from}..{to} holds no seed");
     }
     Ok(from..to)
+}
+
+fn schedule(text: &str) -> Result<Schedule> {
+    Schedule::named(text).with_context(|| format!("{text}: the schedules are swarm and chaos"))
 }
 
 fn budget(text: &str) -> Result<Duration> {

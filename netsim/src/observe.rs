@@ -11,6 +11,7 @@ use hedgerow::proto::journal::{Durable, Record};
 use crate::faults::Fault;
 use crate::invariant::{self, Invariant};
 use crate::queue::BoardIndex;
+use crate::service::ServiceEvent;
 use crate::story::{Deeds, Story};
 use crate::time::Nanos;
 use crate::timeline::Timeline;
@@ -66,6 +67,8 @@ pub enum What<'a> {
     Fault(&'a Fault, bool),
     /// Every fault has ended.
     Healed,
+    /// Something becomes of a service.
+    Service(&'a ServiceEvent),
 }
 
 /// How a life begins.
@@ -111,6 +114,8 @@ pub mod kind {
     pub const FAULT: u16 = 128;
     /// Who believes to be master.
     pub const BELIEF: u16 = 256;
+    /// What becomes of services.
+    pub const SERVICE: u16 = 512;
 }
 
 impl What<'_> {
@@ -126,6 +131,7 @@ impl What<'_> {
             Self::Fired | Self::Called { .. } => kind::CALL,
             Self::Fault(..) | Self::Healed => kind::FAULT,
             Self::Belief(_) => kind::BELIEF,
+            Self::Service(_) => kind::SERVICE,
         }
     }
 

@@ -13,6 +13,7 @@ use crate::law::LinkLaw;
 use crate::net::IDLE_TIMEOUT;
 use crate::observe::Finding;
 use crate::queue::BoardIndex;
+use crate::service::Service;
 use crate::story::Deeds;
 use crate::time::{Nanos, PPM_MAX, SECOND};
 
@@ -39,6 +40,8 @@ pub struct Plan {
     pub timing: MembershipTiming,
     /// Lease timing of the node.
     pub preset: Preset,
+    /// Services that an operator wants to run.
+    pub services: Vec<Service>,
     /// Faults in any order.
     pub schedule: Vec<Timed>,
     /// At this true time all faults end and every board that is down is started again.
@@ -92,6 +95,7 @@ impl Plan {
             ppm_max: PPM_MAX,
             timing: MembershipTiming::default(),
             preset: Preset::WAN,
+            services: Vec::new(),
             schedule: Vec::new(),
             heal_at: None,
             settle_within: None,
@@ -136,6 +140,29 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// How long after the last fault every service must run again: there is a master, the pair hears
+    /// each other, the standby has waited for T + t and a promise, a takeover is chosen and pushed, and
+    /// a service that ended too often has waited for its next try.
+    pub fn serving_bound(&self) -> Nanos {
+        let silence = (self.preset.lease + self.preset.grace).as_nanos() as Nanos;
+        let links = IDLE_TIMEOUT + 2 * DIAL_TIMEOUT + DIAL_PAUSE_MAX;
+        self.master_bound() + links + silence + self.promise() + SERVICE_PAUSE_MAX + 10 * SECOND
+    }
+
+    /// How long after the last fault every service must have a standby that could carry on: it runs, a
+    /// silent standby was waited for (2 (T + t)), and another one was filled, twice if the first board
+    /// that was tried is not there.
+    pub fn protected_bound(&self) -> Nanos {
+        let patience = 2 * (self.preset.lease + self.preset.grace).as_nanos() as Nanos;
+        self.serving_bound() + 2 * (patience + FILL)
+    }
+}
+
+/// A service that ended too often is started again after that long.
+const SERVICE_PAUSE_MAX: Nanos = 10 * SECOND;
+/// Filling a board, on a slow link.
+const FILL: Nanos = 15 * SECOND;
 /// The longest pause between two dials of one board, with its jitter.
 const DIAL_PAUSE_MAX: Nanos = 20 * SECOND;
 /// The longest pause between two candidacies (L1 of 3b), with rank and jitter.

@@ -43,6 +43,8 @@ pub enum Due {
     Mend(u32),
     /// An expectation of the scenario is due.
     Expect(u32),
+    /// Something that a host or an operator does later.
+    Task(u32),
     /// All faults stop.
     Heal,
     /// Has everything converged?

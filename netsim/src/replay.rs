@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! swarm/1 seed=42 nodes=5 drop=3,7
+//! swarm/1 seed=42 nodes=5 schedule=chaos
 //! scenario/1 file=netsim/scenarios/one-crash.toml seed=9
 //! ```
 //!
@@ -16,6 +17,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::plan::Plan;
 use crate::queue::BoardIndex;
+use crate::swarm::Schedule;
 use crate::{scenario, swarm};
 
 /// See the module.
@@ -28,14 +30,14 @@ pub struct Replay {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Source {
-    Swarm { nodes: BoardIndex },
+    Swarm { nodes: BoardIndex, family: Schedule },
     Scenario { file: PathBuf },
 }
 
 impl Replay {
     /// A swarm run.
-    pub fn swarm(seed: u64, nodes: BoardIndex) -> Self {
-        Self { source: Source::Swarm { nodes }, seed: Some(seed), drop: Vec::new() }
+    pub fn swarm(seed: u64, nodes: BoardIndex, family: Schedule) -> Self {
+        Self { source: Source::Swarm { nodes, family }, seed: Some(seed), drop: Vec::new() }
     }
 
     /// A scenario, perhaps with another seed than the file's.
@@ -49,7 +51,9 @@ impl Replay {
     /// The scenario file cannot be read, or is wrong.
     pub fn plan(&self) -> Result<Plan> {
         let mut plan = match &self.source {
-            Source::Swarm { nodes } => swarm::plan(self.seed.unwrap_or_default(), *nodes),
+            Source::Swarm { nodes, family } => {
+                swarm::plan(self.seed.unwrap_or_default(), *nodes, *family)
+            }
             Source::Scenario { file } => {
                 let text = std::fs::read_to_string(file)
                     .with_context(|| format!("cannot read the scenario {}", file.display()))?;
@@ -69,7 +73,12 @@ impl Replay {
 impl fmt::Display for Replay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
-            Source::Swarm { nodes } => write!(f, "swarm/1 nodes={nodes}")?,
+            Source::Swarm { nodes, family: Schedule::Swarm } => {
+                write!(f, "swarm/1 nodes={nodes}")?;
+            }
+            Source::Swarm { nodes, family } => {
+                write!(f, "swarm/1 nodes={nodes} schedule={}", family.name())?;
+            }
             Source::Scenario { file } => write!(f, "scenario/1 file={}", file.display())?,
         }
         if let Some(seed) = self.seed {
@@ -90,6 +99,7 @@ impl FromStr for Replay {
         let mut words = line.split_whitespace();
         let head = words.next().unwrap_or_default();
         let (mut seed, mut nodes, mut file, mut drop) = (None, swarm::BOARDS, None, Vec::new());
+        let mut family = Schedule::default();
         for word in words {
             let Some((key, value)) = word.split_once('=') else {
                 bail!("`{word}` in the replay line is not of the form key=value");
@@ -98,19 +108,25 @@ impl FromStr for Replay {
             match key {
                 "seed" => seed = Some(number()?),
                 "nodes" => nodes = BoardIndex::try_from(number()?).context("too many nodes")?,
+                "schedule" => {
+                    family = Schedule::named(value)
+                        .with_context(|| format!("there is no schedule {value}"))?;
+                }
                 "file" => file = Some(Path::new(value).to_owned()),
                 "drop" => {
                     let numbers: Result<_, _> = value.split(',').map(str::parse).collect();
                     drop = numbers.with_context(|| format!("drop={value}: give fault numbers"))?;
                 }
                 _ => {
-                    bail!("unknown key `{key}` in the replay line; known: seed, nodes, file, drop")
+                    bail!(
+                        "unknown key `{key}` in the replay line; known: seed, nodes, schedule, file, drop"
+                    )
                 }
             }
         }
         let source = match (head, file) {
             ("swarm/1", None) if (1..=scenario::BOARDS_MAX).contains(&nodes) => {
-                Source::Swarm { nodes }
+                Source::Swarm { nodes, family }
             }
             ("scenario/1", Some(file)) => Source::Scenario { file },
             _ => bail!(
@@ -129,6 +145,7 @@ mod tests {
     fn a_replay_line_reads_back() {
         for line in [
             "swarm/1 nodes=5 seed=42 drop=3,7",
+            "swarm/1 nodes=5 schedule=chaos seed=1",
             "scenario/1 file=a/b.toml",
             "swarm/1 nodes=9 seed=0",
         ] {

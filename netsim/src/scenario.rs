@@ -25,6 +25,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use hedgerow::proto::promises::Preset;
+use hedgerow::proto::spec::Commit;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Spanned, Table, Value};
@@ -34,6 +35,7 @@ use crate::faults::{Fault, LOSS_PERCENT_MAX, Timed};
 use crate::law::LinkLaw;
 use crate::plan::Plan;
 use crate::queue::BoardIndex;
+use crate::service::Service;
 use crate::time::{MILLI, Nanos, PPM_MAX, SECOND};
 
 /// Boards of one world.
@@ -59,9 +61,45 @@ struct File {
     #[serde(default)]
     strangers: Spanned2<BTreeSet<BoardIndex>>,
     #[serde(default)]
+    service: Vec<Spanned<ServiceEntry>>,
+    #[serde(default)]
     fault: Vec<Spanned<Table>>,
     #[serde(default)]
     expect: Vec<Spanned<Table>>,
+}
+
+/// A service that the operator orders.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct ServiceEntry {
+    name: String,
+    at: Spanned<String>,
+    /// On which board it is ordered.
+    #[serde(default)]
+    on: BoardIndex,
+    every: Option<Spanned<String>>,
+    #[serde(default)]
+    commit: CommitName,
+    #[serde(default = "yes")]
+    state: bool,
+    #[serde(default = "small")]
+    kilobytes: u64,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn small() -> u64 {
+    100
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum CommitName {
+    #[default]
+    Standby,
+    Async,
 }
 
 /// `Spanned` has no default.
@@ -143,17 +181,58 @@ fn plan(path: &Path, text: &str) -> Result<Plan, Wrong> {
     plan.heal_at = file.heal.as_ref().map(duration).transpose()?;
     plan.late = known_boards(file.late, boards)?;
     plan.strangers = known_boards(file.strangers, boards)?;
+    for entry in file.service {
+        plan.services.push(service(entry, boards)?);
+    }
     for table in file.fault {
-        plan.schedule.push(fault(text, table, boards)?);
+        let span = table.span();
+        let timed = fault(text, table, boards)?;
+        known_service(&plan, &span, timed.fault.service())?;
+        plan.schedule.push(timed);
     }
     plan.settle_within = match &file.settle {
         Some(settle) => Some(duration(settle)?),
         None => plan.heal_at.map(|_| plan.settle_bound()),
     };
     for table in file.expect {
-        plan.expects.push(expect(text, table, boards)?);
+        let span = table.span();
+        let (by, expect) = expect(text, table, boards)?;
+        known_service(&plan, &span, expect.service())?;
+        plan.expects.push((by, expect));
     }
     Ok(plan)
+}
+
+fn service(entry: Spanned<ServiceEntry>, boards: BoardIndex) -> Result<Service, Wrong> {
+    let span = entry.span();
+    let entry = entry.into_inner();
+    check_boards(&span, &[entry.on], boards)?;
+    let every = entry.every.as_ref().map(duration).transpose()?;
+    let service = Service {
+        name: entry.name,
+        at: duration(&entry.at)?,
+        board: entry.on,
+        every: every.unwrap_or(SECOND),
+        commit: match entry.commit {
+            CommitName::Standby => Commit::Standby,
+            CommitName::Async => Commit::Async,
+        },
+        stateful: entry.state,
+        bytes: entry.kilobytes * 1024,
+    };
+    match service.spec().check() {
+        Ok(()) => Ok(service),
+        Err(error) => Err(Wrong { at: span, what: error.to_string() }),
+    }
+}
+
+fn known_service(plan: &Plan, at: &Range<usize>, named: Option<&str>) -> Result<(), Wrong> {
+    let Some(name) = named else { return Ok(()) };
+    if plan.services.iter().any(|service| service.name == name) {
+        return Ok(());
+    }
+    let what = format!("there is no service `{name}`: give it a [[service]] of its own");
+    Err(Wrong { at: at.clone(), what })
 }
 
 fn fault(text: &str, table: Spanned<Table>, boards: BoardIndex) -> Result<Timed, Wrong> {

@@ -40,6 +40,14 @@ pub enum Purpose {
     Options = 13,
     /// The faults of a swarm run.
     Faults = 14,
+    /// How long shims and captures take.
+    Shim = 15,
+    /// How long it takes to make a state durable.
+    Store = 16,
+    /// Nonces of orders.
+    Order = 17,
+    /// The services of a swarm run, and what is done to them.
+    Services = 18,
 }
 
 /// One stream of draws.

@@ -5,17 +5,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hedgerow::proto::io::{Effect, Event};
+use hedgerow::proto::journal::Record;
+use hedgerow::proto::order::Instance;
 
 use crate::invariant::lineage::{Lineage, Written};
 use crate::observe::{Observation, What};
 use crate::queue::BoardIndex;
+use crate::service::ServiceEvent;
 use crate::time::{Nanos, Seconds};
 
 /// Rare states. One voter became three; another board took a voter's place; a reign began on another
 /// board than the one before; a master stepped down; a joint table was finished by another master than
-/// the one that made it.
-pub const MARKS: [&str; 5] =
-    ["grew-to-three", "voter-replaced", "master-changed", "stepped-down", RECOVERED];
+/// the one that made it; a service was taken over; one was moved.
+pub const MARKS: [&str; 7] = [
+    "grew-to-three",
+    "voter-replaced",
+    "master-changed",
+    "stepped-down",
+    RECOVERED,
+    TAKEN_OVER,
+    MOVED,
+];
+const TAKEN_OVER: &str = "service-taken-over";
+const MOVED: &str = "service-moved";
 const RECOVERED: &str = "joint-table-recovered-by-another-master";
 
 /// What came of one run.
@@ -35,11 +47,37 @@ pub struct Deeds {
     pub voters_after: Option<Nanos>,
     /// At the end nobody could be elected: too many voters were lost for good.
     pub bereft: bool,
+    /// Containers that began to run.
+    pub starts: u64,
+    /// Rights that passed to another board because the former one was silent, or had lost its state.
+    pub takeovers: u64,
+    /// Rights that passed to another board because the former one gave them up.
+    pub moves: u64,
+    /// Commits that a client was told to be kept.
+    pub commits: u64,
+    /// From the end of the last container to the takeover's first instruction, ns.
+    pub gaps: Vec<Nanos>,
+    /// Services that nobody could start at the end.
+    pub orphans: u64,
+    /// After the faults, until all services ran.
+    pub serving_after: Option<Nanos>,
+    /// After the faults, until all services had standbys.
+    pub protected_after: Option<Nanos>,
 }
 
 impl Deeds {
     pub(crate) fn judged(&mut self, master: Option<Nanos>, voters: Option<Nanos>, bereft: bool) {
         (self.master_after, self.voters_after, self.bereft) = (master, voters, bereft);
+    }
+
+    pub(crate) fn served(
+        &mut self,
+        serving: Option<Nanos>,
+        protected: Option<Nanos>,
+        orphans: u64,
+    ) {
+        (self.serving_after, self.protected_after) = (serving, protected);
+        self.orphans = orphans;
     }
 }
 
@@ -51,12 +89,23 @@ pub(crate) struct Story {
     newest: Option<(BoardIndex, u64)>,
     /// Three boards have decided before.
     grown: bool,
+    /// Of each instance: the newest right that was used, where, and since when nothing runs.
+    rights: BTreeMap<Instance, (u64, BoardIndex, Option<Nanos>)>,
+    /// Rights that were given up.
+    released: BTreeSet<(Instance, u64)>,
 }
 
 impl Story {
     pub(crate) fn new(boards: usize) -> Self {
         let lineage = Lineage::new(boards);
-        Self { deeds: Deeds::default(), lineage, newest: None, grown: false }
+        Self {
+            deeds: Deeds::default(),
+            lineage,
+            newest: None,
+            grown: false,
+            rights: BTreeMap::new(),
+            released: BTreeSet::new(),
+        }
     }
 
     pub(crate) fn deeds(self) -> Deeds {
@@ -67,6 +116,13 @@ impl Story {
         match seen.what {
             What::Belief(Some(belief)) => self.reigns(seen.board, belief.term),
             What::Effect(Effect::Event(event)) => self.event(event),
+            What::Service(event) => self.service(seen.at, seen.board, event),
+            What::Effect(Effect::Persist {
+                record: Record::Released { instance, epoch, .. },
+                ..
+            }) => {
+                self.released.insert((instance.clone(), epoch.0));
+            }
             What::Boot(_) | What::DiskLost | What::Effect(Effect::Persist { .. }) => {
                 if let Written::New(version) = self.lineage.on(seen) {
                     self.made(version);
@@ -87,6 +143,33 @@ impl Story {
                 self.deeds.masters += 1;
                 self.deeds.marks.insert("master-changed");
             }
+        }
+    }
+
+    fn service(&mut self, at: Nanos, board: BoardIndex, event: &ServiceEvent) {
+        match event {
+            ServiceEvent::Begins { instance, epoch, .. } => {
+                self.deeds.starts += 1;
+                let before = self.rights.insert(instance.clone(), (*epoch, board, None));
+                let Some((former, _, ended)) = before.filter(|(_, on, _)| *on != board) else {
+                    return;
+                };
+                if self.released.contains(&(instance.clone(), former)) {
+                    self.deeds.moves += 1;
+                    self.deeds.marks.insert(MOVED);
+                } else {
+                    self.deeds.takeovers += 1;
+                    self.deeds.marks.insert(TAKEN_OVER);
+                    self.deeds.gaps.extend(ended.map(|ended| at - ended));
+                }
+            }
+            ServiceEvent::Ends { instance, .. } => {
+                if let Some((.., ended)) = self.rights.get_mut(instance) {
+                    *ended = Some(at);
+                }
+            }
+            ServiceEvent::Acknowledged { .. } => self.deeds.commits += 1,
+            ServiceEvent::Kept { .. } | ServiceEvent::Dropped { .. } | ServiceEvent::StateLost => {}
         }
     }
 
@@ -142,6 +225,14 @@ pub struct Reigns {
     marks: BTreeMap<&'static str, u64>,
     /// Runs at whose end nobody could be elected.
     bereft: u64,
+    starts: u64,
+    takeovers: u64,
+    moves: u64,
+    commits: u64,
+    gaps: Vec<Nanos>,
+    orphans: u64,
+    slowest_serving: Option<(Nanos, u64)>,
+    slowest_protected: Option<(Nanos, u64)>,
     /// The slowest return of a master and of three voters, and the seeds.
     slowest_master: Option<(Nanos, u64)>,
     slowest_voters: Option<(Nanos, u64)>,
@@ -154,12 +245,20 @@ impl Reigns {
         self.voters += deeds.voters;
         self.chosen += deeds.chosen;
         self.bereft += u64::from(deeds.bereft);
+        self.starts += deeds.starts;
+        self.takeovers += deeds.takeovers;
+        self.moves += deeds.moves;
+        self.commits += deeds.commits;
+        self.orphans += deeds.orphans;
+        self.gaps.extend(&deeds.gaps);
         for mark in &deeds.marks {
             *self.marks.entry(mark).or_default() += 1;
         }
         let slower = |old: Option<_>, new: Option<Nanos>| old.max(new.map(|after| (after, seed)));
         self.slowest_master = slower(self.slowest_master, deeds.master_after);
         self.slowest_voters = slower(self.slowest_voters, deeds.voters_after);
+        self.slowest_serving = slower(self.slowest_serving, deeds.serving_after);
+        self.slowest_protected = slower(self.slowest_protected, deeds.protected_after);
     }
 
     /// Marks that no run reached.
@@ -177,12 +276,22 @@ impl Reigns {
             mean(self.chosen),
             self.bereft
         )];
+        lines.push(format!(
+            "per run {:.2} service starts, {:.2} takeovers, {:.2} moves, {:.1} acknowledged commits; {} services orphaned",
+            mean(self.starts),
+            mean(self.takeovers),
+            mean(self.moves),
+            mean(self.commits),
+            self.orphans
+        ));
         let reached = |mark: &&str| format!("{mark} {}", self.marks.get(*mark).unwrap_or(&0));
         let reached: Vec<String> = MARKS.iter().map(reached).collect();
         lines.push(format!("runs that reached: {}", reached.join(", ")));
         let slowest = [
             ("one master whom all name", self.slowest_master),
             ("three living voters", self.slowest_voters),
+            ("all services running", self.slowest_serving),
+            ("all services with a standby", self.slowest_protected),
         ];
         for (what, slowest) in slowest {
             if let Some((after, seed)) = slowest {

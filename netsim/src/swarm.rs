@@ -3,16 +3,54 @@
 //! As in TigerBeetle's VOPR: first the options are drawn (how many faults, of which kinds, how long),
 //! then the faults, so that one seed is all crashes and another all partitions (swarm testing, Groce
 //! et al., ISSTA'12). A safety phase full of faults is followed by a liveness phase without any.
+//!
+//! Most seeds run one to three services, and do things to them. All of that is drawn from streams of its
+//! own, so a seed's other faults are the same with and without services.
+//!
+//! [`Schedule::Chaos`] is ten minutes of everything, an event every 0.1 to 12 s, with services in every
+//! seed: what a campaign over failover is made of.
+
+use hedgerow::proto::spec::Commit;
 
 use crate::faults::{Fault, Timed};
 use crate::law::LinkLaw;
 use crate::plan::Plan;
 use crate::queue::BoardIndex;
 use crate::seed::{Purpose, Stream};
+use crate::service::Service;
 use crate::time::{MILLI, Nanos, PPM_MAX, SECOND};
 
 /// Boards of a swarm run unless told otherwise.
 pub const BOARDS: BoardIndex = 5;
+
+/// Which family of plans.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Schedule {
+    /// Each seed differs in how long and how rough it is, and in what happens.
+    #[default]
+    Swarm,
+    /// Every seed is ten minutes of everything.
+    Chaos,
+}
+
+impl Schedule {
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "swarm" => Some(Self::Swarm),
+            "chaos" => Some(Self::Chaos),
+            _ => None,
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Swarm => "swarm",
+            Self::Chaos => "chaos",
+        }
+    }
+}
 
 /// The kinds of fault that a schedule draws from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,9 +81,12 @@ const KINDS: [Kind; 10] = [
 ];
 
 /// The plan of a seed.
-pub fn plan(seed: u64, boards: BoardIndex) -> Plan {
+pub fn plan(seed: u64, boards: BoardIndex, family: Schedule) -> Plan {
     let mut options = Stream::new(seed, Purpose::Options, 0, 0);
-    let faulty = options.between(30, 150) * SECOND;
+    let faulty = match family {
+        Schedule::Swarm => options.between(30, 150) * SECOND,
+        Schedule::Chaos => 600 * SECOND,
+    };
     let heal_at = START + faulty;
     let mut plan = Plan::calm(seed, boards, 0);
     plan.name = format!("swarm {seed}");
@@ -57,7 +98,8 @@ pub fn plan(seed: u64, boards: BoardIndex) -> Plan {
         plan.late.insert(boards - 1);
     }
     plan.heal_at = Some(heal_at);
-    plan.schedule = schedule(&plan, &mut options, heal_at);
+    plan.schedule = schedule(&plan, &mut options, heal_at, family);
+    add_services(&mut plan, heal_at, family);
     plan.settle_within = Some(plan.settle_bound());
     plan.horizon = heal_at + plan.settle_bound().max(plan.voters_bound()) + MARGIN;
     for board in plan.late.clone() {
@@ -67,16 +109,22 @@ pub fn plan(seed: u64, boards: BoardIndex) -> Plan {
     plan
 }
 
-fn schedule(plan: &Plan, options: &mut Stream, until: Nanos) -> Vec<Timed> {
+fn schedule(plan: &Plan, options: &mut Stream, until: Nanos, family: Schedule) -> Vec<Timed> {
     let (seed, boards, preset) = (plan.seed, plan.boards, plan.preset);
     // Each kind is in or out, but never all out.
     let mut kinds: Vec<Kind> = KINDS.into_iter().filter(|_| options.percent(50)).collect();
     if kinds.is_empty() {
         kinds.push(options.pick(&KINDS));
     }
-    let gap_max = options.between(500 * MILLI, 12 * SECOND);
+    let mut gap_max = options.between(500 * MILLI, 12 * SECOND);
+    if family == Schedule::Chaos {
+        kinds = KINDS.to_vec();
+        gap_max = 12 * SECOND;
+    }
     let mut draw = Stream::new(seed, Purpose::Faults, 0, 0);
     let mut at = if draw.percent(20) { 0 } else { START };
+    let chaos = family == Schedule::Chaos;
+    let after_a_loss = if chaos { AFTER_A_LOSS_CHAOS } else { AFTER_A_LOSS };
     let spares_voters = !Stream::new(seed, Purpose::Faults, 2, 0).percent(10);
     let grace = if spares_voters { preset.voter_grace.as_nanos() as Nanos } else { 0 };
     let (mut leaves, mut lost, mut schedule) = (0, None, Vec::new());
@@ -89,8 +137,8 @@ fn schedule(plan: &Plan, options: &mut Stream, until: Nanos) -> Vec<Timed> {
         // A fault's own draws come from its own stream: leaving one out changes no other.
         let mut own = Stream::new(seed, Purpose::Faults, 1, schedule.len() as u64);
         if matches!(kind, Kind::Leave | Kind::Wipe) {
-            let too_soon = lost.is_some_and(|before| at < before + AFTER_A_LOSS + grace);
-            let too_many = kind == Kind::Leave && leaves >= boards / 3;
+            let too_soon = lost.is_some_and(|before| at < before + after_a_loss + grace);
+            let too_many = kind == Kind::Leave && (leaves >= boards / 3 || chaos);
             if too_soon || too_many {
                 continue;
             }
@@ -99,6 +147,96 @@ fn schedule(plan: &Plan, options: &mut Stream, until: Nanos) -> Vec<Timed> {
         }
         schedule.push(fault(kind, at, boards, &mut own));
     }
+}
+
+/// What happens to services, besides what happens to their boards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ServiceKind {
+    Move,
+    ServiceCrash,
+    CannotStart,
+    StateLost,
+    Rerun,
+    Stop,
+}
+
+/// Moves are the most telling, and many are refused.
+const SERVICE_KINDS: [ServiceKind; 8] = [
+    ServiceKind::Move,
+    ServiceKind::Move,
+    ServiceKind::Move,
+    ServiceKind::ServiceCrash,
+    ServiceKind::CannotStart,
+    ServiceKind::StateLost,
+    ServiceKind::Rerun,
+    ServiceKind::Stop,
+];
+
+fn add_services(plan: &mut Plan, until: Nanos, family: Schedule) {
+    let (seed, boards) = (plan.seed, plan.boards);
+    let mut draw = Stream::new(seed, Purpose::Services, 0, 0);
+    if family == Schedule::Swarm && draw.percent(20) {
+        return;
+    }
+    let count = draw.between(1, 3).min(u64::from(boards));
+    for number in 0..count {
+        let commit = if draw.percent(70) { Commit::Standby } else { Commit::Async };
+        plan.services.push(Service {
+            name: format!("s{number}"),
+            at: draw.between(8 * SECOND, START + 4 * SECOND),
+            board: draw.below(u64::from(boards)) as BoardIndex,
+            every: draw.between(200, 2000) * MILLI,
+            commit,
+            stateful: draw.percent(90),
+            bytes: draw.between(1, 600) * 1024,
+        });
+    }
+    let chaos = family == Schedule::Chaos;
+    let kinds: Vec<ServiceKind> =
+        SERVICE_KINDS.into_iter().filter(|_| draw.percent(50) || chaos).collect();
+    let gap_max = if chaos { 30 * SECOND } else { draw.between(5 * SECOND, 60 * SECOND) };
+    let mut at = START + 4 * SECOND;
+    let mut number = 0;
+    let mut lost = None;
+    while !kinds.is_empty() {
+        at += draw.between(100 * MILLI, gap_max);
+        if at >= until || number >= FAULTS_MAX as u64 {
+            return;
+        }
+        let kind = draw.pick(&kinds);
+        let mut own = Stream::new(seed, Purpose::Services, 1, number);
+        number += 1;
+        if kind == ServiceKind::StateLost {
+            if lost.is_some_and(|before| at < before + 3 * AFTER_A_LOSS) {
+                continue;
+            }
+            lost = Some(at);
+        }
+        let timed = service_fault(kind, at, plan, &mut own);
+        // Who stops a service wants it back.
+        if let Fault::Stop { service } = &timed.fault {
+            let at = at + own.between(5 * SECOND, 20 * SECOND);
+            let fault = Fault::Run { service: service.clone() };
+            plan.schedule.push(Timed { at: at.min(until), lasts: None, fault });
+        }
+        plan.schedule.push(timed);
+    }
+}
+
+fn service_fault(kind: ServiceKind, at: Nanos, plan: &Plan, draw: &mut Stream) -> Timed {
+    let node = draw.below(u64::from(plan.boards)) as BoardIndex;
+    let which = draw.below(plan.services.len() as u64) as usize;
+    let service = plan.services[which].name.clone();
+    let lasts = draw.between(SECOND, 20 * SECOND);
+    let (lasts, fault) = match kind {
+        ServiceKind::Move => (None, Fault::Move { service }),
+        ServiceKind::ServiceCrash => (None, Fault::ServiceCrash { node }),
+        ServiceKind::CannotStart => (Some(3 * lasts), Fault::CannotStart { node }),
+        ServiceKind::StateLost => (Some(lasts), Fault::StateLost { node }),
+        ServiceKind::Rerun => (None, Fault::Run { service }),
+        ServiceKind::Stop => (None, Fault::Stop { service }),
+    };
+    Timed { at, lasts, fault }
 }
 
 fn fault(kind: Kind, at: Nanos, boards: BoardIndex, draw: &mut Stream) -> Timed {
@@ -149,6 +287,8 @@ const START: Nanos = 12 * SECOND;
 /// half a minute to tell that from its own isolation. Until a lost voter is replaced, the next loss
 /// takes the majority for good; in nine of ten runs that is avoided.
 const AFTER_A_LOSS: Nanos = 40 * SECOND;
+/// In the long schedules losses are rarer still: a mesh that cannot decide any more tests nothing.
+const AFTER_A_LOSS_CHAOS: Nanos = 120 * SECOND;
 /// Faults of one run.
 const FAULTS_MAX: usize = 200;
 /// The run ends after the bound, even if an operator had to help first, so that the bound is what

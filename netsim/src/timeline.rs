@@ -7,10 +7,14 @@ use std::io::Write;
 
 use hedgerow::proto::id::NodeId;
 use hedgerow::proto::io::{Effect, Event, Input};
+use hedgerow::proto::journal::Record;
+use hedgerow::proto::table::{Row, Version};
 use hedgerow::proto::wire::Message;
+use hedgerow::proto::wire::copies::{Offer, Stored};
 
 use crate::observe::{Observation, What};
 use crate::queue::BoardIndex;
+use crate::service::{Point, ServiceEvent};
 use crate::time::{Nanos, Seconds};
 
 /// Prints what it is shown.
@@ -86,6 +90,7 @@ impl Timeline {
             What::Fault(fault, true) => format!("fault begins: {fault:?}"),
             What::Fault(fault, false) => format!("fault ends: {fault:?}"),
             What::Healed => "all faults have ended".to_owned(),
+            What::Service(event) => self.service(event)?,
             What::Belief(Some(belief)) if self.all => {
                 format!(
                     "believes to be master in term {} until {}",
@@ -120,7 +125,78 @@ impl Timeline {
             Effect::Disconnect { peer } => format!("hangs up on {}", self.who(peer)),
             Effect::Admit { peer } => format!("lets {} in", self.who(peer)),
             Effect::Event(event) => format!("EVENT {}", self.event(event)),
-            Effect::Persist { op, .. } if self.all => format!("persists {}", op.0),
+            Effect::Persist { op, record } => self.record(op.0, record)?,
+            Effect::Start { instance, epoch, begin, .. } => {
+                format!("asks its shim to start {instance}: epoch {}, {begin:?}", epoch.0)
+            }
+            Effect::Stop { instance, kill } => {
+                format!("asks its shim to {} {instance}", if *kill { "kill" } else { "stop" })
+            }
+            Effect::Thaw { instance } => format!("asks its shim to thaw {instance}"),
+            Effect::Capture { instance, id, freeze: true } => {
+                format!("captures the last state of {instance}: {}/{}", id.epoch.0, id.seq)
+            }
+            _ => return None,
+        })
+    }
+
+    fn service(&self, event: &ServiceEvent) -> Option<String> {
+        let state = |point: &Option<Point>| match point {
+            Some(point) => format!("run {} +{}", point.run, point.writes),
+            None => "nothing".to_owned(),
+        };
+        Some(match event {
+            ServiceEvent::Begins { instance, epoch, run, from, .. } => {
+                format!("SERVICE {instance} begins: epoch {epoch}, run {run}, from {}", state(from))
+            }
+            ServiceEvent::Ends { instance, run, left, how } => {
+                format!("SERVICE {instance} ends: run {run} +{}: {how}", left.writes)
+            }
+            ServiceEvent::Acknowledged { instance, point } => {
+                format!("SERVICE {instance} commit acknowledged: {}", state(&Some(*point)))
+            }
+            ServiceEvent::Kept { instance, id, point } => {
+                let (epoch, seq) = (id.epoch.0, id.seq);
+                format!("SERVICE {instance} keeps state {epoch}/{seq}: {}", state(point))
+            }
+            ServiceEvent::Dropped { .. } if !self.all => return None,
+            ServiceEvent::Dropped { instance, id } => {
+                format!("SERVICE {instance} drops state {}/{}", id.epoch.0, id.seq)
+            }
+            ServiceEvent::StateLost => "its folders and its store are lost".to_owned(),
+        })
+    }
+
+    fn record(&self, op: u64, record: &Record) -> Option<String> {
+        let row = |row: &Row| {
+            let who = |node: &Option<NodeId>| node.map_or("-".to_owned(), |node| self.who(&node));
+            let (active, standby, fill) =
+                (self.who(&row.active), who(&row.standby), who(&row.fill));
+            let flags = [
+                (row.ready, " ready"),
+                (row.released, " released"),
+                (row.lost, " lost"),
+                (row.retiring, " retiring"),
+            ];
+            let flags: String = flags.iter().filter(|(is, _)| *is).map(|(_, name)| *name).collect();
+            let (epoch, revision, base) = (row.epoch.0, row.revision, row.base);
+            let (instance, base) = (row.instance(), format!("{}/{}", base.epoch.0, base.seq));
+            format!(
+                "[{instance} e{epoch} r{revision} {active}>{standby} fill {fill}{flags} base {base}]"
+            )
+        };
+        Some(match record {
+            Record::Table(table) => {
+                let rows: Vec<String> = table.rows.iter().map(row).collect();
+                let Version { term, number, .. } = table.version;
+                format!("writes table {}/{number}: {}", term.0, rows.join(" "))
+            }
+            Record::Assigned(assigned) => format!("writes that it runs {}", row(assigned)),
+            Record::Released { .. }
+            | Record::Switching { .. }
+            | Record::Began(..)
+            | Record::Unassigned(_) => format!("writes {record:?}"),
+            _ if self.all => format!("persists {op}"),
             _ => return None,
         })
     }
@@ -151,7 +227,21 @@ impl Timeline {
         if !self.all && matches!(message, Message::Probe(_) | Message::ProbeAck(_)) {
             return None;
         }
-        Some(format!("{arrow} {} {}", self.who(peer), message.name()))
+        let more = match message {
+            Message::Renew(renew) => format!(" {} epoch {}", renew.instance, renew.epoch.0),
+            Message::Grant(grant) => {
+                format!(" {} epoch {}, {} ms", grant.instance, grant.epoch.0, grant.lease_ms)
+            }
+            Message::Claim(claim) => {
+                let (epoch, revision) = (claim.epoch.0, claim.revision);
+                format!(" {} epoch {epoch} revision {revision}: {:?}", claim.instance, claim.claim)
+            }
+            Message::Offer(Offer { instance, id }) | Message::Stored(Stored { instance, id }) => {
+                format!(" {instance} {}/{}", id.epoch.0, id.seq)
+            }
+            _ => String::new(),
+        };
+        Some(format!("{arrow} {} {}{more}", self.who(peer), message.name()))
     }
 
     fn who(&self, node: &NodeId) -> String {

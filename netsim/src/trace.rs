@@ -29,6 +29,7 @@ impl Trace {
             What::Fault(..) => 11,
             What::Healed => 12,
             What::Belief(_) => 13,
+            What::Service(_) => 14,
             // Follows from the effects.
             What::Called { .. } => return,
         };
@@ -60,6 +61,7 @@ impl Trace {
             What::Fault(fault, began) => {
                 self.0.update(fault.name().as_bytes()).update(&[u8::from(began)]);
             }
+            What::Service(event) => self.tagged(b"service", format!("{event:?}").as_bytes()),
             _ => {}
         }
     }
@@ -82,6 +84,11 @@ impl Trace {
             Input::Discovered { node, .. } => self.tagged(b"discovered", &node.0),
             Input::Garbled { from, .. } => self.tagged(b"garbled", &from.0),
             Input::Persisted { op, .. } | Input::Command { op, .. } => self.number(op.0),
+            Input::Workload { report, .. } => {
+                self.tagged(b"workload", format!("{report:?}").as_bytes());
+            }
+            Input::Captured { id, .. } => self.tagged(b"captured", &id.seq.to_le_bytes()),
+            Input::Fetched { id, .. } => self.tagged(b"fetched", &id.seq.to_le_bytes()),
             _ => {}
         }
     }

@@ -9,14 +9,20 @@
 //! - `life`: processes starting, stopping and pausing;
 //! - `trouble`: faults beginning and ending;
 //! - `reign`: who believes to be master, and whether the mesh has one again;
+//! - `shim`: services on hosts; `copy`: their states; `operator`: orders; `task`: what all these do later;
 //! - `judge`: asking the boards what they see.
 
+mod copy;
 mod dial;
 mod driver;
 mod gate;
 mod judge;
 mod life;
+mod operator;
 mod reign;
+mod serving;
+mod shim;
+mod task;
 mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hedgerow::proto::id::NodeId;
 
 use crate::board::Board;
-use crate::evidence::Blame;
+use crate::evidence::{Blame, ServiceRecord};
 use crate::faults::Tally;
 use crate::net::{Arrival, Load, Net};
 use crate::observe::{Watch, What};
@@ -34,6 +40,8 @@ use crate::seed::{Purpose, Stream};
 use crate::time::{MILLI, Nanos, SECOND};
 use crate::timeline::Timeline;
 use crate::world::dial::Dial;
+use crate::world::operator::Wanted;
+use crate::world::task::Task;
 
 /// See the module.
 pub struct World {
@@ -45,6 +53,23 @@ pub struct World {
     /// Every identity there ever was, and whose.
     directory: BTreeMap<NodeId, BoardIndex>,
     dials: Vec<Dial>,
+    /// What hosts and operators will do later, by number.
+    tasks: BTreeMap<u32, Task>,
+    task: u32,
+    /// Counts shims and fetches.
+    serial: u64,
+    /// Counts runs of services.
+    runs: u32,
+    /// Counts commits.
+    tickets: u64,
+    wanted: Vec<Wanted>,
+    /// What became of each service.
+    records: BTreeMap<String, ServiceRecord>,
+    /// Services that nobody can start any more.
+    orphans: u64,
+    /// How long after the faults all services ran, and had standbys.
+    serving_after: Option<Nanos>,
+    protected_after: Option<Nanos>,
     watch: Watch,
     /// Faults of the schedule that began, that made a difference, and that have not ended.
     begun: BTreeSet<u32>,
@@ -88,6 +113,16 @@ impl World {
             boards,
             net,
             dials: Vec::new(),
+            tasks: BTreeMap::new(),
+            task: 0,
+            serial: 0,
+            runs: 0,
+            tickets: 0,
+            wanted: Vec::new(),
+            records: BTreeMap::new(),
+            orphans: 0,
+            serving_after: None,
+            protected_after: None,
             watch: Watch::new(count, timeline),
             begun: BTreeSet::new(),
             felt: BTreeSet::new(),
@@ -119,6 +154,9 @@ impl World {
             let mut draw = Stream::new(self.plan.seed, Purpose::Start, u64::from(index), 0);
             let at = if index == 0 { 0 } else { draw.between(100 * MILLI, 3 * SECOND) };
             self.queue.push(at, Due::Start(index));
+        }
+        for service in self.plan.services.clone() {
+            self.want(service.at, &service.name, operator::What::Run, service.board, None);
         }
         for (number, timed) in (0..).zip(&self.plan.schedule) {
             self.queue.push(timed.at, Due::Fault(number));
@@ -155,6 +193,7 @@ impl World {
         }
         let (trace, findings, mut deeds) = self.watch.finish(self.now);
         deeds.judged(self.master_after, self.voters_after, self.bereft);
+        deeds.served(self.serving_after, self.protected_after, self.orphans);
         Outcome {
             findings,
             trace,
@@ -192,6 +231,7 @@ impl World {
             Due::Fault(number) => self.begin(number),
             Due::Mend(number) => self.mend(number),
             Due::Expect(number) => self.expect(number),
+            Due::Task(number) => self.perform(number),
             Due::Heal => self.heal(),
             Due::Settle => self.settle(),
         }
@@ -230,6 +270,9 @@ impl World {
     }
 
     fn see(&mut self, board: BoardIndex, what: What<'_>) {
+        if let What::Service(event) = what {
+            self.note_service(event);
+        }
         self.watch.see(self.now, board, what);
     }
 

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use hedgerow_netsim::swarm::Schedule;
 use hedgerow_netsim::{campaign, scenario, swarm};
 
 fn scenario_files() -> Vec<PathBuf> {
@@ -36,7 +37,7 @@ fn every_scenario_holds_and_every_fault_in_it_is_felt() {
 
 #[test]
 fn one_seed_gives_one_trace_and_another_seed_another() {
-    let trace = |seed| campaign::run(&swarm::plan(seed, 5), None).trace;
+    let trace = |seed| campaign::run(&swarm::plan(seed, 5, Schedule::Swarm), None).trace;
     let traces = [1, 2, 3].map(trace);
     assert_eq!(traces, [1, 2, 3].map(trace));
     assert!(traces[0] != traces[1] && traces[1] != traces[2] && traces[0] != traces[2]);

@@ -270,6 +270,16 @@ pub(crate) enum CommitArg {
     Standby,
 }
 
+impl CommitArg {
+    /// As it is typed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Async => "async",
+            Self::Standby => "standby",
+        }
+    }
+}
+
 /// Which mesh to show or to try.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct MeshArgs {

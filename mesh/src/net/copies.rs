@@ -77,29 +77,27 @@ impl Copies {
     /// Captures the state of the service in `folder`.
     ///
     /// # Errors
-    /// What to tell the node at once.
+    /// Why that cannot even be tried, for people; then there is no outcome.
     pub(crate) fn capture(
         &self,
-        instance: Instance,
+        instance: &Instance,
         id: CheckpointId,
         folder: PathBuf,
         last: bool,
         freezer: impl Freezer + Send + 'static,
-    ) -> Result<(), Input> {
-        let inputs = self.inputs.clone();
-        let of = instance.clone();
+    ) -> Result<(), String> {
+        let (inputs, of) = (self.inputs.clone(), instance.clone());
         let job = move |shelf: &mut _| {
             let result = capture_as(shelf, &folder, id, last, &freezer);
             let result = result.map_err(|error| error.to_string());
             // An error means that the driver is gone.
             let _ = inputs.blocking_send(Input::Captured { instance: of, id, result });
         };
-        let why = match self.shelves.of(&instance) {
-            Ok(queue) if queue.put(job) => return Ok(()),
-            Ok(_) => "the disk does not keep up".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        Err(Input::Captured { instance, id, result: Err(why) })
+        match self.shelves.of(instance) {
+            Ok(queue) if queue.put(job) => Ok(()),
+            Ok(_) => Err("the disk does not keep up".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// From now on exactly these boards may fetch that instance here.

@@ -190,8 +190,9 @@ impl Driver {
     fn capture(&mut self, instance: Instance, id: CheckpointId, freeze: bool) {
         let folder = self.workloads.folder(&instance);
         let freezer = self.workloads.workers().freezer(&instance, freeze);
-        if let Err(failed) = self.copies.capture(instance, id, folder, freeze, freezer) {
-            self.state.backlog.push_back(failed);
+        if let Err(why) = self.copies.capture(&instance, id, folder, freeze, freezer) {
+            let result = Err(why);
+            self.state.backlog.push_back(Input::Captured { instance, id, result });
         }
     }
 

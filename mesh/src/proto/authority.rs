@@ -214,6 +214,7 @@ impl Authority {
         match &self.role {
             Role::Leader(_) => self.reign_on(turn),
             Role::Follower | Role::Asking(_) | Role::Standing(_) => {
+                self.want_specs(turn);
                 if turn.now >= self.stand_at && self.may_stand(turn) {
                     self.ask_for_votes(turn);
                 } else if turn.now >= self.stand_at {

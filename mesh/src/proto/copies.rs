@@ -53,6 +53,8 @@ pub struct Hosting {
     pub required: Vec<NodeId>,
     /// Whether there is something to capture.
     pub runs: bool,
+    /// Whether this board ran it under this right in an earlier life.
+    pub resumed: bool,
 }
 
 /// What the node has to do for this part.

@@ -30,7 +30,7 @@ pub mod renewal;
 pub mod standby;
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use active::{Assignment, Found};
 use grantor::Granted;
@@ -110,6 +110,8 @@ pub struct Office {
     pub electorate: Vec<NodeId>,
     /// Rows that are about to change, and whether the right to run is.
     pub changing: BTreeMap<Instance, bool>,
+    /// Boards that somebody lost contact with: nothing new is placed there.
+    pub suspected: BTreeSet<NodeId>,
 }
 
 impl Office {

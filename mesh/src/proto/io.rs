@@ -187,8 +187,8 @@ pub enum Effect {
         /// At once, without asking it to end by itself first.
         kill: bool,
     },
-    /// Capture the state of a running instance into this board's store, under that name. Answered by
-    /// `Captured`. At most one at a time for an instance.
+    /// Capture the state of an instance into this board's store, under that name: of one that does not run,
+    /// its folder as it lies. Answered by `Captured`. At most one at a time for an instance.
     Capture {
         /// Which.
         instance: Instance,

@@ -402,9 +402,10 @@ impl Node {
             }
             Some(Purpose::Spec(order)) => {
                 if let Some(hash) = self.specs.put(*order) {
+                    let office = self.office(now);
                     let (Parts { authority, failover, .. }, mut turn) = self.turn(now, out);
                     authority.on_table_stored(&mut turn);
-                    failover.on_spec_kept(&mut turn, &hash);
+                    failover.on_spec_kept(&mut turn, &office, &hash);
                 }
             }
             Some(Purpose::Authority(stored)) => {
@@ -432,6 +433,7 @@ impl Node {
             master: newer.map(|newer| newer.master).or(heard),
             electorate: table.electorate().into_iter().collect(),
             changing: self.authority.changing().collect(),
+            suspected: self.membership.suspicions().subjects().collect(),
         }
     }
 

@@ -4,6 +4,8 @@
 //! among those that fit, the least used board, the master's own last, ties by hash so that equal
 //! boards share equally and every board would decide alike.
 
+use std::collections::BTreeSet;
+
 use super::id::NodeId;
 use super::members::{Member, Members};
 use super::order::Instance;
@@ -28,12 +30,13 @@ pub fn choose_active(
     members: &Members,
     table: &Table,
     master: &NodeId,
+    silent: &BTreeSet<NodeId>,
 ) -> Result<NodeId, NoRoom> {
     let full = |node: &NodeId, member: &Member| {
         used(node, table) >= usize::from(member.record.board.class.index())
     };
     let rank = |node: &NodeId| (used(node, table), node == master, tie(instance, node));
-    choose(spec, members, table, full, rank)
+    choose(spec, (members, silent), table, full, rank)
 }
 
 /// The best board to stand by for `row`: another one than its active, than its present standby, and
@@ -50,6 +53,7 @@ pub fn choose_standby(
     members: &Members,
     table: &Table,
     master: &NodeId,
+    silent: &BTreeSet<NodeId>,
 ) -> Result<NodeId, NoRoom> {
     let instance = row.instance();
     let holds =
@@ -65,12 +69,12 @@ pub fn choose_standby(
         (used(node, table) + standing_by, node == master, tie(&instance, node))
     };
     let taken = |node: &NodeId| *node == row.active || holds(row, node);
-    choose(spec, members, table, |node, member| taken(node) || full(node, member), rank)
+    choose(spec, (members, silent), table, |node, member| taken(node) || full(node, member), rank)
 }
 
 fn choose<R: Ord>(
     spec: &ServiceSpec,
-    members: &Members,
+    (members, silent): (&Members, &BTreeSet<NodeId>),
     table: &Table,
     full: impl Fn(&NodeId, &Member) -> bool,
     rank: impl Fn(&NodeId) -> R,
@@ -81,6 +85,7 @@ fn choose<R: Ord>(
         .filter(|(node, member)| {
             match unfit(member, spec)
                 .or(table.is_drained(node).then_some("drained"))
+                .or(silent.contains(node).then_some("silent"))
                 .or(full(node, member).then_some("full"))
             {
                 None => true,

@@ -70,6 +70,17 @@ impl Sum {
         }
     }
 
+    /// Whether both say the same. Orders that no row names any more may have been dropped meanwhile.
+    fn is(&self, found: &Self) -> bool {
+        let named = |sum: &Self| -> BTreeSet<[u8; 32]> {
+            let rows = sum.table.iter().flat_map(|table| &table.rows);
+            let rows = rows.chain(sum.assigned.values().map(|tenure| &tenure.row));
+            rows.map(|row| row.spec).filter(|spec| sum.specs.contains(spec)).collect()
+        };
+        let without = |sum: &Self| Self { specs: BTreeSet::new(), ..sum.clone() };
+        named(self) == named(found) && without(self) == without(found)
+    }
+
     fn with(&mut self, instance: &Instance, change: impl FnOnce(&mut Tenure)) {
         if let Some(tenure) = self.assigned.get_mut(instance) {
             change(tenure);
@@ -124,12 +135,12 @@ impl Book {
     /// Whether `found` is what the acknowledged records and some of the next ones add up to.
     fn explains(&self, found: &Sum) -> bool {
         let mut sum = self.acknowledged.clone();
-        if sum == *found {
+        if sum.is(found) {
             return true;
         }
         self.open.iter().any(|(_, record)| {
             sum.add(record);
-            sum == *found
+            sum.is(found)
         })
     }
 }

@@ -10,6 +10,7 @@ use hedgerow::proto::wire;
 
 use super::World;
 use super::gate::HELLO_KINDS;
+use super::shim::Start;
 use crate::board::{self, Wake};
 use crate::observe::What;
 use crate::queue::{BoardIndex, Due};
@@ -56,6 +57,7 @@ impl World {
                     self.give(board, Input::Addresses(List::capped([board::address(board)])));
                 }
                 Wake::Command(op, command) => self.give(board, Input::Command { op, command }),
+                Wake::Input(input) => self.give(board, *input),
             }
         }
     }
@@ -180,18 +182,24 @@ impl World {
             Effect::Reply { reply: Reply::Status(view), .. } => {
                 self.board(board).status = Some(view);
             }
-            Effect::Reply { .. } => {}
-            // No order is ever given in the simulator yet, so nothing is started.
-            Effect::Start { .. }
-            | Effect::Extend { .. }
-            | Effect::Stop { .. }
-            | Effect::Capture { .. }
-            | Effect::Thaw { .. }
-            | Effect::Serve { .. }
-            | Effect::Fetch { .. }
-            | Effect::Keep { .. }
-            | Effect::Commit { .. } => {}
+            Effect::Reply { op, reply } => self.order_answered(op, &reply),
             Effect::Event(event) => self.event(board, &event),
+            Effect::Start { instance, epoch, until, kill_bound, spec, begin } => {
+                let start = Start { epoch, until, kill_bound, spec, begin };
+                self.start_service(board, instance, start);
+            }
+            Effect::Extend { instance, epoch, until } => {
+                self.extend(board, &instance, epoch, until);
+            }
+            Effect::Stop { instance, kill } => self.stop_service(board, instance, kill),
+            Effect::Thaw { instance } => self.thaw(board, &instance),
+            Effect::Commit { instance, ticket, outcome } => {
+                self.commit_answered(board, instance, ticket, outcome);
+            }
+            Effect::Capture { instance, id, freeze } => self.capture(board, instance, id, freeze),
+            Effect::Serve { instance, to } => self.serve(board, instance, to.into_vec()),
+            Effect::Fetch { instance, id, from } => self.fetch(board, instance, id, from),
+            Effect::Keep { instance, states } => self.keep(board, &instance, &states),
         }
     }
 

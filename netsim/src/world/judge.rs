@@ -74,7 +74,7 @@ impl World {
     }
 
     /// What must come about after the faults, each with its own bound.
-    fn duties(&mut self, evidence: &Evidence, within: Nanos) -> [Duty; 4] {
+    fn duties(&mut self, evidence: &Evidence, within: Nanos) -> [Duty; 6] {
         self.bereft = !self.can_elect();
         let exempt = self.bereft;
         let or_exempt = |verdict: Result<(), String>| if exempt { Ok(()) } else { verdict };
@@ -83,23 +83,31 @@ impl World {
         let reigns = or_exempt(evidence.master().map(drop));
         let named = or_exempt(Expect::OneMaster.judge(evidence));
         let voters = or_exempt(self.judge_voters(evidence));
+        let serves = or_exempt(self.judge_serving(evidence));
+        let protected = or_exempt(self.judge_protected(evidence));
         let (master_within, voters_within) = (self.plan.master_bound(), self.plan.voters_bound());
+        let (serving_within, protected_within) =
+            (self.plan.serving_bound(), self.plan.protected_bound());
         [
             duty("converges-after-faults", within, view),
             duty("a-master-reigns-again", master_within, reigns),
             duty("all-name-the-master", within.max(master_within), named),
             duty("three-living-voters-again", within.max(voters_within), voters),
+            duty("services-run-again", within.max(serving_within), serves),
+            duty("services-have-standbys-again", within.max(protected_within), protected),
         ]
     }
 
     /// Remembers when each of the last two came about.
-    fn note_duties(&mut self, duties: &[Duty; 4], after: Nanos) {
-        let [_, _, named, voters] = duties;
+    fn note_duties(&mut self, duties: &[Duty; 6], after: Nanos) {
+        let [_, _, named, voters, serving, protected] = duties;
         let keep = |duty: &Duty, since: Option<Nanos>| {
             (duty.verdict.is_ok() && !self.bereft).then(|| since.unwrap_or(after))
         };
         let (master, voters) = (keep(named, self.master_after), keep(voters, self.voters_after));
         (self.master_after, self.voters_after) = (master, voters);
+        self.serving_after = keep(serving, self.serving_after);
+        self.protected_after = keep(protected, self.protected_after);
     }
 
     /// Boards that no chain of knowledge connects with the rest can never find it: whoever let them
@@ -136,6 +144,8 @@ impl World {
             ids: self.boards.iter().map(|board| board.id).collect(),
             blamed: self.blamed.clone(),
             masters: self.masters(),
+            services: self.services(),
+            now: self.now,
         }
     }
 }

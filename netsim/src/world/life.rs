@@ -3,16 +3,17 @@
 use std::collections::VecDeque;
 
 use hedgerow::proto::config::Config;
-use hedgerow::proto::holdings::Held;
 use hedgerow::proto::journal::Durable;
 use hedgerow::proto::node::Node;
 use hedgerow::proto::ticket::BOOTSTRAP_NODES_MAX;
 
 use super::World;
 use crate::board::{self, Wake};
+use crate::host::Host;
 use crate::observe::{Boot, What};
 use crate::queue::{BoardIndex, Due};
 use crate::seed::{self, Purpose};
+use crate::service::ServiceEvent;
 use crate::time::Nanos;
 
 impl World {
@@ -63,12 +64,14 @@ impl World {
         self.watch.see(now, board, What::Boot(boot));
         let secret = seed::bytes(seed, Purpose::Life, u64::from(board), u64::from(life));
         let local = state.clock.local(now);
-        match Node::recover(config, secret, durable, Held::new(), local) {
+        let held = state.host.held();
+        match Node::recover(config, secret, durable, held, local) {
             Ok(node) => state.node = Some(Box::new(node)),
             Err(error) => return self.find("nodes-recover", Some(board), error.to_string()),
         }
         state.running_since = now;
         state.armed = None;
+        self.find_shims(board);
         self.wake(board, Wake::Addresses);
         self.wall(board, life);
     }
@@ -119,6 +122,7 @@ impl World {
         let connections = self.net.ends_of(board);
         self.end_process(board, "no power");
         self.net.powered[usize::from(board)] = false;
+        self.shims_die(board);
         for (conn, end) in connections {
             self.net.forget_held(conn, end);
             self.net.close(self.now, conn, end, &mut self.queue);
@@ -139,9 +143,22 @@ impl World {
         let state = self.board(board);
         (state.is_founder, state.is_member) = (false, false);
         state.disk.wipe();
+        state.host = Host::new(seed, u64::from(board) | u64::from(state.life) << 16);
         state.new_identity(seed);
         self.introduce(board);
         self.see(board, What::DiskLost);
+    }
+
+    /// What services left behind and the store of their states is gone; the journal is not.
+    pub(super) fn lose_state(&mut self, board: BoardIndex) -> bool {
+        let seed = self.plan.seed;
+        let state = self.board(board);
+        let had_any = !state.host.folders.is_empty() || !state.host.store.is_empty();
+        let began = std::mem::take(&mut state.host.began);
+        state.host = Host::new(seed, u64::from(board) | u64::from(state.life) << 16);
+        state.host.began = began;
+        self.see(board, What::Service(&ServiceEvent::StateLost));
+        had_any
     }
 
     /// A process that left the mesh ends by itself.
@@ -183,6 +200,7 @@ impl World {
         }
         state.ran += now - state.running_since;
         state.inbox = VecDeque::new();
+        state.host.agent_gone();
         state.peers.clear();
         state.dialling.clear();
         state.armed = None;

@@ -4,6 +4,7 @@ use hedgerow::proto::id::{NodeId, OpId};
 use hedgerow::proto::io::Command;
 
 use super::World;
+use super::operator::What as Asked;
 use crate::board::Wake;
 use crate::evidence::Blame;
 use crate::faults::Fault;
@@ -16,7 +17,7 @@ impl World {
         self.begun.insert(number);
         self.active.insert(number);
         self.see(fault.boards().first().copied().unwrap_or(0), What::Fault(&fault, true));
-        let felt = self.apply(&fault);
+        let felt = self.apply(number, &fault);
         if felt {
             self.felt.insert(number);
         }
@@ -26,7 +27,7 @@ impl World {
     }
 
     /// Does what the fault says. True if that made a difference at once.
-    fn apply(&mut self, fault: &Fault) -> bool {
+    fn apply(&mut self, number: u32, fault: &Fault) -> bool {
         match fault {
             Fault::Crash { node } => self.crash(*node, "crashed"),
             Fault::PowerCut { node } => self.cut_power(*node),
@@ -77,7 +78,27 @@ impl World {
                 self.wake(*node, Wake::Command(OpId(LEAVE_OP), Command::Leave));
                 runs
             }
+            Fault::ServiceCrash { node } => self.services_exit(*node),
+            Fault::CannotStart { node } => {
+                self.board(*node).host.barren = true;
+                false
+            }
+            Fault::StateLost { node } => {
+                self.cut_power(*node);
+                self.boards[usize::from(*node)].wanted && self.lose_state(*node)
+            }
+            Fault::Run { service } => self.order_by_fault(number, service, Asked::Run),
+            Fault::Move { service } => self.order_by_fault(number, service, Asked::Move),
+            Fault::Stop { service } => self.order_by_fault(number, service, Asked::Stop),
+            Fault::Remove { service } => self.order_by_fault(number, service, Asked::Remove),
         }
+    }
+
+    fn order_by_fault(&mut self, number: u32, service: &str, what: Asked) -> bool {
+        let board = self.plan.services.iter().find(|known| known.name == service);
+        let board = board.map_or(0, |known| known.board);
+        self.want(self.now, service, what, board, Some(number));
+        false
     }
 
     pub(super) fn mend(&mut self, number: u32) {
@@ -87,7 +108,10 @@ impl World {
         let fault = self.plan.schedule[number as usize].fault.clone();
         self.see(fault.boards().first().copied().unwrap_or(0), What::Fault(&fault, false));
         match &fault {
-            Fault::Crash { node } | Fault::PowerCut { node } | Fault::Wipe { node } => {
+            Fault::Crash { node }
+            | Fault::PowerCut { node }
+            | Fault::StateLost { node }
+            | Fault::Wipe { node } => {
                 if self.boards[usize::from(*node)].wanted {
                     self.switch_on(*node);
                 }
@@ -122,7 +146,18 @@ impl World {
                 self.net.loss_percent = u64::from(percent);
             }
             Fault::ClockRate { node, .. } => self.set_rate(*node, 0),
-            Fault::Restart { .. } | Fault::Leave { .. } | Fault::Join { .. } => {}
+            Fault::CannotStart { node } => {
+                let still = self.other(number, |other| *other == fault);
+                self.board(*node).host.barren = still;
+            }
+            Fault::Restart { .. }
+            | Fault::Leave { .. }
+            | Fault::Join { .. }
+            | Fault::ServiceCrash { .. }
+            | Fault::Run { .. }
+            | Fault::Move { .. }
+            | Fault::Stop { .. }
+            | Fault::Remove { .. } => {}
         }
     }
 
@@ -161,6 +196,7 @@ impl World {
         state.clock.set_ppm(now, ppm);
         state.armed = None;
         self.convert_belief(board);
+        self.look_after_shims(board);
         if !self.net.paused[usize::from(board)] {
             self.fire(board);
             self.work(board);

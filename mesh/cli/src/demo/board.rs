@@ -112,9 +112,9 @@ impl Board {
         self.process.is_some()
     }
 
-    /// Its daemon's process id.
-    pub(super) fn pid(&self) -> Option<u32> {
-        self.process.as_ref().map(Child::id)
+    /// Its agent's process.
+    pub(super) fn agent(&self) -> Option<Pid> {
+        self.process.as_ref().map(Pid::from_child)
     }
 
     /// How its daemon ended by itself, if it has.
@@ -126,8 +126,7 @@ impl Board {
 
     /// Its agent, its shims and everything they run, by id.
     pub(super) fn processes(&self) -> Vec<Pid> {
-        let agent = self.process.as_ref().map(Pid::from_child);
-        agent.into_iter().chain(processes::with_services(&self.home)).collect()
+        self.agent().into_iter().chain(processes::with_services(&self.home)).collect()
     }
 
     /// Kills all of it at once, as a power cut would; gives how many processes that were.

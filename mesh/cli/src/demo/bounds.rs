@@ -59,6 +59,11 @@ impl Bounds {
         self.0.lease * 3
     }
 
+    /// A question to the service: whoever runs it answers at once, or not at all.
+    pub(super) fn question(self) -> Duration {
+        self.0.heartbeat * 2
+    }
+
     /// A service whose agent is away for longer than this is killed, as it should be.
     pub(super) fn fence(self) -> Duration {
         self.0.lease.saturating_sub(self.0.kill_bound)

@@ -1,7 +1,7 @@
 //! A caller of the service that knows nothing but its name.
 //!
-//! It asks any living board where the service is, writes over several connections all the time, and
-//! keeps account of what was acknowledged. A write that fails is made again, under the same key,
+//! It asks any living board where the service is, writes over several connections all the time and
+//! reads over one more, and keeps account of what was acknowledged. A write that fails is made again, under the same key,
 //! wherever the service is by then. In the end everything that was acknowledged is read back.
 //!
 //! - `call`: boards are asked, the service is called.
@@ -45,8 +45,10 @@ pub(super) struct Plan {
     pub(super) connections: usize,
     /// Between two writes of one connection, if the answer comes sooner.
     pub(super) every: Duration,
-    /// For one request.
+    /// For one write.
     pub(super) patience: Duration,
+    /// For one read.
+    pub(super) read_patience: Duration,
 }
 
 /// The writers, while they write.
@@ -115,6 +117,8 @@ impl Caller {
             let (guide, ledger) = (self.guide.clone(), self.ledger.clone());
             self.writers.spawn(write_on(guide, ledger, number, self.plan.clone()));
         }
+        let (guide, ledger) = (self.guide.clone(), self.ledger.clone());
+        self.writers.spawn(read_on(guide, ledger, self.plan.read_patience));
     }
 
     /// What happened since then.
@@ -140,6 +144,18 @@ impl Caller {
         let begun = Instant::now();
         loop {
             let first = self.ledger.first_after(epoch);
+            if first.is_some() || begun.elapsed() > patience {
+                return first;
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Waits for the first answer under a later right than `epoch`; Unix microseconds.
+    pub(super) async fn read_after(&self, epoch: u64, patience: Duration) -> Option<u64> {
+        let begun = Instant::now();
+        loop {
+            let first = self.ledger.first_read_after(epoch);
             if first.is_some() || begun.elapsed() > patience {
                 return first;
             }
@@ -191,6 +207,32 @@ async fn write_on(guide: Arc<Guide>, ledger: Arc<Ledger>, number: usize, plan: P
             sleep(AGAIN).await;
         }
         count += 1;
+    }
+}
+
+/// Reads all the time: an answer needs nobody but the board that runs the service.
+async fn read_on(guide: Arc<Guide>, ledger: Arc<Ledger>, patience: Duration) {
+    let mut connection: Option<Connection> = None;
+    let mut tick = interval(AGAIN);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if connection.is_none() {
+            connection = guide.connect().await;
+        }
+        let answer = match &mut connection {
+            Some(open) => open.call(Method::GET, &key_of(0, 1), Bytes::new(), patience).await,
+            None => None,
+        };
+        match answer {
+            Some(it) if matches!(it.status, StatusCode::OK | StatusCode::NOT_FOUND) => {
+                ledger.was_read(it.epoch);
+            }
+            _ => {
+                connection = None;
+                guide.doubt().await;
+            }
+        }
     }
 }
 

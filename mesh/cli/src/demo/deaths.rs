@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::caller::Audit;
-use super::caller::ledger::{Ack, unix_us};
+use super::caller::ledger::unix_us;
 use super::play::Play;
 use super::report::{Copies, Takeover};
 use super::service;
@@ -19,7 +19,7 @@ pub(super) struct Death {
     pub(super) board: usize,
     /// When, Unix microseconds.
     pub(super) at_us: u64,
-    /// The same, for what is measured from it.
+    /// The same, for what boards are watched for.
     pub(super) at: Instant,
     /// The newest right to run the service by then.
     pub(super) epoch: u64,
@@ -62,16 +62,20 @@ pub(super) async fn cut(play: &mut Play, board: usize) -> Outcome<Death> {
     Ok(Death { board, at_us, at, epoch, ran, with_master, processes })
 }
 
-/// Waits for the first answer of the standby; none if it takes too long.
+/// Waits for the first answer of the standby, and for the first write that it acknowledges; none if
+/// that takes too long. With `commit = "standby"` a write needs a new standby first.
 pub(super) async fn taken_over(play: &Play, death: &Death) -> Option<Takeover> {
-    let first = play.caller.answered_after(death.epoch, play.stage.bounds.takeover()).await?;
+    let bounds = play.stage.bounds;
+    let answered = play.caller.read_after(death.epoch, bounds.takeover()).await?;
+    let first = play.caller.answered_after(death.epoch, bounds.fill()).await?;
     let from_ms = death.at_us / 1000;
     Some(Takeover {
         // That event names the right that is to end.
         asked_ms: play.ears.until_first(from_ms, "takes", death.epoch.saturating_sub(1)),
         appointed_ms: play.ears.until_first(from_ms, "appointed", death.epoch),
         runs_ms: play.ears.until_first(from_ms, "runs", death.epoch),
-        first_answer_ms: first.at_us.saturating_sub(death.at_us) / 1000,
+        first_answer_ms: answered.saturating_sub(death.at_us) / 1000,
+        first_write_ms: first.at_us.saturating_sub(death.at_us) / 1000,
         epoch: first.epoch,
         with_master: death.with_master,
     })
@@ -81,16 +85,17 @@ pub(super) async fn taken_over(play: &Play, death: &Death) -> Option<Takeover> {
 ///
 /// # Errors
 /// The service does not give it back in time.
-pub(super) async fn loss(play: &Play, death: &Death, from: usize) -> Outcome<Loss> {
-    let before = |ack: &Ack| ack.epoch <= death.epoch;
-    let acks = play.caller.ledger().since(from).into_iter().filter(before).collect();
-    let Audit { all, lost } = play.caller.audit(acks, play.stage.bounds.fill()).await?;
-    let captured = play.ears.captured_us(death.epoch);
+pub(super) async fn loss(play: &mut Play, death: &Death, from: usize) -> Outcome<Loss> {
+    let epoch = death.epoch;
+    let Audit { all, lost } = play.audit(from, |ack| ack.epoch <= epoch).await?;
+    let captured = play.ears.captured_us(epoch);
     let before_death = |at_us: u64| death.at_us.saturating_sub(at_us) / 1000;
     let held = match play.commit {
-        CommitArg::Standby => lost.is_empty(),
         // What was acknowledged before the capture is part of it.
-        CommitArg::Async => lost.iter().all(|ack| captured.is_some_and(|at| ack.at_us >= at)),
+        CommitArg::Async if death.ran => {
+            lost.iter().all(|ack| captured.is_some_and(|at| ack.at_us >= at))
+        }
+        CommitArg::Async | CommitArg::Standby => lost.is_empty(),
     };
     Ok(Loss {
         looked: all,

@@ -36,8 +36,6 @@ pub(super) struct Ears {
 /// One event of one board.
 #[derive(Clone, Debug)]
 pub(super) struct Heard {
-    /// Which board.
-    pub(super) board: usize,
     /// What it said.
     pub(super) line: EventLine,
 }
@@ -60,8 +58,8 @@ impl Ears {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let captured = Arc::new(Mutex::new(BTreeMap::new()));
         let mut tasks = JoinSet::new();
-        for (board, home) in homes.iter().enumerate() {
-            tasks.spawn(listen(board, home.clone(), heard.clone()));
+        for home in homes {
+            tasks.spawn(listen(home.clone(), heard.clone()));
             tasks.spawn(ask_for_age(home.clone(), name, captured.clone()));
         }
         Self { heard, captured, _tasks: tasks }
@@ -91,12 +89,12 @@ impl Ears {
     }
 }
 
-async fn listen(board: usize, home: PathBuf, heard: Arc<Mutex<Vec<Heard>>>) {
+async fn listen(home: PathBuf, heard: Arc<Mutex<Vec<Heard>>>) {
     let client = Client::new(home, String::new());
     let mut lately = VecDeque::new();
     loop {
         // An error says that it does not run now.
-        let _ = follow(board, &client, &heard, &mut lately).await;
+        let _ = follow(&client, &heard, &mut lately).await;
         sleep(AGAIN).await;
     }
 }
@@ -118,7 +116,6 @@ async fn ask_for_age(home: PathBuf, name: &'static str, captured: Arc<Mutex<BTre
 }
 
 async fn follow(
-    board: usize,
     client: &Client,
     heard: &Mutex<Vec<Heard>>,
     lately: &mut VecDeque<String>,
@@ -134,7 +131,7 @@ async fn follow(
             lately.pop_front();
         }
         let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.push(Heard { board, line: event });
+        heard.push(Heard { line: event });
     }
     Ok(())
 }

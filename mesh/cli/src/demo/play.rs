@@ -1,8 +1,10 @@
 //! What a script plays with: the boards, who listens to them, who calls the service, what is told.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::caller::{Caller, Plan};
+use super::caller::ledger::Ack;
+use super::caller::{Audit, Caller, Plan};
 use super::dice::Dice;
 use super::ears::Ears;
 use super::report::Timeline;
@@ -31,6 +33,8 @@ pub(super) struct Play {
     pub(super) dice: Dice,
     /// Boards that were killed, ever.
     pub(super) killed: Vec<usize>,
+    /// Acknowledged writes that are known to be lost: connection and count.
+    pub(super) lost: BTreeSet<(usize, u64)>,
 }
 
 /// How the service is called.
@@ -49,11 +53,7 @@ impl Play {
     /// The folder of the boards cannot be made.
     pub(super) fn new(args: &MeshArgs, seed: u64, load: Load, aloud: bool) -> Outcome<Self> {
         let stage = Stage::new(args, seed)?;
-        let commit = match args.commit {
-            CommitArg::Async => "async",
-            CommitArg::Standby => "standby",
-        };
-        let timeline = Timeline::new(aloud, args.nodes, seed, commit);
+        let timeline = Timeline::new(aloud, args.nodes, seed, args.commit.name());
         let caller = Caller::new(Plan {
             name: NAME,
             homes: stage.homes(),
@@ -61,6 +61,7 @@ impl Play {
             connections: load.connections,
             every: load.every,
             patience: stage.bounds.request(),
+            read_patience: stage.bounds.question(),
         })?;
         let ears = Ears::new(&stage.homes(), NAME);
         Ok(Self {
@@ -72,7 +73,25 @@ impl Play {
             every: args.every.clone(),
             dice: Dice::new(seed),
             killed: Vec::new(),
+            lost: BTreeSet::new(),
         })
+    }
+
+    /// Reads back what was acknowledged from the `from`th acknowledgement on, but for what is known to
+    /// be lost; what is lost is known from then on.
+    ///
+    /// # Errors
+    /// The service does not give it back in time.
+    pub(super) async fn audit(
+        &mut self,
+        from: usize,
+        wanted: impl Fn(&Ack) -> bool,
+    ) -> Outcome<Audit> {
+        let mut acks = self.caller.ledger().since(from);
+        acks.retain(|ack| wanted(ack) && !self.lost.contains(&(ack.connection, ack.count)));
+        let audit = self.caller.audit(acks, self.stage.bounds.fill()).await?;
+        self.lost.extend(audit.lost.iter().map(|ack| (ack.connection, ack.count)));
+        Ok(audit)
     }
 
     /// Ends every process, removes the folder, and gives what is to be told, with the folder if it was

@@ -21,6 +21,7 @@ pub(super) async fn play(play: &mut Play) -> Outcome {
         && acts::voters_again(play).await?
         && acts::begin(play).await?
         && acts::agent(play).await?
+        && acts::steady(play).await?
         && acts::active_dies(play).await?
         && acts::voters_again(play).await?
         && acts::master_dies(play).await?
@@ -125,7 +126,8 @@ async fn kept(play: &mut Play) -> Outcome<bool> {
     );
     play.timeline.now(&what)?;
     // What a death may cost was judged when it happened.
-    let held = lost == 0 || play.commit == CommitArg::Async;
+    let known = audit.lost.iter().all(|ack| play.lost.contains(&(ack.connection, ack.count)));
+    let held = known && (lost == 0 || play.commit == CommitArg::Async);
     let what = format!("of all {} acknowledged writes {lost} are lost", audit.all);
     play.timeline.fact("kept", None, held, &what)
 }

@@ -9,7 +9,6 @@ use tokio::time::sleep;
 use super::play::Play;
 use super::processes;
 use super::stage::{Since, Stage};
-use crate::args::CommitArg;
 use crate::exit::{Failure, Outcome};
 use crate::schema::{Done, Instance, Master, Moved, Status};
 
@@ -76,10 +75,7 @@ pub(super) async fn run(play: &mut Play) -> Outcome<bool> {
     let program = std::env::current_exe()
         .map_err(|error| Failure::failed(format!("this program's file is gone: {error}")))?;
     let file = play.stage.folder().join("kv.toml");
-    let commit = match play.commit {
-        CommitArg::Async => "async",
-        CommitArg::Standby => "standby",
-    };
+    let commit = play.commit.name();
     let text = format!(
         "name = \"{NAME}\"\ncommand = [{:?}, \"kv\", \"--data\", \"state\", \"--port\", \
          \"${{PORT_HTTP}}\", \"--commit\", \"{commit}\"]\nstate = \"state\"\nport = [{{ name = \

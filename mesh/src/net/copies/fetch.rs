@@ -33,8 +33,10 @@ const STREAMS_MAX: usize = 2;
 const ATTEMPTS: u32 = 4;
 /// Before the second attempt on a new stream; doubles.
 const AGAIN: Duration = Duration::from_millis(50);
+/// The first word on a stream that was used before: its peer may have died, and nobody have noticed yet.
+const REUSED_WAIT: Duration = Duration::from_millis(1500);
 /// How often a peer may say that it is at it.
-const WAITS_MAX: u32 = 300;
+const WAITS_MAX: u32 = 1200;
 /// Bytes after which the sender is told that they were consumed.
 const CREDIT_EVERY: u64 = 16 << 10;
 /// Bytes asked of a stream at once.
@@ -175,9 +177,13 @@ async fn ask(
             Some(talk) => talk,
             None => Talk::new(halves(swarm.open_bulk(peer).await?)),
         };
-        match talk.ask(want).await {
+        let first_wait = if reused { REUSED_WAIT } else { SILENCE_MAX };
+        match talk.ask(want, first_wait).await {
             Ok(beginning) => return Ok((talk, beginning)),
-            Err(WireError::Io(_)) if reused => {}
+            Err(WireError::Io(_) | WireError::Silent) if reused => {
+                // The others lead to the same life of the peer.
+                line.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            }
             Err(WireError::Io(_)) if attempt < ATTEMPTS => {
                 tokio::time::sleep(AGAIN * (1 << attempt)).await;
                 attempt += 1;
@@ -286,11 +292,16 @@ impl Talk {
     }
 
     /// Asks for a state; the answer, or why there is none.
-    async fn ask(&mut self, want: &Ask) -> Result<Result<Beginning, String>, WireError> {
+    async fn ask(
+        &mut self,
+        want: &Ask,
+        first_wait: Duration,
+    ) -> Result<Result<Beginning, String>, WireError> {
         (self.consumed, self.credited, self.hears.bytes) = (0, 0, 0);
         self.speaks.word(want).await?;
-        for _ in 0..WAITS_MAX {
-            match self.hears.word(SILENCE_MAX).await? {
+        for word in 0..WAITS_MAX {
+            let wait = if word == 0 { first_wait } else { SILENCE_MAX };
+            match self.hears.word(wait).await? {
                 Some(Tell::Wait) => {}
                 Some(Tell::Refused(why)) => return Ok(Err(why.to_string())),
                 Some(Tell::Begin { header_bytes, all }) => {

@@ -29,7 +29,7 @@ pub(super) const SERVED_MAX: usize = 8;
 /// How long a stream may wait for the next request.
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(60);
 /// While a transfer is packed the other side hears so often that this one lives.
-const WAIT_EVERY: Duration = Duration::from_secs(2);
+const WAIT_EVERY: Duration = Duration::from_millis(500);
 /// Bytes written at once: what a heartbeat may have to wait behind in any case.
 const PIECE_BYTES: usize = 16 << 10;
 

@@ -106,6 +106,7 @@ impl Authority {
             return;
         }
         reign.next = turn.now + self.preset.heartbeat;
+        self.want_specs(turn);
         self.govern(turn);
         self.send_heartbeats(turn);
     }

@@ -1,6 +1,7 @@
 //! The voter: answers candidates and masters.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use super::{Authority, Owed, Remembered, Role};
 use crate::proto::id::NodeId;
@@ -10,6 +11,8 @@ use crate::proto::turn::Turn;
 use crate::proto::wire::authority::{App, AppOk, PreVote, PreVoteOk, Vote, VoteOk};
 use crate::proto::wire::failover::WantSpec;
 
+/// Neighbours that are asked for an order, beside those who should have it.
+const ASKED_MAX: usize = 8;
 /// Orders that are asked for with one heartbeat.
 const WANTED_AT_ONCE: usize = 8;
 
@@ -144,11 +147,22 @@ impl Authority {
         if whole { self.durable } else { Version::default() }
     }
 
-    fn want_specs(&self, turn: &mut Turn<'_>) {
-        let Some(master) = self.master else { return };
+    /// Asks for orders that the table names and this board lacks: whoever decides, the boards that the row
+    /// names, and everybody else nearby. A master may lack one too: it was elected with the row alone.
+    pub(super) fn want_specs(&self, turn: &mut Turn<'_>) {
+        let me = turn.me.id();
         let missing: Vec<_> = turn.specs.missing(&self.table).take(WANTED_AT_ONCE).collect();
         for hash in missing {
-            turn.send(master, WantSpec { hash });
+            let row = self.table.rows.iter().find(|row| row.spec == hash);
+            let named = row.into_iter().flat_map(|row| [Some(row.active), row.standby]);
+            let mut asked: BTreeSet<NodeId> = self.table.electorate();
+            asked.extend(named.chain([self.master]).flatten());
+            asked.extend(turn.links.usable().take(ASKED_MAX));
+            asked.remove(&me);
+            for node in asked {
+                self.want(turn, node);
+                turn.send(node, WantSpec { hash });
+            }
         }
     }
 

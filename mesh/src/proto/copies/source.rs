@@ -14,6 +14,8 @@ use crate::proto::table::CheckpointId;
 use crate::proto::turn::Turn;
 use crate::proto::wire::copies::{Offer, Stored};
 
+/// Where a life's own numbers of checkpoints begin: so many bits are left for one life.
+const LIFE_SHIFT: u32 = 32;
 /// Commits of one instance that wait; its shim allows 16 connections.
 pub const COMMITS_MAX: usize = 64;
 /// An offer that is not answered is repeated.
@@ -124,8 +126,12 @@ impl Copies {
             None => {
                 // A restart under the same right goes on after what it captured before.
                 let own = turn.holdings.own(&instance).filter(|id| id.epoch == epoch).max();
-                let mut source =
-                    Source::new(hosting, replicate, own.map_or(0, |id| id.seq), turn.now);
+                // The store may have lost what an earlier life captured and others hold; a number must
+                // never name two states, so every life has numbers of its own.
+                let life = turn.me.record().incarnation.0 << LIFE_SHIFT;
+                let floor = if hosting.resumed { life } else { 0 };
+                let seq = own.map_or(0, |id| id.seq).max(floor);
+                let mut source = Source::new(hosting, replicate, seq, turn.now);
                 source.newest = own.map(|id| (id, turn.now));
                 turn.holdings.forget_confirmed(&instance);
                 self.end(turn, &instance, CommitOutcome::Unknown);
@@ -137,6 +143,10 @@ impl Copies {
             turn.out.push(Effect::Serve { instance: instance.clone(), to });
         }
         self.answer_commits(turn, &instance);
+        if self.sources.get(&instance).is_some_and(|source| !source.hosting.runs) {
+            // Whoever asked ended with its service.
+            self.end(turn, &instance, CommitOutcome::Unknown);
+        }
         self.proceed(turn, &instance);
     }
 

@@ -64,6 +64,8 @@ pub struct Assignment {
     pub(super) began: Option<Epoch>,
     /// When to tell the master again what needs a change.
     pub(super) claim_at: Time,
+    /// Whether it ran under this epoch in an earlier life of this board.
+    resumed: bool,
     /// When this row was learnt.
     pub(super) learnt: Time,
     /// When it ended lately.
@@ -112,6 +114,7 @@ impl Assignment {
             switch_kept_for: None,
             began: None,
             claim_at: now,
+            resumed: false,
             learnt: now,
             ended: VecDeque::new(),
             failures: 0,
@@ -220,6 +223,7 @@ impl Failover {
         let instance = tenure.row.instance();
         let mut assignment = Assignment::new(tenure.row, turn.now);
         assignment.began = tenure.began;
+        assignment.resumed = tenure.began == Some(assignment.row.epoch);
         assignment.released = tenure.released;
         assignment.switching = tenure.switching;
         self.assignments.insert(instance, assignment);
@@ -466,6 +470,7 @@ impl Failover {
             targets: row.standby.into_iter().chain(row.fill).collect(),
             required,
             runs: assignment.run == Run::Running,
+            resumed: assignment.resumed,
         };
         self.notices.push(Notice::Hosting(instance.clone(), hosting));
     }

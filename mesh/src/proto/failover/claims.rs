@@ -79,7 +79,11 @@ impl Failover {
         if assignment.is_switching() {
             return Some(Claimed::Filled);
         }
-        let patience = (self.preset.lease + self.preset.grace) * 2;
+        // A standby that is not ready protects nothing yet: another one may as well begin.
+        let patience = match row.ready {
+            true => (self.preset.lease + self.preset.grace) * 2,
+            false => self.preset.heartbeat * 4,
+        };
         let silent = |since: Time| turn.now.since(since.max(assignment.learnt)) > patience;
         if let Some(fill) = row.fill {
             let gone = !turn.members.is_up(&fill) && silent(assignment.learnt);
@@ -172,7 +176,7 @@ impl Failover {
         let next =
             Row { epoch: row.next_epoch(generation), fill: None, released: false, ..row.clone() };
         let changed = match claim.claim {
-            Claimed::Take { from: base } => self.judge_take(turn, from, &row, base, next),
+            Claimed::Take { from: base } => self.judge_take(turn, office, &row, (from, base), next),
             Claimed::Recover(base) => self.judge_recovery(from, &row, base),
             _ if row.active != from => {
                 return turn.misbehaved(from, "a claim for an instance that it does not run");
@@ -180,7 +184,7 @@ impl Failover {
             Claimed::Release { to, last } => Some(self.judge_release(&row, next, to, last)),
             Claimed::Restore(base) => Some(Row { previous: Epoch(0), base, ready: false, ..next }),
             Claimed::NeedStandby if row.fill.is_none() => {
-                self.choose(turn, &row).map(|fill| Row { fill: Some(fill), ..row.clone() })
+                self.choose(turn, office, &row).map(|fill| Row { fill: Some(fill), ..row.clone() })
             }
             Claimed::AbortFill => Some(Row { fill: None, ..row.clone() }),
             Claimed::Filled if row.fill.is_some() => {
@@ -200,9 +204,9 @@ impl Failover {
     fn judge_take(
         &self,
         turn: &Turn<'_>,
-        from: NodeId,
+        office: &Office,
         row: &Row,
-        base: CheckpointId,
+        (from, base): (NodeId, CheckpointId),
         next: Row,
     ) -> Option<Row> {
         let bound = self.granted.get(&row.instance()).is_some_and(|g| g.promise.binds(turn.now));
@@ -211,21 +215,34 @@ impl Failover {
             return None;
         }
         let stateless = turn.specs.get(&row.spec).is_some_and(|spec| spec.state.is_none());
-        let (previous, standby) = (row.epoch, Some(row.active));
         // Whatever it starts from, it is at least what it has now: should it lose that before it starts,
         // it must not begin with less. Newer states may still come (S12).
         let base = base.max(row.base);
-        Some(Row { previous, base, active: from, standby, ready: stateless, lost: false, ..next })
+        let next = Row {
+            previous: row.epoch,
+            base,
+            active: from,
+            standby: Some(row.active),
+            ready: stateless,
+            lost: false,
+            ..next
+        };
+        // The board that fell silent stands by for its successor only where no other one can: it is
+        // most likely dead, and whoever waits for commits would wait for it.
+        let another = self.choose(turn, office, &next);
+        Some(Row { standby: another.or(next.standby), ..next })
     }
 
     /// The active has stopped for good under this epoch. If its standby cannot carry on it gets a new
     /// right itself.
     fn judge_release(&mut self, row: &Row, next: Row, to: NodeId, base: CheckpointId) -> Row {
-        let next = Row { previous: row.epoch, base, ..next };
-        if row.ready && row.standby == Some(to) {
+        let blank = row.is_first() && !row.ready && base == CheckpointId::default();
+        let previous = if blank { Epoch::default() } else { row.epoch };
+        let next = Row { previous, base, ..next };
+        if (row.ready || blank) && row.standby == Some(to) {
             self.granted.remove(&row.instance());
-            let standby = Some(row.active);
-            return Row { active: to, standby, ready: true, released: true, ..next };
+            let (standby, ready) = (Some(row.active), row.ready);
+            return Row { active: to, standby, ready, released: true, ..next };
         }
         Row { ready: false, ..next }
     }
@@ -268,7 +285,7 @@ impl Failover {
             .cloned()
             .collect();
         for row in lacking {
-            if let Some(standby) = self.choose(turn, &row) {
+            if let Some(standby) = self.choose(turn, office, &row) {
                 let stateless = turn.specs.get(&row.spec).is_some_and(|s| s.state.is_none());
                 let changed = Row { standby: Some(standby), ready: stateless, ..row.clone() };
                 self.change(&row, changed);
@@ -276,10 +293,10 @@ impl Failover {
         }
     }
 
-    fn choose(&self, turn: &Turn<'_>, row: &Row) -> Option<NodeId> {
+    fn choose(&self, turn: &Turn<'_>, office: &Office, row: &Row) -> Option<NodeId> {
         let spec = turn.specs.get(&row.spec)?;
         let table = &turn.directory.newest()?.table;
-        choose_standby(row, spec, turn.members, table, &turn.me.id()).ok()
+        choose_standby(row, spec, turn.members, table, &turn.me.id(), &office.suspected).ok()
     }
 
     fn change(&mut self, row: &Row, changed: Row) {

@@ -1,5 +1,6 @@
 //! What becomes of an operator's order, by the table that is chosen now. Pure functions.
 
+use super::Office;
 use super::orders::Passed;
 use crate::proto::authority::changes::What;
 use crate::proto::id::{Epoch, NodeId};
@@ -18,17 +19,22 @@ fn chosen(turn: &Turn<'_>) -> Table {
     turn.directory.newest().map(|newest| newest.table.clone()).unwrap_or_default()
 }
 
-pub(super) fn decide_run(turn: &Turn<'_>, spec: &ServiceSpec, hash: SpecHash) -> Decided {
+pub(super) fn decide_run(
+    turn: &Turn<'_>,
+    office: &Office,
+    spec: &ServiceSpec,
+    hash: SpecHash,
+) -> Decided {
     let instance = Instance { service: spec.name.clone(), ordinal: 0 };
     let (table, me) = (chosen(turn), turn.me.id());
     if let Some(row) = table.row(&instance) {
         let row = Row { spec: hash, retiring: false, ..row.clone() };
         return Ok(What::Row { made_for: Some(row.revision), instance, row: Some(row) });
     }
-    let active = choose_active(&instance, spec, turn.members, &table, &me)
+    let active = choose_active(&instance, spec, turn.members, &table, &me, &office.suspected)
         .map_err(|no_room| ("no-room", no_room.to_string()))?;
     let mut row = first_row(&spec.name, active, hash, table.version.number);
-    row.standby = choose_standby(&row, spec, turn.members, &table, &me).ok();
+    row.standby = choose_standby(&row, spec, turn.members, &table, &me, &office.suspected).ok();
     row.ready = row.standby.is_some() && spec.state.is_none();
     Ok(What::Row { instance, made_for: None, row: Some(row) })
 }

@@ -67,10 +67,12 @@ impl Failover {
             return Err("it is being moved already");
         }
         let row = &assignment.row;
-        let (Some(to), true, None) = (row.standby, row.ready, row.fill) else {
+        // What never ran anywhere has no state that a standby would have to hold.
+        let blank = row.is_first() && !row.ready && assignment.began.is_none();
+        let (Some(to), true, None) = (row.standby, row.ready || blank, row.fill) else {
             return Err("no standby is ready to carry on");
         };
-        let stateful = turn.specs.get(&row.spec).is_none_or(|spec| spec.state.is_some());
+        let stateful = turn.specs.get(&row.spec).is_none_or(|spec| spec.state.is_some()) && !blank;
         let stage = match stateful {
             true => Stage::Capturing,
             false => Stage::Copying(CheckpointId::default()),
@@ -123,6 +125,8 @@ impl Failover {
 
     /// Takes a handover as far as it can go now.
     pub(super) fn hand_over(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
+        // Its own promise to a former active is a debt that a successor would not know of.
+        let owes = self.is_bound_to_another(turn, instance) || turn.now < self.silent_until;
         let Some(assignment) = self.assignments.get_mut(instance) else { return };
         let Some(handover) = &mut assignment.handover else { return };
         if let Stage::Copying(id) = handover.stage {
@@ -136,6 +140,7 @@ impl Failover {
             }
         }
         match handover.stage {
+            Stage::Killing(_) if owes && assignment.began != Some(assignment.row.epoch) => {}
             Stage::Killing(last) if matches!(assignment.run, Run::Idle | Run::Waiting(_)) => {
                 handover.stage = Stage::Keeping;
                 let (epoch, to) = (assignment.row.epoch, handover.to);

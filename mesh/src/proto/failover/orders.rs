@@ -63,7 +63,7 @@ enum Stage {
     /// The authority decides.
     Deciding,
     /// Another board carries it out.
-    Passed(Passed),
+    Passed(OnItsWay),
 }
 
 /// An order that another board carries out.
@@ -77,6 +77,15 @@ pub(super) struct Passed {
     pub(super) done: fn(&Row) -> bool,
     /// Whether that board may claim the instance although the row does not name it.
     pub(super) forced: bool,
+}
+
+/// An order on its way to the board that carries it out; repeated, since that board may not know yet
+/// what the master knows.
+#[derive(Debug)]
+struct OnItsWay {
+    passed: Passed,
+    order: Box<Order>,
+    signed: Box<SignedOrder>,
 }
 
 /// What the asker is told.
@@ -93,7 +102,7 @@ impl Desk {
     /// Orders that another board carries out.
     fn passed(&self) -> Vec<(u64, Passed)> {
         let passed = |(id, open): (&u64, &Open)| match &open.stage {
-            Stage::Passed(passed) => Some((*id, passed.clone())),
+            Stage::Passed(way) => Some((*id, way.passed.clone())),
             _ => None,
         };
         self.open.iter().filter_map(passed).collect()
@@ -106,7 +115,7 @@ impl Desk {
     }
 
     pub(super) fn due(&self) -> Option<Time> {
-        let waits = |open: &Open| matches!(open.stage, Stage::Waiting(_));
+        let waits = |open: &Open| matches!(open.stage, Stage::Waiting(_) | Stage::Passed(_));
         let due =
             |open: &Open| if waits(open) { open.until.min(self.retry_at) } else { open.until };
         self.open.values().map(due).min()
@@ -203,7 +212,7 @@ impl Failover {
     }
 
     /// An order is durable here. Returns whether one was waiting for that.
-    pub(crate) fn on_spec_kept(&mut self, turn: &mut Turn<'_>, hash: &SpecHash) {
+    pub(crate) fn on_spec_kept(&mut self, turn: &mut Turn<'_>, office: &Office, hash: &SpecHash) {
         let waiting: Vec<u64> = self
             .desk
             .open
@@ -217,7 +226,7 @@ impl Failover {
             else {
                 continue;
             };
-            self.decide(turn, id, &order, hash);
+            self.decide(turn, office, id, &order, hash);
         }
         self.start_what_waits_for(turn, hash);
     }
@@ -262,7 +271,10 @@ impl Failover {
 
     /// Sends what waits to the master, once there is a link to it.
     pub(super) fn pass_on(&mut self, turn: &mut Turn<'_>, office: &Office) {
-        self.desk.retry_at = turn.now + ORDER_RETRY;
+        if turn.now >= self.desk.retry_at {
+            self.desk.retry_at = turn.now + ORDER_RETRY;
+            self.pass_again(turn, office);
+        }
         let Some(master) = office.master.filter(|master| *master != turn.me.id()) else { return };
         for (seq, open) in &mut self.desk.open {
             let Stage::Waiting(signed) = &open.stage else { continue };
@@ -354,13 +366,31 @@ impl Failover {
         if matches!(order.action, Action::Checkpoint(_)) {
             tell(turn, asker, Ok(()));
         } else {
-            self.desk.open(turn, asker, Stage::Passed(passed));
+            let (order, signed) = (Box::new(order.clone()), Box::new(signed.clone()));
+            self.desk.open(turn, asker, Stage::Passed(OnItsWay { passed, order, signed }));
         }
         if by == turn.me.id() {
             self.carry_out(turn, office, &order.action);
         } else {
             turn.links.want_until(by, turn.now + ORDER_PATIENCE, turn.now);
             turn.send(by, Pass { order: signed.clone() });
+        }
+    }
+
+    /// Repeats the orders that other boards carry out.
+    fn pass_again(&mut self, turn: &mut Turn<'_>, office: &Office) {
+        let me = turn.me.id();
+        let mut mine = Vec::new();
+        for open in self.desk.open.values() {
+            let Stage::Passed(way) = &open.stage else { continue };
+            if way.passed.by == me {
+                mine.push(way.order.action.clone());
+            } else {
+                turn.send(way.passed.by, Pass { order: (*way.signed).clone() });
+            }
+        }
+        for action in mine {
+            self.carry_out(turn, office, &action);
         }
     }
 
@@ -384,14 +414,21 @@ impl Failover {
             turn.persist(record, Purpose::Spec(Box::new(signed.clone())));
         } else {
             let id = self.desk.open(turn, asker, Stage::Deciding);
-            self.decide(turn, id, &order, hash);
+            self.decide(turn, office, id, &order, hash);
         }
     }
 
     /// Turns an order into a change of the table that is chosen now.
-    fn decide(&mut self, turn: &mut Turn<'_>, id: u64, order: &Order, hash: SpecHash) {
+    fn decide(
+        &mut self,
+        turn: &mut Turn<'_>,
+        office: &Office,
+        id: u64,
+        order: &Order,
+        hash: SpecHash,
+    ) {
         let decided = match &order.action {
-            Action::Run(spec) => decide_run(turn, spec, hash),
+            Action::Run(spec) => decide_run(turn, office, spec, hash),
             Action::Stop(name) => decide_row(turn, name, |row| Some(Row { retiring: true, ..row })),
             Action::Remove(name) => decide_row(turn, name, |_| None),
             Action::Drain { node, drained } => decide_drain(turn, *node, *drained),

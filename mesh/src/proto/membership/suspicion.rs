@@ -62,6 +62,11 @@ impl Suspicions {
         self.open.get(subject)
     }
 
+    /// Everyone who is suspected.
+    pub fn subjects(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.open.keys().copied()
+    }
+
     /// Members whose time is up.
     pub fn due(&self, now: Time, timing: &MembershipTiming, scale: u32) -> Vec<NodeId> {
         let due = |suspicion: &Suspicion| suspicion.until(timing, scale) <= now;

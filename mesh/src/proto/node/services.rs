@@ -46,11 +46,16 @@ impl Node {
                 .source(&instance)
                 .and_then(Source::confirmed_at)
                 .map(|at| now.since(at).as_millis() as u64),
-            why: self.instance_why(row, state, here),
+            why: self.instance_why(now, row, state, here),
         }
     }
 
-    fn instance_why(&self, row: &Row, state: &str, here: Option<&Assignment>) -> String {
+    /// Whether it runs here although its lease is over.
+    fn is_isolated(&self, now: Time, here: Option<&Assignment>) -> bool {
+        here.is_some_and(|here| here.run == Run::Running && here.lease.until() <= now)
+    }
+
+    fn instance_why(&self, now: Time, row: &Row, state: &str, here: Option<&Assignment>) -> String {
         let ended = here.and_then(|assignment| assignment.last_exit.as_ref());
         match (state, ended) {
             ("stopped", _) => {
@@ -70,6 +75,9 @@ impl Node {
             ),
             ("starting", Some(exit)) => format!("{exit}; it is started again"),
             ("starting", None) => "waiting for its board to start it".to_owned(),
+            ("running", _) if self.is_isolated(now, here) => {
+                "isolated: neither its standby nor a master answers; it goes on because its file says keep-running".to_owned()
+            }
             _ if row.standby.is_none() => {
                 "unprotected: no other board has room to stand by; add a board, or stop another service".to_owned()
             }

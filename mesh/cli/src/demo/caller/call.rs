@@ -44,7 +44,6 @@ struct Last {
 /// An open connection to a service.
 #[derive(Debug)]
 pub(in crate::demo) struct Connection {
-    address: String,
     sender: SendRequest<Full<Bytes>>,
 }
 
@@ -131,12 +130,7 @@ impl Connection {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
         // Ends with the connection; its errors reach the request as well.
         tokio::spawn(connection);
-        Some(Self { address, sender })
-    }
-
-    /// Where it leads.
-    pub(in crate::demo) fn address(&self) -> &str {
-        &self.address
+        Some(Self { sender })
     }
 
     /// One request; nothing if the connection broke or it took too long.

@@ -3,13 +3,14 @@
 //! The file has one line for each acknowledgement, `unix-microseconds connection count epoch`, written
 //! and synced by a thread of its own, many at a time. What is read back in the end is what it says.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// One acknowledged write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +38,8 @@ struct Kept {
     acks: Vec<Ack>,
     /// When a request failed, Unix microseconds.
     failed: Vec<u64>,
+    /// When each epoch was heard of by a reader, first and last, Unix microseconds.
+    read: BTreeMap<u64, (u64, u64)>,
     lines: Option<Sender<Ack>>,
 }
 
@@ -61,7 +64,12 @@ impl Ledger {
         let out = File::create(&file)?;
         let thread =
             thread::Builder::new().name("ledger".to_owned()).spawn(|| write_all(out, all))?;
-        let kept = Kept { acks: Vec::new(), failed: Vec::new(), lines: Some(lines) };
+        let kept = Kept {
+            acks: Vec::new(),
+            failed: Vec::new(),
+            read: BTreeMap::new(),
+            lines: Some(lines),
+        };
         Ok(Self { kept: Mutex::new(kept), file, thread: Some(thread) })
     }
 
@@ -77,6 +85,22 @@ impl Ledger {
     /// Notes a request that failed.
     pub(in crate::demo) fn failed(&self) {
         self.kept().failed.push(unix_us());
+    }
+
+    /// Notes that something was read.
+    pub(in crate::demo) fn was_read(&self, epoch: u64) {
+        let now = unix_us();
+        self.kept().read.entry(epoch).or_insert((now, now)).1 = now;
+    }
+
+    /// When something was first read under a right later than `epoch`, Unix microseconds.
+    pub(in crate::demo) fn first_read_after(&self, epoch: u64) -> Option<u64> {
+        self.kept().read.range(epoch + 1..).map(|(_, (first, _))| *first).min()
+    }
+
+    /// When something was last read under this right or an earlier one, Unix microseconds.
+    pub(in crate::demo) fn last_read_of(&self, epoch: u64) -> Option<u64> {
+        self.kept().read.range(..=epoch).map(|(_, (_, last))| *last).max()
     }
 
     /// How many there are.
@@ -142,11 +166,6 @@ impl Ledger {
 pub(in crate::demo) fn unix_us() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// An instant, as the ledger counts.
-pub(in crate::demo) fn unix_us_of(at: Instant) -> u64 {
-    unix_us().saturating_sub(u64::try_from(at.elapsed().as_micros()).unwrap_or(0))
 }
 
 fn write_all(mut file: File, all: Receiver<Ack>) -> io::Result<()> {

@@ -1,0 +1,114 @@
+//! `commit = "standby"` loses nothing that was acknowledged (design 3, invariant 9; 3b.7).
+//!
+//! Every container begins from a state that contains all writes that a client was told to be kept. Only
+//! where no folder and no store anywhere holds such a write any more is it lost without anybody's fault:
+//! the disks of all its holders are gone.
+
+use std::collections::BTreeMap;
+
+use hedgerow::proto::order::Instance;
+use hedgerow::proto::table::CheckpointId;
+
+use super::Invariant;
+use crate::observe::{Finding, Findings, Observation, What, kind};
+use crate::queue::BoardIndex;
+use crate::service::{Ancestry, Point, ServiceEvent};
+
+#[derive(Default)]
+pub(super) struct CommitsKept {
+    ancestry: Ancestry,
+    /// What lies in stores.
+    stored: BTreeMap<(BoardIndex, Instance, CheckpointId), Point>,
+    /// What lies in folders; of a running service: what it began with, and more.
+    folders: BTreeMap<(BoardIndex, Instance), Point>,
+    /// The newest acknowledged write on each run.
+    acknowledged: BTreeMap<Instance, BTreeMap<u32, u64>>,
+}
+
+impl CommitsKept {
+    /// An acknowledged write that `from` does not contain although somebody has it.
+    fn lost(&self, instance: &Instance, from: Option<Point>) -> Option<(Point, BoardIndex)> {
+        let runs = self.acknowledged.get(instance)?;
+        let wanted = runs.iter().map(|(run, writes)| Point { run: *run, writes: *writes });
+        let missing = wanted.filter(|wanted| !self.ancestry.contains(from, *wanted));
+        let held = |wanted: Point| {
+            let has = |state: &Point| self.ancestry.contains(Some(*state), wanted);
+            let stored = self.stored.iter().filter(|((_, of, _), _)| of == instance);
+            let folders = self.folders.iter().filter(|((_, of), _)| of == instance);
+            let in_store = stored.map(|((board, ..), state)| (board, state));
+            let in_folder = folders.map(|((board, _), state)| (board, state));
+            let holder = in_store.chain(in_folder).find(|(_, state)| has(state))?.0;
+            Some((wanted, *holder))
+        };
+        missing.into_iter().find_map(held)
+    }
+
+    fn service(&mut self, board: BoardIndex, event: &ServiceEvent) {
+        match event {
+            ServiceEvent::Begins { instance, run, from, .. } => {
+                self.ancestry.begin(*run, *from);
+                let state = Point { run: *run, writes: 0 };
+                self.folders.insert((board, instance.clone()), state);
+            }
+            ServiceEvent::Ends { instance, left, .. } => {
+                self.folders.insert((board, instance.clone()), *left);
+            }
+            ServiceEvent::Acknowledged { instance, point } => {
+                let runs = self.acknowledged.entry(instance.clone()).or_default();
+                let newest = runs.entry(point.run).or_default();
+                *newest = point.writes.max(*newest);
+            }
+            ServiceEvent::Kept { instance, id, point } => {
+                if let Some(point) = point {
+                    self.stored.insert((board, instance.clone(), *id), *point);
+                }
+            }
+            ServiceEvent::Dropped { instance, id } => {
+                self.stored.remove(&(board, instance.clone(), *id));
+            }
+            ServiceEvent::StateLost => self.lose(board),
+        }
+    }
+
+    fn lose(&mut self, board: BoardIndex) {
+        self.stored.retain(|(of, ..), _| *of != board);
+        self.folders.retain(|(of, _), _| *of != board);
+    }
+}
+
+impl Invariant for CommitsKept {
+    fn name(&self) -> &'static str {
+        "acknowledged-commits-are-kept"
+    }
+
+    fn wants(&self) -> u16 {
+        kind::SERVICE | kind::LIFE
+    }
+
+    fn on(&mut self, seen: &Observation<'_>, findings: &mut Findings) {
+        match seen.what {
+            What::DiskLost => self.lose(seen.board),
+            What::Service(event) => {
+                if let ServiceEvent::Begins { instance, epoch, from, stateful: true, .. } = event {
+                    if let Some((point, holder)) = self.lost(instance, *from) {
+                        let text = format!(
+                            "{instance} begins under epoch {epoch} from {from:?}, without {point:?}, which was acknowledged and which n{holder} has"
+                        );
+                        let (at, rule, board) = (seen.at, self.name(), Some(seen.board));
+                        findings.push(Finding { at, rule, board, text });
+                    }
+                    // What nobody has any more is reported once, by being forgotten.
+                    let ancestry = &self.ancestry;
+                    if let Some(runs) = self.acknowledged.get_mut(instance) {
+                        runs.retain(|run, writes| {
+                            let wanted = Point { run: *run, writes: *writes };
+                            ancestry.contains(*from, wanted)
+                        });
+                    }
+                }
+                self.service(seen.board, event);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! At most one container of an instance runs at any true instant (design 3, invariant 3).
+//!
+//! A container counts from its first instruction to the last one that could have run, frozen or not. It
+//! lives under its shim, so what becomes of the agent changes nothing here. Every simulated service has
+//! `on_isolation = "fence"`.
+
+use std::collections::BTreeMap;
+
+use hedgerow::proto::order::Instance;
+
+use super::Invariant;
+use crate::observe::{Finding, Findings, Observation, What, kind};
+use crate::queue::BoardIndex;
+use crate::service::ServiceEvent;
+
+#[derive(Default)]
+pub(super) struct OneContainer {
+    /// What runs: which run, where, under which epoch.
+    running: BTreeMap<Instance, Vec<(u32, BoardIndex, u64)>>,
+}
+
+impl Invariant for OneContainer {
+    fn name(&self) -> &'static str {
+        "at-most-one-container"
+    }
+
+    fn wants(&self) -> u16 {
+        kind::SERVICE
+    }
+
+    fn on(&mut self, seen: &Observation<'_>, findings: &mut Findings) {
+        match seen.what {
+            What::Service(ServiceEvent::Begins { instance, epoch, run, .. }) => {
+                let running = self.running.entry(instance.clone()).or_default();
+                if let Some((_, other, under)) = running.first() {
+                    let text = format!(
+                        "{instance} begins under epoch {epoch} while it runs on n{other} under epoch {under}"
+                    );
+                    let board = Some(seen.board);
+                    findings.push(Finding { at: seen.at, rule: self.name(), board, text });
+                    return;
+                }
+                running.push((*run, seen.board, *epoch));
+            }
+            What::Service(ServiceEvent::Ends { instance, run, .. }) => {
+                let running = self.running.entry(instance.clone()).or_default();
+                running.retain(|(known, ..)| known != run);
+            }
+            _ => {}
+        }
+    }
+}

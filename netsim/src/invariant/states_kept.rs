@@ -1,0 +1,97 @@
+//! A state that a board said to hold is what it starts from, or a newer one (design 3, invariant 8).
+//!
+//! A board that begins under a new epoch has confirmed states of the one before to its active: all of
+//! them are captures of one chain of writes, so the newest contains the others. Whatever it begins with
+//! must contain every one of them, unless its disk or the state on it was lost since. States that a
+//! board confirmed while it was being filled and then was not needed for are of no concern: somebody
+//! else took over.
+
+use std::collections::BTreeMap;
+
+use hedgerow::proto::io::Effect;
+use hedgerow::proto::order::Instance;
+use hedgerow::proto::table::CheckpointId;
+use hedgerow::proto::wire::Message;
+
+use super::Invariant;
+use crate::observe::{Finding, Findings, Observation, What, kind};
+use crate::queue::BoardIndex;
+use crate::service::{Ancestry, Point, ServiceEvent};
+
+#[derive(Default)]
+pub(super) struct StatesKept {
+    ancestry: Ancestry,
+    /// What lies in stores.
+    stored: BTreeMap<(BoardIndex, Instance, CheckpointId), Option<Point>>,
+    /// The newest state that a board confirmed to hold.
+    confirmed: BTreeMap<(BoardIndex, Instance), (CheckpointId, Point)>,
+    /// The newest right that was used.
+    used: BTreeMap<Instance, u64>,
+}
+
+impl StatesKept {
+    fn begins(&self, board: BoardIndex, event: &ServiceEvent) -> Option<String> {
+        let ServiceEvent::Begins { instance, epoch, from, stateful: true, .. } = event else {
+            return None;
+        };
+        let (id, point) = self.confirmed.get(&(board, instance.clone()))?;
+        // The right that was used last before this one: revisions of the table lie between them.
+        let used = self.used.get(instance).copied();
+        let follows = id.epoch.0 < *epoch && used == Some(id.epoch.0);
+        if !follows || self.ancestry.contains(*from, *point) {
+            return None;
+        }
+        let (of, seq) = (id.epoch.0, id.seq);
+        Some(format!(
+            "{instance} begins under epoch {epoch} from {from:?}; this board had confirmed {of}/{seq}, which is {point:?}"
+        ))
+    }
+}
+
+impl Invariant for StatesKept {
+    fn name(&self) -> &'static str {
+        "confirmed-states-are-kept"
+    }
+
+    fn wants(&self) -> u16 {
+        kind::SERVICE | kind::SENT | kind::LIFE
+    }
+
+    fn on(&mut self, seen: &Observation<'_>, findings: &mut Findings) {
+        let board = seen.board;
+        match seen.what {
+            What::Sent(Effect::Send { message: Message::Stored(stored), .. }, _) => {
+                let place = (board, stored.instance.clone(), stored.id);
+                if let Some(Some(point)) = self.stored.get(&place) {
+                    let confirmed = self.confirmed.entry((board, stored.instance.clone()));
+                    let confirmed = confirmed.or_insert((stored.id, *point));
+                    *confirmed = (*confirmed).max((stored.id, *point));
+                }
+            }
+            What::DiskLost | What::Service(ServiceEvent::StateLost) => {
+                self.stored.retain(|(of, ..), _| *of != board);
+                self.confirmed.retain(|(of, _), _| *of != board);
+            }
+            What::Service(event) => {
+                if let Some(text) = self.begins(board, event) {
+                    let (at, rule) = (seen.at, self.name());
+                    findings.push(Finding { at, rule, board: Some(board), text });
+                }
+                match event {
+                    ServiceEvent::Begins { instance, run, epoch, from, .. } => {
+                        self.ancestry.begin(*run, *from);
+                        self.used.insert(instance.clone(), *epoch);
+                    }
+                    ServiceEvent::Kept { instance, id, point } => {
+                        self.stored.insert((board, instance.clone(), *id), *point);
+                    }
+                    ServiceEvent::Dropped { instance, id } => {
+                        self.stored.remove(&(board, instance.clone(), *id));
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What truly became of services, and whether all of them serve again after the faults.
+//!
+//! A service must serve again if one of its two holders can start it ([`World::can_serve`]); where both
+//! were lost, with a disk or with the state on it, only an operator could help, and it is *orphaned*,
+//! exempt and counted.
+
+use std::collections::BTreeMap;
+
+use hedgerow::proto::id::NodeId;
+use hedgerow::proto::table::{CheckpointId, Row};
+
+use super::World;
+use super::operator::What as Asked;
+use crate::board::Board;
+use crate::evidence::{Evidence, ServiceEvidence};
+use crate::service::{Service, ServiceEvent};
+
+impl World {
+    /// Takes note of what became of a service.
+    pub(super) fn note_service(&mut self, event: &ServiceEvent) {
+        let now = self.now;
+        match event {
+            ServiceEvent::Begins { instance, epoch, .. } => {
+                let record = self.records.entry(instance.to_string()).or_default();
+                record.epochs.insert(*epoch);
+                if let Some(since) = record.down_since.take() {
+                    record.longest_gap = record.longest_gap.max(now - since);
+                }
+            }
+            ServiceEvent::Ends { instance, .. } => {
+                self.records.entry(instance.to_string()).or_default().down_since = Some(now);
+            }
+            ServiceEvent::Acknowledged { instance, .. } => {
+                self.records.entry(instance.to_string()).or_default().commits += 1;
+            }
+            ServiceEvent::Kept { .. } | ServiceEvent::Dropped { .. } | ServiceEvent::StateLost => {}
+        }
+    }
+
+    pub(super) fn services(&self) -> BTreeMap<String, ServiceEvidence> {
+        let of = |service: &Service| {
+            let record = self.records.get(&service.name).cloned().unwrap_or_default();
+            let (runs, row) = (self.runs_of(service), self.newest_row(service));
+            (service.name.clone(), ServiceEvidence { runs, row, record })
+        };
+        self.plan.services.iter().map(of).collect()
+    }
+
+    fn runs_of(&self, service: &Service) -> Vec<(u16, u64)> {
+        let instance = service.instance();
+        let run = |board: &Board| {
+            let shim = board.host.shims.get(&instance)?;
+            shim.run.as_ref().map(|_| (board.index, shim.epoch.0))
+        };
+        self.boards.iter().filter_map(run).collect()
+    }
+
+    fn newest_row(&self, service: &Service) -> Option<Row> {
+        let tables = self.boards.iter().filter_map(|b| Some(b.node.as_ref()?.authority().table()));
+        let newest = tables.max_by_key(|table| table.version)?;
+        newest.row(&service.instance()).cloned()
+    }
+
+    /// Whether every service that somebody can start runs, once, under its present right.
+    pub(super) fn judge_serving(&mut self, evidence: &Evidence) -> Result<(), String> {
+        self.orphans = 0;
+        let mut verdict = Ok(());
+        for service in self.plan.services.clone() {
+            let Some(known) = evidence.services.get(&service.name) else { continue };
+            let ordered = |what| {
+                self.wanted.iter().any(|wanted| {
+                    wanted.service == service.name
+                        && wanted.what == what
+                        && wanted.outcome == Some(true)
+                })
+            };
+            let Some(row) = &known.row else {
+                if ordered(Asked::Run) && !ordered(Asked::Remove) {
+                    verdict = Err(format!("{} is in no table", service.name));
+                }
+                continue;
+            };
+            if row.retiring {
+                continue;
+            }
+            if known.runs.iter().any(|(_, epoch)| *epoch == row.epoch.0) {
+                continue;
+            }
+            if !self.can_serve(&service, row) {
+                self.orphans += 1;
+                continue;
+            }
+            let (name, epoch) = (&service.name, row.epoch.0);
+            verdict = Err(format!("{name} does not run under its right {epoch}: {:?}", known.runs));
+        }
+        verdict
+    }
+
+    /// Whether every service that runs has a standby that could carry on, where two boards are up.
+    pub(super) fn judge_protected(&self, evidence: &Evidence) -> Result<(), String> {
+        if evidence.members().count() < 2 {
+            return Ok(());
+        }
+        for service in &self.plan.services {
+            let Some(known) = evidence.services.get(&service.name) else { continue };
+            let Some(row) = known.row.as_ref().filter(|row| !row.retiring) else { continue };
+            if known.runs.is_empty() {
+                continue;
+            }
+            let name = &service.name;
+            let standby = row.standby.and_then(|standby| self.running(&standby));
+            let Some(standby) = standby else {
+                return Err(format!("{name} has no living standby"));
+            };
+            let holds = !service.stateful || self.can_take(standby, service, row);
+            if !row.ready || !holds || row.fill.is_some() {
+                return Err(format!("the standby of {name}, n{}, is not ready", standby.index));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the active or the standby that a row names could run it.
+    fn can_serve(&self, service: &Service, row: &Row) -> bool {
+        let instance = service.instance();
+        let active = self.running(&row.active).filter(|_| !row.lost).is_some_and(|board| {
+            let host = &board.host;
+            let goes_on = host.folders.get(&instance).is_some_and(|f| f.epoch == row.epoch);
+            let begins = host.began.get(&instance) != Some(&row.epoch.0);
+            let has_start = row.base == CheckpointId::default()
+                || host.store.get(&instance).is_some_and(|states| !states.is_empty());
+            !service.stateful || goes_on || (begins && has_start)
+        });
+        let standby = row.standby.filter(|_| row.ready || row.lost);
+        let standby = standby.and_then(|standby| self.running(&standby));
+        active || standby.is_some_and(|board| self.can_take(board, service, row))
+    }
+
+    fn can_take(&self, board: &Board, service: &Service, row: &Row) -> bool {
+        let states = board.host.store.get(&service.instance());
+        let fits = |id: &CheckpointId| id.epoch == row.epoch || *id == row.base;
+        !service.stateful || states.is_some_and(|states| states.keys().any(fits))
+    }
+
+    fn running(&self, node: &NodeId) -> Option<&Board> {
+        let board = &self.boards[usize::from(*self.directory.get(node)?)];
+        (board.id == *node && board.node.is_some()).then_some(board)
+    }
+}

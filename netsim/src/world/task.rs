@@ -1,0 +1,66 @@
+//! What hosts and operators will do later. Small things in the queue name a task by its number.
+
+use hedgerow::proto::order::Instance;
+use hedgerow::proto::table::CheckpointId;
+
+use super::World;
+use super::copy::Fetch;
+use crate::queue::{BoardIndex, Due};
+use crate::service::Point;
+use crate::time::Nanos;
+
+/// One of them.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// A service is prepared; the number is its shim's.
+    Begin(BoardIndex, Instance, u64),
+    /// A shim's deadline may have come.
+    Deadline(BoardIndex, Instance, u64),
+    /// A service that was told to stop has.
+    Stopped(BoardIndex, Instance, u64),
+    /// A client commits.
+    Commit(BoardIndex, Instance, u64),
+    /// A capture takes its snapshot, in that life of the agent.
+    Snapshot(BoardIndex, u32, Instance, CheckpointId),
+    /// A capture is durable.
+    Captured(BoardIndex, u32, Instance, CheckpointId, Point),
+    /// A fetch takes its next step.
+    Fetch(Fetch),
+    /// An operator tries an order.
+    Order(usize),
+}
+
+impl World {
+    pub(super) fn later(&mut self, at: Nanos, task: Task) {
+        let number = self.task;
+        self.task += 1;
+        self.tasks.insert(number, task);
+        self.queue.push(at.max(self.now), Due::Task(number));
+    }
+
+    pub(super) fn perform(&mut self, number: u32) {
+        match self.tasks.remove(&number) {
+            Some(Task::Begin(board, instance, serial)) => {
+                self.service_begins(board, &instance, serial);
+            }
+            Some(Task::Deadline(board, instance, serial)) => {
+                self.deadline(board, &instance, serial);
+            }
+            Some(Task::Stopped(board, instance, serial)) => {
+                self.service_stopped(board, &instance, serial);
+            }
+            Some(Task::Commit(board, instance, serial)) => {
+                self.client_commits(board, &instance, serial);
+            }
+            Some(Task::Snapshot(board, life, instance, id)) => {
+                self.snapshot(board, life, instance, id);
+            }
+            Some(Task::Captured(board, life, instance, id, point)) => {
+                self.captured(board, life, instance, id, point);
+            }
+            Some(Task::Fetch(fetch)) => self.fetch_step(fetch),
+            Some(Task::Order(order)) => self.try_order(order),
+            None => {}
+        }
+    }
+}
