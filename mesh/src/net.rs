@@ -20,6 +20,7 @@ mod workloads;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -56,6 +57,8 @@ use workloads::Workloads;
 
 /// Commands that wait for the node.
 const REQUESTS_MAX: usize = 256;
+/// How long the journal's thread of a node that was dropped a moment ago may take to end.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// How to start a node.
 #[derive(Clone, Debug)]
@@ -119,7 +122,7 @@ impl Node {
         hosts: Hosts,
     ) -> Result<Self, StartError> {
         let home = Home::open(&settings.home)?;
-        let lock = Arc::new(home.lock()?);
+        let lock = Arc::new(lock_soon(&home).await?);
         let (mut journal, durable) = Journal::open(home.journal())?;
         let identity = home.identity(durable.identity)?;
         let id = identity.public();
@@ -217,6 +220,19 @@ impl Drop for Node {
         // First what it runs, so that nothing outlives it by a moment.
         self.hosts.crash();
         self.task.abort();
+    }
+}
+
+/// Locks the folder; waits a moment for the threads of a node that was dropped in this process.
+async fn lock_soon(home: &Home) -> Result<HomeLock, HomeError> {
+    const STEP: Duration = Duration::from_millis(20);
+    let mut waited = Duration::ZERO;
+    loop {
+        match home.lock() {
+            Err(HomeError::Locked(_)) if waited < LOCK_WAIT => tokio::time::sleep(STEP).await,
+            other => return other,
+        }
+        waited += STEP;
     }
 }
 
