@@ -1,7 +1,7 @@
 //! ```text
 //! cargo run -p hedgerow-examples --bin embed -- /tmp/first
 //!
-//! first is up, id 3f61c2a9
+//! first is up, id tmzvc3tjka
 //! let another board in with:
 //!   cargo run -p hedgerow-examples --bin embed -- /tmp/second hedge1…
 //! second is up                        (once that was done)

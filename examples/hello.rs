@@ -34,15 +34,8 @@ async fn main() -> anyhow::Result<()> {
             let from = members.iter().find(|member| member.id == from).context("a stranger")?;
             println!("board-0 hears from {}: {} °C", from.name, reading.celsius);
         }
-        other => println!("board-0 could not read {other:?}", other = kind(&other)),
+        Heard::Garbled(_, why) => println!("board-0 hears what is no reading: {why}"),
+        Heard::Lagged(missed) => println!("board-0 was too slow and missed {missed}"),
     }
     Ok(())
-}
-
-fn kind<T>(heard: &Heard<T>) -> &'static str {
-    match heard {
-        Heard::Message(..) => "a message",
-        Heard::Garbled(..) => "a message of another type",
-        Heard::Lagged(_) => "what it missed",
-    }
 }

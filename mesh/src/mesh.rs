@@ -163,6 +163,10 @@ impl Mesh {
     /// are asked to end and their last state is kept here; then the others see the connection close. To
     /// leave the mesh for good is an operator's business.
     pub async fn shutdown(mut self) {
+        self.stop().await;
+    }
+
+    async fn stop(&mut self) {
         let handed_over = tokio::time::timeout(HAND_OVER_MAX, self.hand_over()).await;
         if handed_over.is_err() {
             tracing::warn!("not every service has gone to its standby in time");

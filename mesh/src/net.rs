@@ -7,6 +7,7 @@
 //! ```
 
 mod board;
+mod client;
 mod copies;
 mod disk;
 mod driver;
@@ -19,10 +20,13 @@ mod workloads;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+pub use client::Client;
+pub(crate) use client::TryTellError;
 pub use disk::JournalError;
 pub(crate) use driver::unix_now;
 pub use home::{Home, HomeError, HomeLock, KeyFile, random_seed, write_durably};
@@ -30,12 +34,11 @@ pub use observe::{EVENTS_KEPT, EVENTS_LAG_MAX, Events, Observed, Stamped, TOPIC_
 pub(crate) use swarm::fresh_memory_address;
 
 use crate::clock;
-use crate::error::{Gone, RunError, StartError};
+use crate::error::{RunError, StartError};
 use crate::proto::bounded::List;
 use crate::proto::config::{Config, MembershipTiming};
 use crate::proto::holdings::Held;
 use crate::proto::id::{CellId, Keypair, NodeId};
-use crate::proto::io::{Command, Reply};
 use crate::proto::journal::Record;
 use crate::proto::machine::Time;
 use crate::proto::node;
@@ -54,6 +57,8 @@ use workloads::Workloads;
 
 /// Commands that wait for the node.
 const REQUESTS_MAX: usize = 256;
+/// How long the journal's thread of a node that was dropped a moment ago may take to end.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// How to start a node.
 #[derive(Clone, Debug)]
@@ -101,21 +106,6 @@ pub struct Node {
     _lock: Arc<HomeLock>,
 }
 
-/// A handle to a running node that can be cloned and shared.
-#[derive(Clone, Debug)]
-pub struct Client {
-    requests: mpsc::Sender<Request>,
-    watcher: Watcher,
-}
-
-/// Why a command was not taken.
-pub(crate) enum TryTellError {
-    /// Too many wait already.
-    Full,
-    /// The node has stopped.
-    Gone,
-}
-
 impl Node {
     /// Starts a node on the current tokio runtime.
     ///
@@ -132,7 +122,7 @@ impl Node {
         hosts: Hosts,
     ) -> Result<Self, StartError> {
         let home = Home::open(&settings.home)?;
-        let lock = Arc::new(home.lock()?);
+        let lock = Arc::new(lock_soon(&home).await?);
         let (mut journal, durable) = Journal::open(home.journal())?;
         let identity = home.identity(durable.identity)?;
         let id = identity.public();
@@ -233,43 +223,16 @@ impl Drop for Node {
     }
 }
 
-impl Client {
-    /// Gives a command and waits for the reply.
-    ///
-    /// # Errors
-    /// The node has stopped.
-    pub async fn ask(&self, command: Command) -> Result<Reply, Gone> {
-        let (answer, reply) = oneshot::channel();
-        self.requests.send((command, answer)).await.map_err(|_| Gone)?;
-        reply.await.map_err(|_| Gone)
-    }
-
-    /// Gives a command if there is room for it right now; the reply is not waited for.
-    pub(crate) fn try_tell(&self, command: Command) -> Result<(), TryTellError> {
-        self.requests.try_send((command, oneshot::channel().0)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => TryTellError::Full,
-            mpsc::error::TrySendError::Closed(_) => TryTellError::Gone,
-        })
-    }
-
-    /// What is published on a topic from now on.
-    pub(crate) fn topic(&self, name: &str) -> broadcast::Receiver<Published> {
-        self.watcher.subscribe_to(name)
-    }
-
-    /// What happens from now on. Bounded: who listens too slowly is told how much it missed.
-    pub fn events(&self) -> Events {
-        self.watcher.subscribe()
-    }
-
-    /// The last events, oldest first, and the stream that goes on right after them.
-    pub fn events_so_far(&self) -> (Vec<Stamped>, Events) {
-        self.watcher.kept_and_subscribe()
-    }
-
-    /// The last events, oldest first.
-    pub fn past_events(&self) -> Vec<Stamped> {
-        self.watcher.kept()
+/// Locks the folder; waits a moment for the threads of a node that was dropped in this process.
+async fn lock_soon(home: &Home) -> Result<HomeLock, HomeError> {
+    const STEP: Duration = Duration::from_millis(20);
+    let mut waited = Duration::ZERO;
+    loop {
+        match home.lock() {
+            Err(HomeError::Locked(_)) if waited < LOCK_WAIT => tokio::time::sleep(STEP).await,
+            other => return other,
+        }
+        waited += STEP;
     }
 }
 

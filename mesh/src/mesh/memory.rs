@@ -64,6 +64,14 @@ impl Meshes {
         self.boards[i].crash();
     }
 
+    /// Stops a board in good order, as [`Mesh::shutdown`] does; it can be restarted.
+    ///
+    /// # Panics
+    /// There is no such board.
+    pub async fn shutdown(&mut self, i: usize) {
+        self.boards[i].stop().await;
+    }
+
     /// Starts a board again from its folder, crashed or not. As a program that starts again, it has to
     /// host its services again.
     ///

@@ -5,6 +5,7 @@
 mod admission;
 mod authority;
 mod copies;
+mod embedders;
 mod host;
 mod membership;
 mod meshes;
