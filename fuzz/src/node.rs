@@ -356,11 +356,9 @@ impl Driver {
                 assert!(self.connected.contains(&peer));
                 self.admitted.insert(peer);
             }
-            Effect::Disconnect { peer } => {
-                if self.connected.remove(&peer) {
-                    let why = "hung up".to_owned();
-                    self.follow_ups.push_back(Input::Disconnected { peer, why });
-                }
+            Effect::Disconnect { peer } if self.connected.remove(&peer) => {
+                let why = "hung up".to_owned();
+                self.follow_ups.push_back(Input::Disconnected { peer, why });
             }
             Effect::Event(Event::Halted { why }) => assert!(self.may_halt, "halted: {why}"),
             _ => {}
