@@ -48,13 +48,13 @@ pub struct Target {
 
 /// Every target.
 pub const TARGETS: [Target; 8] = [
-    Target { name: "frame", run: frame, seeds: wire::frame_seeds, mutations: 20_000 },
-    Target { name: "journal", run: journal, seeds: wire::journal_seeds, mutations: 1_000 },
-    Target { name: "manifest", run: manifest, seeds: state::manifest_seeds, mutations: 20_000 },
-    Target { name: "node", run: node, seeds: node::seeds, mutations: 300 },
-    Target { name: "records", run: records, seeds: records::seeds, mutations: 2_000 },
+    Target { name: "frame", run: frame, seeds: wire::frame_seeds, mutations: 100_000 },
+    Target { name: "journal", run: journal, seeds: wire::journal_seeds, mutations: 10_000 },
+    Target { name: "manifest", run: manifest, seeds: state::manifest_seeds, mutations: 100_000 },
+    Target { name: "node", run: node, seeds: node::seeds, mutations: 4_000 },
+    Target { name: "records", run: records, seeds: records::seeds, mutations: 20_000 },
     Target { name: "restore", run: restore, seeds: restore::seeds, mutations: 20_000 },
-    Target { name: "ticket", run: ticket, seeds: wire::ticket_seeds, mutations: 5_000 },
+    Target { name: "ticket", run: ticket, seeds: wire::ticket_seeds, mutations: 20_000 },
     Target { name: "transfer", run: transfer, seeds: state::transfer_seeds, mutations: 20_000 },
 ];
 

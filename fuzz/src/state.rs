@@ -170,9 +170,23 @@ fn state(seq: u64, db: &[u8], log: &[u8], chunks: &mut MemChunks) -> SealedManif
     builder.seal().expect("a good state")
 }
 
+/// Names that are one bit away from climbing.
+fn dots() -> SealedManifest {
+    let path = |text: &str| RelPath::new(text).expect("a good path");
+    let mut builder = ManifestBuilder::new(CkptId::default(), Layer::Base, 4096);
+    builder.entry(path("a"), Meta::default(), Kind::Folder);
+    for name in [",.", ".,", "a/,.", "a/.,"] {
+        builder.entry(path(name), Meta::default(), Kind::Whiteout);
+    }
+    builder.seal().expect("a good state")
+}
+
 pub(crate) fn manifest_seeds() -> Vec<Seed> {
     let seeds = (1..).zip(&STATES.manifests);
-    seeds.map(|(number, state)| (format!("state-{number}"), state.bytes().to_vec())).collect()
+    let mut seeds: Vec<Seed> =
+        seeds.map(|(number, state)| (format!("state-{number}"), state.bytes().to_vec())).collect();
+    seeds.push(("dots".to_owned(), dots().bytes().to_vec()));
+    seeds
 }
 
 pub(crate) fn transfer_seeds() -> Vec<Seed> {
