@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::home::{HomeLock, sync_folder, write_durably};
+use super::home::{HomeLock, advice, sync_folder, write_durably};
 use crate::proto::id::OpId;
 use crate::proto::journal::{self, Durable, Record, ScanError};
 
@@ -32,7 +32,7 @@ pub(crate) type Persisted = (OpId, Result<(), String>);
 #[non_exhaustive]
 pub enum JournalError {
     /// A file operation failed.
-    #[error("cannot {what} the journal {path}: {source}")]
+    #[error("cannot {what} the journal {path}: {source}{}", advice(source))]
     Io {
         /// `read`, `write`, ….
         what: &'static str,

@@ -87,7 +87,8 @@ pub enum HomeError {
     NoKey(PathBuf),
 }
 
-fn advice(error: &io::Error) -> &'static str {
+/// What to do next, where that is known.
+pub(super) fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
             "; give this user the right to write there, or choose another folder with --home"

@@ -1,6 +1,10 @@
 //! The acts about the service: it runs with a standby, outlives its agent, its board and the master,
 //! and moves when it is told to.
 
+use std::time::Duration;
+
+use tokio::time::sleep;
+
 use super::caller::ledger::unix_us;
 use super::deaths::{self, Death};
 use super::play::Play;
@@ -13,6 +17,8 @@ use crate::schema::Status;
 
 /// What is written before anything happens, to have something to copy: 1 MiB.
 const LOAD_VALUES: u64 = 256;
+/// For so long nothing is done, so that several copies are made of what was written.
+const STEADY: Duration = Duration::from_secs(3);
 /// Acknowledgements that are looked for at once after a death; in the end all are.
 const LOOK_BACK: usize = 3000;
 
@@ -73,6 +79,17 @@ pub(super) async fn agent(play: &mut Play) -> Outcome<bool> {
     let short = figures.longest < bounds.request() * 2 || !in_time;
     play.timeline.called("agent", on && short, figures, "the caller meanwhile")?;
     Ok(on && standby(play, "agent").await?)
+}
+
+/// For a while nothing happens: so many writes are acknowledged when all is well.
+pub(super) async fn steady(play: &mut Play) -> Outcome<bool> {
+    let at = unix_us();
+    sleep(STEADY).await;
+    let figures = play.caller.figures(at);
+    let rate = figures.acknowledged / STEADY.as_secs().max(1);
+    play.timeline.figures().writes_per_second = Some(rate);
+    let what = format!("{rate} writes a second when nothing happens");
+    play.timeline.called("steady", figures.acknowledged > 0, figures, &what)
 }
 
 /// The whole board of the active dies: its standby takes over, and gets a new standby.

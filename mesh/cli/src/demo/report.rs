@@ -40,6 +40,8 @@ pub(crate) struct Measured {
     pub(crate) takeover: Option<Takeover>,
     /// What crossed the network to copy the state.
     pub(crate) copies: Option<Copies>,
+    /// Writes that were acknowledged in a second while nothing happened.
+    pub(crate) writes_per_second: Option<u64>,
     /// Writes that were acknowledged, in all.
     pub(crate) acknowledged: Option<u64>,
     /// Those of them that are gone.
@@ -89,8 +91,8 @@ pub(crate) struct Copies {
 /// One thing that had to hold.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Step {
-    /// For programs: `gather`, `voters`, `run`, `ready`, `agent`, `death`, `takeover`, `standby`,
-    /// `master`, `move`, `return`, `kept`, `remove`, `leave` or `no-false-death`.
+    /// For programs: `gather`, `voters`, `run`, `ready`, `agent`, `steady`, `death`, `takeover`,
+    /// `standby`, `master`, `move`, `return`, `kept`, `remove`, `leave` or `no-false-death`.
     pub(crate) step: &'static str,
     /// Whom it is about, if one board.
     pub(crate) board: Option<String>,

@@ -21,6 +21,7 @@ pub(super) async fn play(play: &mut Play) -> Outcome {
         && acts::voters_again(play).await?
         && acts::begin(play).await?
         && acts::agent(play).await?
+        && acts::steady(play).await?
         && acts::active_dies(play).await?
         && acts::voters_again(play).await?
         && acts::master_dies(play).await?

@@ -192,7 +192,7 @@ impl Shared {
     /// Whether a key will be there once everything is done.
     fn has(&self, key: &str, batch: &Batch) -> bool {
         let batches = self.pending.iter().chain([batch]);
-        let last = batches.flat_map(|batch| &batch.changes).filter(|it| it.key() == key).last();
+        let last = batches.flat_map(|batch| &batch.changes).rfind(|it| it.key() == key);
         last.map_or_else(|| self.map.contains_key(key), |change| matches!(change, Change::Put(..)))
     }
 

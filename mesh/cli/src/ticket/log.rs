@@ -42,8 +42,11 @@ pub(crate) fn append(home: &Home, entry: &TicketEntry) -> Outcome {
     line.push('\n');
     let written = (|| {
         let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
-        file.write_all(line.as_bytes())?;
-        file.sync_all()
+        let before = file.metadata()?.len();
+        file.write_all(line.as_bytes()).and_then(|()| file.sync_all()).inspect_err(|_| {
+            // Half a line would spoil the next one. Best effort: what remains is told as unreadable.
+            let _ = file.set_len(before);
+        })
     })();
     written.map_err(|error: io::Error| folder::fault("write", &path, &error))
 }

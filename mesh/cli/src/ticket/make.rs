@@ -2,6 +2,7 @@
 
 use hedgerow::net::{Home, random_seed};
 use hedgerow::proto::bounded::{List, Text};
+use hedgerow::proto::effective_time::BUILD_UNIX;
 use hedgerow::proto::record::Name;
 use hedgerow::proto::ticket::{BOOTSTRAP_NODES_MAX, Bootstrap, Role, Ticket, TicketRequest};
 
@@ -22,6 +23,7 @@ pub(super) async fn make(context: &Context, role: RoleArg, lifetime: Lifetime) -
     let status: Status = context.client().get("/v1/status").await?;
     same_mesh(&root, &status)?;
     let issued = now();
+    refuse_to_expire_at_birth(issued, lifetime)?;
     let request = TicketRequest {
         mesh_name: Name::capped(&status.mesh_name),
         role: match role {
@@ -38,6 +40,21 @@ pub(super) async fn make(context: &Context, role: RoleArg, lifetime: Lifetime) -
     log::append(&Home::open(&context.home)?, &entry)?;
     let new = NewTicket { ticket: ticket.to_string(), entry };
     context.show(&new, |new| for_people(&status.mesh_name, new))
+}
+
+/// A board without a battery for its clock may live in 1970. Others judge its tickets by the time that
+/// it is, so one that is to expire would have done so already.
+fn refuse_to_expire_at_birth(now: u64, lifetime: Lifetime) -> Outcome {
+    if now >= BUILD_UNIX || lifetime == Lifetime::Never {
+        return Ok(());
+    }
+    let message = format!(
+        "this board's clock says {} UTC, which is before this version was made, so that every other \
+         board would take the ticket for expired. Set the clock, or make a ticket that needs none \
+         with --expires never and revoke it once it was used",
+        text::date(now)
+    );
+    Err(Failure::new(Exit::Failed, "clock", message))
 }
 
 /// The board that answers, then others that are up; only such as have told an address.

@@ -76,6 +76,68 @@ fn a_revocation_by_another_root_is_refused() {
 }
 
 #[test]
+fn an_order_that_no_operator_of_this_mesh_signed_is_refused_and_told_why() {
+    use hedgerow::proto::bounded::{List, Text};
+    use hedgerow::proto::id::{CellId, Keypair, MeshId};
+    use hedgerow::proto::order::{Action, Order, SignedOrder};
+    use hedgerow::proto::ticket::{Credential, Role, Ticket, TicketRequest};
+    use hedgerow::proto::wire::codec;
+
+    let founder = Board::founder();
+    crate::board::until("a master reigns", || {
+        founder.status().unwrap()["master"]["reigns"] == true
+    });
+    let own = founder.json(&["ticket", "new"])["ticket"].as_str().unwrap().to_owned();
+    let member = Ticket::parse(&own).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let stranger = Keypair::from_seed(&[7; 32]);
+    let request = TicketRequest {
+        mesh_name: Text::capped("home"),
+        role: Role::Operator,
+        issued: now,
+        expires: 0,
+        bootstrap: List::new(),
+    };
+    let foreign = Ticket::issue(&stranger, request, hedgerow::net::random_seed()).unwrap();
+    let order = |nonce: u8, seconds| Order {
+        mesh: MeshId::of_root(&member.root),
+        cell: CellId::default(),
+        operator: stranger.public(),
+        nonce: [nonce; 16],
+        issued: now,
+        expires: now + seconds,
+        action: Action::Remove(Text::capped("shop")),
+    };
+    let key = hedgerow::net::Home::open(&founder.home).unwrap();
+    let operator = key.key(hedgerow::net::KeyFile::Operator).unwrap();
+    let credential = std::fs::read(founder.home.join("operator.credential")).unwrap();
+    let credential: Credential = codec::decode(&credential).unwrap();
+    let genuine = |order: Order| Order { operator: operator.public(), ..order };
+    let tampered = |order| SignedOrder::seal(&genuine(order), &stranger, credential.clone());
+    let late = Order { issued: now - 100, expires: now - 1, ..genuine(order(4, 0)) };
+    for (signed, why) in [
+        // A board's ticket makes no operator, nor does another mesh's, nor an operator's name alone.
+        (
+            SignedOrder::seal(&order(1, 100), &stranger, member.bind_operator(&stranger.public())),
+            "role",
+        ),
+        (
+            SignedOrder::seal(&order(2, 100), &stranger, foreign.bind_operator(&stranger.public())),
+            "mesh",
+        ),
+        (tampered(order(3, 100)), "forged"),
+        (SignedOrder::seal(&late, &operator, credential.clone()), "expired"),
+        (SignedOrder::seal(&genuine(order(5, 100_000)), &operator, credential.clone()), "expired"),
+    ] {
+        let body = codec::encode(&signed.unwrap()).unwrap();
+        let (status, _, text) = http(&founder, "POST", "/v1/order", &body);
+        let problem: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((status, &problem["code"]), (403, &"refused".into()), "{why}: {text}");
+        assert!(problem["message"].as_str().unwrap().contains(why), "{why}: {text}");
+    }
+}
+
+#[test]
 fn a_publication_is_heard_on_the_other_board() {
     let founder = Board::founder();
     let guest = Board::guest(&founder, "guest");

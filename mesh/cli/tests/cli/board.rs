@@ -30,6 +30,7 @@ pub(crate) struct Ended {
 pub(crate) struct Board {
     pub(crate) home: PathBuf,
     pub(crate) daemon: Option<Child>,
+    log: PathBuf,
     _place: Place,
 }
 
@@ -59,7 +60,9 @@ impl Ended {
     /// It failed with this exit code and, on standard error, this code as JSON; gives the sentence.
     pub(crate) fn failure(&self, exit: i32, code: &str) -> String {
         assert_eq!(self.code, Some(exit), "{self:?}");
-        let problem: Value = serde_json::from_str(self.err.trim()).unwrap();
+        // A daemon has logged before.
+        let last = self.err.trim().lines().last().unwrap_or_default();
+        let problem: Value = serde_json::from_str(last).unwrap();
         assert_eq!((&problem["code"], &problem["exit"]), (&code.into(), &exit.into()), "{self:?}");
         problem["message"].as_str().unwrap().to_owned()
     }
@@ -68,7 +71,14 @@ impl Ended {
 impl Board {
     pub(crate) fn new() -> Self {
         let place = Place::new();
-        Self { home: place.0.join("board"), daemon: None, _place: place }
+        Self { home: place.0.join("board"), daemon: None, log: place.0.join("log"), _place: place }
+    }
+
+    /// A board with a data folder that somebody else removes.
+    pub(crate) fn at(home: PathBuf) -> Self {
+        let mut board = Self::new();
+        board.home = home;
+        board
     }
 
     /// A running founder.
@@ -129,8 +139,13 @@ impl Board {
 
     /// Starts the daemon and waits until it takes part.
     pub(crate) fn up(&mut self, name: &str) {
-        let log = fs::File::create(self.home.join("log")).unwrap();
-        let mut command = self.up_command(name);
+        let command = self.up_command(name);
+        self.up_as(command);
+    }
+
+    /// The same, started with this command.
+    pub(crate) fn up_as(&mut self, mut command: Command) {
+        let log = fs::File::create(&self.log).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.daemon = Some(command.spawn().unwrap());
         until("the daemon takes part", || {
@@ -149,7 +164,7 @@ impl Board {
     }
 
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.home.join("log")).unwrap_or_default()
+        fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     pub(crate) fn status(&self) -> Option<Value> {

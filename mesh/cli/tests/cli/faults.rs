@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use crate::board::{Board, Place, finish, fits, hedgerow};
+use crate::board::{Board, Place, finish, fits, hedgerow, until};
 
 #[test]
 fn each_kind_of_mis_paste_is_told_as_such() {
@@ -151,4 +151,35 @@ fn the_command_line_is_checked_before_anything_happens() {
         assert_eq!(board.text(words).code, Some(2), "{words:?}");
     }
     assert!(!board.home.exists());
+}
+
+#[test]
+fn a_board_whose_ticket_has_expired_or_was_revoked_is_told_by_whom_and_what_to_do() {
+    let founder = Board::founder();
+    let expired = founder.json(&["ticket", "new", "--expires", "1s"]);
+    let revoked = founder.json(&["ticket", "new"]);
+    founder.json(&["ticket", "revoke", revoked["id"].as_str().unwrap()]);
+    until("one has expired", || {
+        let tickets = founder.json(&["ticket", "ls"]);
+        tickets.as_array().unwrap().iter().any(|ticket| ticket["state"] == "expired")
+    });
+    for (ticket, why) in [(expired, "the ticket has expired"), (revoked, "the ticket was revoked")]
+    {
+        let mut guest = Board::new();
+        guest.joins(ticket["ticket"].as_str().unwrap());
+        let mut command = guest.up_command("guest");
+        let null = || std::process::Stdio::null();
+        command.stdin(null()).stdout(null()).stderr(null());
+        guest.daemon = Some(command.spawn().unwrap());
+        until("the guest is told why", || {
+            guest.status().is_some_and(|status| {
+                let said = status["view_why"].as_str().unwrap();
+                status["view"] == "joining" && said.contains(why) && said.contains("ticket new")
+            })
+        });
+        let text = guest.text(&["status"]).out;
+        assert!(text.contains(why), "{text}");
+        fits(&text);
+        assert_eq!(founder.json(&["nodes"]).as_array().unwrap().len(), 1, "it got in");
+    }
 }

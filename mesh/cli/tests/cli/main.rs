@@ -5,9 +5,12 @@
 
 mod api;
 mod board;
+mod clock;
 mod demo;
+mod disk;
 mod faults;
 mod flow;
 mod kv;
 mod life;
+mod machine;
 mod services;

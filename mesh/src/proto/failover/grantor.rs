@@ -63,9 +63,9 @@ impl Failover {
         let asked = Duration::from_millis(u64::from(renew.lease_ms)).min(self.preset.lease);
         // The right to run may be moving at this moment: then nobody gets more of it (L4).
         let moves = office.changing.get(&renew.instance).is_some_and(|moves| *moves);
-        let lease = match office.reign {
-            _ if row.standby == Some(me) => asked,
-            Some((_, until)) if !moves => asked.min(nested(until.since(turn.now))),
+        let (lease, as_master) = match office.reign {
+            Some((_, until)) if !moves => (asked.min(nested(until.since(turn.now))), true),
+            _ if row.standby == Some(me) => (asked, false),
             _ => return,
         };
         let silent = turn.now < self.silent_until && row.standby == Some(me);
@@ -78,8 +78,8 @@ impl Failover {
             return;
         }
         let lease_ms = u32::try_from(lease.as_millis()).unwrap_or(u32::MAX);
-        let grant =
-            Grant { instance: renew.instance, epoch: renew.epoch, sent: renew.sent, lease_ms };
+        let Renew { instance, epoch, sent, .. } = renew;
+        let grant = Grant { instance, epoch, sent, lease_ms, as_master };
         if from == me {
             self.on_grant(turn, office, from, &grant);
         } else {

@@ -118,7 +118,7 @@ impl Failover {
         let Some(assignment) = self.assignments.get_mut(&grant.instance) else { return };
         // A former standby's word must not prolong anything: its successor counts the silence (S3).
         let standby = assignment.row.standby == Some(from) && !assignment.is_switching();
-        let counts = standby || office.masters().contains(&from);
+        let counts = standby || (grant.as_master && office.masters().contains(&from));
         if assignment.row.epoch != grant.epoch || !assignment.is_wanted() || !counts {
             return;
         }

@@ -4,6 +4,8 @@
 //! and its own promise has run out; the master agrees once its own has; only the row that the master
 //! then commits gives the right to start (3b).
 
+use core::time::Duration;
+
 use super::{Failover, Office, want_spec};
 use crate::proto::id::Epoch;
 use crate::proto::io::Event;
@@ -12,6 +14,9 @@ use crate::proto::order::Instance;
 use crate::proto::table::{CheckpointId, Row};
 use crate::proto::turn::Turn;
 use crate::proto::wire::failover::Claimed;
+
+/// The link to the master is wanted that long by one look.
+const LINK_ERRAND: Duration = Duration::from_secs(30);
 
 /// An instance that this board stands by for.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +79,10 @@ impl Failover {
             .collect();
         for instance in due {
             let Some(row) = self.row(turn, &instance) else { continue };
+            if let Some(master) = office.master.filter(|master| *master != turn.me.id()) {
+                // When the active dies there is no time to find the way to the master first.
+                turn.links.want_until(master, turn.now + LINK_ERRAND, turn.now);
+            }
             let free_at = self.free_to_take(&row);
             let stateless = turn.specs.get(&row.spec).is_some_and(|spec| spec.state.is_none());
             let own = turn.holdings.take_from(&row);

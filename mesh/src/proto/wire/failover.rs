@@ -78,6 +78,9 @@ pub struct Grant {
     pub sent: u64,
     /// How long from `sent` on, milliseconds on the active's clock.
     pub lease_ms: u32,
+    /// Granted as the reigning master; otherwise as the standby that the grantor believes to be. What a
+    /// former standby believes must not count, though it may be a voter (S3).
+    pub as_master: bool,
 }
 
 /// A board tells the master something about a row that needs a change of the table. Repeated until a
