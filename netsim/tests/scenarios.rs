@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hedgerow_netsim::swarm::Schedule;
 use hedgerow_netsim::{campaign, scenario, swarm};
@@ -16,22 +17,38 @@ fn scenario_files() -> Vec<PathBuf> {
     files
 }
 
-#[test]
-fn every_scenario_holds_and_every_fault_in_it_is_felt() {
-    let mut failures = Vec::new();
-    for file in scenario_files() {
-        let plan = scenario::parse(&file, &std::fs::read_to_string(&file).unwrap())
-            .unwrap_or_else(|error| panic!("{error}"));
-        let outcome = campaign::run(&plan, None);
-        for finding in &outcome.findings {
-            failures.push(format!("{}: {finding:?}", file.display()));
-        }
-        for (fault, injected, felt) in outcome.tally.lines() {
-            if injected != felt {
-                failures.push(format!("{}: {fault} was not felt by anybody", file.display()));
-            }
+/// What is wrong with a scenario file, or with the node.
+fn failures_of(file: &Path) -> Vec<String> {
+    let plan = scenario::parse(file, &std::fs::read_to_string(file).unwrap())
+        .unwrap_or_else(|error| panic!("{error}"));
+    let outcome = campaign::run(&plan, None);
+    let findings = outcome.findings.iter();
+    let mut failures: Vec<String> =
+        findings.map(|finding| format!("{}: {finding:?}", file.display())).collect();
+    for (fault, injected, felt) in outcome.tally.lines() {
+        if injected != felt {
+            failures.push(format!("{}: {fault} was not felt by anybody", file.display()));
         }
     }
+    failures
+}
+
+#[test]
+fn every_scenario_holds_and_every_fault_in_it_is_felt() {
+    let files = scenario_files();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut failures = Vec::new();
+        while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            failures.extend(failures_of(file));
+        }
+        failures
+    };
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
