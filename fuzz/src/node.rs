@@ -219,7 +219,12 @@ impl Driver {
         };
         match how {
             0 => self.receive(SCENE.peer(0), Submit { seq: 7, order }.into()),
-            1 => self.receive(SCENE.peer(1), Pass { order }.into()),
+            1 => {
+                let instance = instance(steps.below(3));
+                let row = self.node.authority().table().row(&instance);
+                let epoch = row.map_or(Epoch(1), |row| row.epoch);
+                self.receive(SCENE.peer(1), Pass { order, epoch }.into());
+            }
             _ => self.command(Command::Order(Box::new(order))),
         }
     }
@@ -246,7 +251,7 @@ impl Driver {
         let Some(row) = self.node.authority().table().row(&instance).cloned() else { return };
         let id = CheckpointId { epoch: row.epoch, seq: steps.byte().into() };
         let claim = match steps.below(10) {
-            0 => Claimed::Take,
+            0 => Claimed::Take { from: id },
             1 => Claimed::NeedStandby,
             2 => Claimed::AbortFill,
             3 => Claimed::Filled,
@@ -288,6 +293,7 @@ impl Driver {
                     epoch: renew.epoch,
                     sent: renew.sent,
                     lease_ms: renew.lease_ms,
+                    as_master: true,
                 }
                 .into(),
                 Message::Offer(offer) => Stored { instance: offer.instance, id: offer.id }.into(),

@@ -188,7 +188,13 @@ pub(crate) fn messages() -> Vec<Message> {
         AppOk { term: Term(1), sent: 1, durable: last }.into(),
         Submit { seq: 1, order: SCENE.orders[0].clone() }.into(),
         Renew { instance: instance(), epoch, sent: 1, acked: 0, lease_ms: 1500 }.into(),
-        Claim { instance: instance(), epoch, revision, claim: Claimed::Take }.into(),
+        Claim {
+            instance: instance(),
+            epoch,
+            revision,
+            claim: Claimed::Take { from: CheckpointId::default() },
+        }
+        .into(),
         Claim {
             instance: instance(),
             epoch,

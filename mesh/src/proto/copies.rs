@@ -2,7 +2,7 @@
 //!
 //! The active captures its state again and again and offers each capture to its standby, and to the
 //! board that is being filled to become it. They fetch it (the bulk plane moves and verifies bytes,
-//! never the node), make it durable and only then say [`Stored`]. What was said `Stored` is what a
+//! never the node), make it durable and only then say `Stored`. What was said `Stored` is what a
 //! takeover can start from; what was not does not exist.
 //!
 //! - `source`: the active's side: when to capture, whom to offer, when a commit is answered.
