@@ -6,6 +6,8 @@ use futures::StreamExt;
 use hedgerow::Mesh;
 use hedgerow::mesh::{Event, Heard, MeshError, Observed, PublishError, Standing, Topic};
 
+use crate::host::until;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_is_seen_and_told_and_a_restarted_board_is_the_same_one() {
     let mut meshes = Mesh::memory(3).await.unwrap();
@@ -20,9 +22,12 @@ async fn a_crash_is_seen_and_told_and_a_restarted_board_is_the_same_one() {
         matches!(&happened.event, Event::MemberDown { node, .. } if *node == id)
     };
     while !down(&events.next().await.unwrap()) {}
-    meshes.meet(2).await.unwrap();
-    let members = meshes[1].members();
-    assert_eq!(members.named("board-2").map(|board| board.standing), Some(Standing::Down));
+    // The other one hears of it a moment later.
+    until("both hold it for dead", || async {
+        let members = meshes[1].members();
+        members.named("board-2").map(|board| board.standing) == Some(Standing::Down)
+    })
+    .await;
 
     meshes.restart(2).await.unwrap();
     assert_eq!(meshes[2].id(), id);

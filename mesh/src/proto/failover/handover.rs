@@ -66,6 +66,10 @@ impl Failover {
         if assignment.handover.is_some() || !assignment.is_wanted() {
             return Err("it is being moved already");
         }
+        if assignment.run == Run::Starting {
+            // What lies in its folder may be of another right still.
+            return Err("it is being started");
+        }
         let row = &assignment.row;
         // What never ran anywhere has no state that a standby would have to hold.
         let blank = row.is_first() && !row.ready && assignment.began.is_none();

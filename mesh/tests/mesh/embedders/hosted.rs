@@ -156,7 +156,9 @@ async fn what_was_committed_survives_the_crash_of_its_board_and_one_runs_at_a_ti
     let services = host_on_all(&meshes, number).await;
     held_past(&shared, 3).await;
     let first = runs_on(&meshes).await.unwrap();
-    let resolved = meshes[(first + 1) % 3].resolve("counter").await.unwrap();
+    let other = &meshes[(first + 1) % 3];
+    until("another board knows where", || async { other.resolve("counter").await.is_ok() }).await;
+    let resolved = other.resolve("counter").await.unwrap();
     assert_eq!(resolved.board, meshes[first].name());
     assert!(resolved.to_string().starts_with("127.0.0.1:"), "{resolved}");
 
