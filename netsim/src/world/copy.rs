@@ -80,8 +80,9 @@ impl World {
             _ => return,
         };
         let run = state.host.shims.get_mut(&instance).and_then(|shim| shim.run.as_mut());
-        // Of a service that does not run the folder is captured as it lies.
-        let lies = state.host.folders.get(&instance).and_then(|folder| folder.state);
+        // Of a service that does not run the folder is captured as it lies, if it is one of this right.
+        let folder = state.host.folders.get(&instance).filter(|folder| folder.epoch == id.epoch);
+        let lies = folder.and_then(|folder| folder.state);
         let point = match run {
             Some(run) => {
                 if freezes {
