@@ -65,7 +65,7 @@ fn a_demo_that_is_interrupted_or_killed_leaves_no_process_behind() {
 #[test]
 fn its_timeline_fits_the_screen_and_its_folders_stay_when_asked() {
     let place = Place::new();
-    let words = ["--nodes", "3", "--commit", "async", "--keep"];
+    let words = ["--commit", "async", "--keep"];
     let ended = finish_within(demo(&place, &words), "", DEMO_PATIENCE);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     fits(&ended.out);

@@ -68,6 +68,8 @@ pub struct Assignment {
     pub(super) claim_at: Time,
     /// Whether it ran under this epoch in an earlier life of this board.
     pub(super) resumed: bool,
+    /// The newest state of this epoch that this board held when it came back to life.
+    pub(super) recalled: Option<CheckpointId>,
     /// When this row was learnt.
     pub(super) learnt: Time,
     /// When it ended lately.
@@ -118,6 +120,7 @@ impl Assignment {
             began: None,
             claim_at: now,
             resumed: false,
+            recalled: None,
             learnt: now,
             ended: VecDeque::new(),
             failures: 0,
@@ -227,6 +230,8 @@ impl Failover {
         let mut assignment = Assignment::new(tenure.row, turn.now);
         assignment.began = tenure.began;
         assignment.resumed = tenure.began == Some(assignment.row.epoch);
+        let epoch = assignment.row.epoch;
+        assignment.recalled = turn.holdings.own(&instance).filter(|id| id.epoch == epoch).max();
         assignment.released = tenure.released;
         assignment.switching = tenure.switching;
         // What a former standby granted to an earlier life is not remembered.

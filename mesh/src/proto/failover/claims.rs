@@ -116,9 +116,9 @@ impl Failover {
         let of_now = |id: &CheckpointId| id.epoch == row.epoch;
         let filled = turn.holdings.confirmed(instance, &fill).filter(of_now);
         let held = turn.holdings.confirmed(instance, &standby).filter(of_now);
-        // After a restart nobody remembers here what the standby confirmed: at most all of it (S10).
-        let own = turn.holdings.own(instance).filter(of_now).max().filter(|_| assignment.resumed);
-        let held = held.or(own);
+        // After a restart nobody remembers here what the standby had confirmed: at most what this board
+        // held then (S10).
+        let held = held.or(assignment.recalled);
         let runs = assignment.run == Run::Running;
         let by_master = assignment.lease.until_without(&standby);
         let carried =
