@@ -284,6 +284,17 @@ impl Reigns {
             mean(self.commits),
             self.orphans
         ));
+        let mut gaps = self.gaps.clone();
+        gaps.sort_unstable();
+        let at = |permille: usize| gaps.get((gaps.len() * permille / 1000).min(gaps.len() - 1));
+        if !gaps.is_empty()
+            && let (Some(median), Some(most)) = (at(500), at(990))
+        {
+            let (median, most) = (Seconds(*median), Seconds(*most));
+            lines.push(format!(
+                "from the end of a container to its takeover: median {median} s, 99 % {most} s"
+            ));
+        }
         let reached = |mark: &&str| format!("{mark} {}", self.marks.get(*mark).unwrap_or(&0));
         let reached: Vec<String> = MARKS.iter().map(reached).collect();
         lines.push(format!("runs that reached: {}", reached.join(", ")));

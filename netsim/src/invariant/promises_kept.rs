@@ -3,7 +3,7 @@
 //! While a promise to one holder runs, no other holder and no other right is promised anything, and a
 //! standby does not ask to take over from the one it promised to. A grantor that restarted cannot know
 //! what it promised: until all of that is over it asks for nothing at all, and promises nothing to
-//! anybody but its former holders.
+//! anybody.
 
 use hedgerow::proto::io::Effect;
 use hedgerow::proto::wire::Message;
@@ -30,6 +30,13 @@ impl PromisesKept {
         match seen.what {
             What::Sent(Effect::Send { to, message: Message::Grant(grant) }, _) => {
                 let (instance, epoch) = (&grant.instance, grant.epoch.0);
+                let silent = self.silent[usize::from(seen.board)];
+                if seen.at < silent {
+                    return Some(format!(
+                        "grants {instance} although it restarted and may have promised it to another until {}",
+                        Seconds(silent)
+                    ));
+                }
                 let mut binding = self.promises.binding(me, instance, seen.at);
                 let other = binding.find(|p| p.to != *to || p.epoch > epoch)?;
                 Some(format!(
