@@ -26,6 +26,8 @@ use crate::proto::wire::failover::{Claimed, Pass, Submit, Submitted};
 pub const ORDERS_OPEN_MAX: usize = 256;
 /// An order that is not answered by then is reported as unknown.
 const ORDER_PATIENCE: Duration = Duration::from_secs(8);
+/// The same for what another board carries out: a handover takes up to two leases and a restart.
+const PASSED_PATIENCE: Duration = Duration::from_secs(6);
 /// Between two attempts to reach the master.
 const ORDER_RETRY: Duration = Duration::from_millis(200);
 
@@ -94,7 +96,12 @@ type Answer = Result<(), (&'static str, String)>;
 impl Desk {
     fn open(&mut self, turn: &Turn<'_>, asked_by: Asker, stage: Stage) -> u64 {
         self.next += 1;
-        let until = turn.now + ORDER_PATIENCE;
+        // Whoever asked from another board waits as long: its answer must be there by then.
+        let patience = match stage {
+            Stage::Passed(_) => PASSED_PATIENCE,
+            _ => ORDER_PATIENCE,
+        };
+        let until = turn.now + patience;
         self.open.insert(self.next, Open { asked_by, until, stage });
         self.next
     }
@@ -129,14 +136,16 @@ impl Desk {
             .map(|(id, _)| *id)
             .collect();
         for id in late {
-            let waits =
-                self.open.get(&id).is_some_and(|open| matches!(open.stage, Stage::Waiting(_)));
-            let (code, text) = match waits {
-                true => (
+            let (code, text) = match self.open.get(&id).map(|open| &open.stage) {
+                Some(Stage::Waiting(_)) => (
                     "no-master",
                     "no master can be reached from this board: nothing can be changed now; `hedgerow status` says why",
                 ),
-                false => (
+                Some(Stage::Passed(_)) => (
+                    "not-carried-out",
+                    "the board that is to carry it out has not done so in time: it cannot be reached, or lacks the state that is named; `hedgerow why SERVICE` there lists those that it has, and `hedgerow ps` shows whether it happened after all",
+                ),
+                _ => (
                     "unknown",
                     "no master has answered in time: whether the order will be carried out is unknown; `hedgerow ps` shows it",
                 ),
