@@ -134,12 +134,17 @@ pub(crate) async fn recover(
     })
 }
 
-/// The board of that name, or whose id begins so.
+/// The board of that name, or else the one whose id begins so.
 async fn find(context: &Context, object: &str) -> Outcome<Node> {
     let nodes: Vec<Node> = context.client().get("/v1/nodes").await?;
-    let mut found = nodes
-        .into_iter()
-        .filter(|node| node.name == object || node.node.to_string().starts_with(object));
+    let (named, others): (Vec<Node>, Vec<Node>) =
+        nodes.into_iter().partition(|node| node.name == object);
+    let begins = |node: &Node| node.node.to_string().starts_with(object);
+    // A name may well look like the beginning of somebody's id.
+    let mut found: Box<dyn Iterator<Item = Node>> = match named.is_empty() {
+        true => Box::new(others.into_iter().filter(begins)),
+        false => Box::new(named.into_iter()),
+    };
     match (found.next(), found.next()) {
         (Some(node), None) => Ok(node),
         (None, _) => {

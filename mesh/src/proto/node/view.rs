@@ -68,11 +68,15 @@ impl Node {
     /// Everything about one service by its name, or about one member by its name or by the beginning of
     /// its id.
     pub(super) fn why(&self, now: Time, object: &str) -> Reply {
+        let named = |member: &Member| *member.record.name == *object;
+        // A name may well look like the beginning of somebody's id.
+        let by_name = self.members.iter().any(|(_, member)| named(member));
         let found: Vec<(&NodeId, &Member)> = self
             .members
             .iter()
-            .filter(|(node, member)| {
-                *member.record.name == *object || node.to_string().starts_with(object)
+            .filter(|(node, member)| match by_name {
+                true => named(member),
+                false => node.to_string().starts_with(object),
             })
             .collect();
         let error =
