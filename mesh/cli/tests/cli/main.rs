@@ -14,3 +14,4 @@ mod kv;
 mod life;
 mod machine;
 mod services;
+mod upkeep;

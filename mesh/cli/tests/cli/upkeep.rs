@@ -1,0 +1,119 @@
+//! What an operator does by hand, on three boards: an older state, an empty board, a lost majority.
+
+use std::fs;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::board::{Board, until};
+
+/// Counts from 1 whenever it is started, one line at a time: a start shows in its state.
+const COUNTS: &str = r#"
+name = "counts"
+command = ["/bin/sh", "-c", "i=0; while :; do i=$((i+1)); echo $i >> state/log; sleep 0.05; done"]
+state = "state"
+port = [{ name = "none" }]
+replicate = { every = "60s" }
+"#;
+
+fn start(board: &mut Board, name: &str) {
+    let mut command = board.up_command(name);
+    command.args(["--preset", "lan"]);
+    board.up_as(command);
+}
+
+fn three() -> Vec<Board> {
+    let mut founder = Board::new();
+    founder.json(&["init", "home"]);
+    start(&mut founder, "pi-0");
+    let mut boards = vec![founder];
+    for name in ["pi-1", "pi-2"] {
+        let mut guest = Board::new();
+        guest.joins(&boards[0].ticket());
+        start(&mut guest, name);
+        boards.push(guest);
+    }
+    until("three decide", || decide(&boards[0]) == 3);
+    boards
+}
+
+fn decide(board: &Board) -> usize {
+    let status = board.status().unwrap_or_default();
+    status["master"]["voters"].as_array().map_or(0, Vec::len)
+}
+
+fn counts(founder: &Board) -> Value {
+    founder.json(&["ps"])[0].clone()
+}
+
+/// The board that runs it, once a standby could carry on.
+fn settled<'a>(boards: &'a [Board], past: u64) -> &'a Board {
+    until("it runs, and is protected", || {
+        let it = counts(&boards[0]);
+        it["epoch"].as_u64() > Some(past) && it["state"] == "running" && it["ready"] == true
+    });
+    let active = counts(&boards[0])["active"].as_str().unwrap().to_owned();
+    let at: usize = active.strip_prefix("pi-").unwrap().parse().unwrap();
+    &boards[at]
+}
+
+fn lines(board: &Board) -> Vec<u64> {
+    let log = board.home.join("services/counts/state/log");
+    let text = fs::read_to_string(log).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+#[test]
+fn an_older_state_is_restored_a_board_is_drained_and_a_lost_majority_is_replaced() {
+    let mut boards = three();
+    let file = boards[0].home.join("counts.toml");
+    fs::write(&file, COUNTS).unwrap();
+    boards[0].json(&["run", file.to_str().unwrap()]);
+
+    let active = settled(&boards, 0);
+    let before = counts(&boards[0])["epoch"].as_u64().unwrap();
+    let first = format!("{before}.1");
+    until("it has counted on", || lines(active).len() > 40);
+    boards[0].json(&["checkpoint", "counts"]);
+    let states = |board: &Board| {
+        let why = board.json(&["why", "counts"]);
+        let held = why["findings"].as_array().unwrap().iter().filter_map(Value::as_str);
+        let held = held.into_iter().find(|finding| finding.starts_with("states in"));
+        held.unwrap_or_default().matches(&format!("{before}.")).count()
+    };
+    until("it has a newer state, too", || states(active) == 2);
+    let counted = lines(active).len();
+    let nowhere = boards[0].ask(&["restore", "counts", "--at", "1.1"]);
+    assert_eq!(nowhere.code, Some(1), "{nowhere:?}");
+    assert!(format!("{nowhere:?}").contains("lacks the state"), "{nowhere:?}");
+    boards[0].json(&["restore", "counts", "--at", &first]);
+    let active = settled(&boards, before);
+    until("it was started again", || lines(active).iter().filter(|line| **line == 1).count() == 2);
+    let again = lines(active).iter().rposition(|line| *line == 1).unwrap();
+    assert!(again < counted, "it went on after {again} lines; {counted} had been written");
+
+    let (drained, epoch) = (counts(&boards[0]), counts(&boards[0])["epoch"].as_u64().unwrap());
+    let drained = drained["active"].as_str().unwrap();
+    boards[0].json(&["drain", drained]);
+    settled(&boards, epoch);
+    assert_ne!(counts(&boards[0])["active"], drained);
+    boards[0].json(&["undrain", drained]);
+    assert!(lines(settled(&boards, epoch)).len() > again, "a move takes everything along");
+
+    boards[0].ask(&["recover", "--dead", "pi-1"]).failure(2, "not-forced");
+    boards[0].ask(&["recover", "--dead", "pi-1", "--force"]).failure(1, "not-recovered");
+    for gone in &mut boards[1..] {
+        gone.signal(Signal::KILL);
+        gone.ends();
+    }
+    let recover = ["recover", "--dead", "pi-1", "--dead", "pi-2", "--force"];
+    until("the lease of the last master is over", || boards[0].ask(&recover).code == Some(0));
+    until("it decides alone", || {
+        decide(&boards[0]) == 1 && boards[0].status().unwrap()["master"]["reigns"] == true
+    });
+    for (at, name) in [(1, "pi-1"), (2, "pi-2")] {
+        start(&mut boards[at], name);
+    }
+    until("three decide again", || decide(&boards[0]) == 3);
+    settled(&boards, epoch);
+}
