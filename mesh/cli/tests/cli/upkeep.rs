@@ -47,7 +47,7 @@ fn counts(founder: &Board) -> Value {
 }
 
 /// The board that runs it, once a standby could carry on.
-fn settled<'a>(boards: &'a [Board], past: u64) -> &'a Board {
+fn settled(boards: &[Board], past: u64) -> &Board {
     until("it runs, and is protected", || {
         let it = counts(&boards[0]);
         it["epoch"].as_u64() > Some(past) && it["state"] == "running" && it["ready"] == true
