@@ -12,7 +12,7 @@ use std::time::Duration;
 use hedgerow::proto::bounded::{Blob, List, Text};
 use hedgerow::proto::failover::active::Found;
 use hedgerow::proto::id::{Epoch, Incarnation, NodeId, OpId};
-use hedgerow::proto::io::{Command, Effect, Event, Exit, Input, Report, Transferred};
+use hedgerow::proto::io::{Command, Effect, Event, Exit, Input, NotFetched, Report, Transferred};
 use hedgerow::proto::journal;
 use hedgerow::proto::machine::{Effects, Time};
 use hedgerow::proto::node::Node;
@@ -21,7 +21,7 @@ use hedgerow::proto::record::Leave;
 use hedgerow::proto::signed::Signed;
 use hedgerow::proto::table::CheckpointId;
 use hedgerow::proto::wire::authority::{AppOk, PreVoteOk, VoteOk};
-use hedgerow::proto::wire::copies::Stored;
+use hedgerow::proto::wire::copies::{Stored, Unstorable};
 use hedgerow::proto::wire::failover::{Claim, Claimed, Grant, Pass, Submit};
 use hedgerow::proto::wire::gossip::{Answer, Fact, Facts, ProbeAck};
 use hedgerow::proto::wire::{self, FrameError, Message, codec};
@@ -240,7 +240,10 @@ impl Driver {
                 let result = Ok(Transferred { wire_bytes: 9, state_bytes: 4096, full: true });
                 Input::Fetched { instance, id, from: SCENE.peer(0), result }
             }
-            _ => Input::Fetched { instance, id, from: SCENE.peer(1), result: Err(failed) },
+            _ => {
+                let result = Err(NotFetched { why: failed, own_disk: steps.below(2) == 0 });
+                Input::Fetched { instance, id, from: SCENE.peer(1), result }
+            }
         };
         self.input(input);
     }
@@ -250,7 +253,7 @@ impl Driver {
         let instance = instance(steps.below(2));
         let Some(row) = self.node.authority().table().row(&instance).cloned() else { return };
         let id = CheckpointId { epoch: row.epoch, seq: steps.byte().into() };
-        let claim = match steps.below(10) {
+        let claim = match steps.below(12) {
             0 => Claimed::Take { from: id },
             1 => Claimed::NeedStandby,
             2 => Claimed::AbortFill,
@@ -260,6 +263,11 @@ impl Driver {
             6 => Claimed::Lost,
             7 => Claimed::Restore(id),
             8 => Claimed::Recover(id),
+            9 => Claimed::Stopped,
+            10 => {
+                let word = Unstorable { instance, id, why: Text::capped("the disk is full") };
+                return self.receive(SCENE.peer(from), word.into());
+            }
             _ => return self.receive(SCENE.peer(from), Stored { instance, id }.into()),
         };
         let (epoch, revision) = (row.epoch, row.revision);
@@ -382,12 +390,14 @@ fn checkpoint(steps: &mut Bytes<'_>) -> CheckpointId {
 
 fn report(steps: &mut Bytes<'_>) -> Report {
     let ports = || List::capped([(Text::capped("http"), 8080)]);
+    // Mostly the right that the row names.
+    let epoch = Epoch(if steps.below(4) == 0 { steps.byte().into() } else { 3 });
     match steps.below(8) {
-        0 => Report::Found(Found { epoch: Epoch(steps.byte().into()), ports: ports() }),
-        1 | 2 => Report::Started { ports: ports() },
-        3 => Report::Ended(Exit::Code { code: 1 }),
-        4 => Report::Ended(Exit::Fenced),
-        5 => Report::Ended(Exit::Stopped),
+        0 => Report::Found(Found { epoch, ports: ports() }),
+        1 | 2 => Report::Started { epoch, ports: ports() },
+        3 => Report::Ended { epoch, exit: Exit::Code { code: 1 } },
+        4 => Report::Ended { epoch, exit: Exit::Fenced },
+        5 => Report::Ended { epoch, exit: Exit::Stopped },
         6 => Report::Lost,
         _ => Report::Commit { ticket: steps.byte().into() },
     }
@@ -416,6 +426,7 @@ fn fact(from: usize, steps: &mut Bytes<'_>) -> Fact {
                 life: Incarnation(1),
                 stamp: steps.long(),
                 node: SCENE.peer(from),
+                runs: about.is_multiple_of(2),
                 endpoints: List::capped([endpoint]),
             };
             let signed = Signed::seal(&serving, &SCENE.peers[from]).expect("a small value");

@@ -127,6 +127,7 @@ fn serving() -> Signed<Serving> {
         life: Incarnation(1),
         stamp: 5,
         node: SCENE.peer(0),
+        runs: true,
         endpoints: Default::default(),
     };
     sealed(&word, &SCENE.peers[0])

@@ -203,7 +203,7 @@ fn actions(scene: &Scene) -> Vec<Action> {
         Action::Run(Box::new(spec(0))),
         Action::Run(Box::new(spec(1))),
         Action::Stop(shop()),
-        Action::Remove(shop()),
+        Action::Remove { service: shop(), force: true },
         Action::Move(shop()),
         Action::Checkpoint(shop()),
         Action::Restore { service: shop(), at: Default::default() },

@@ -6,7 +6,7 @@ use hedgerow::proto::journal::{self, Durable, MAGIC, Record};
 use hedgerow::proto::machine::{Effects, Time};
 use hedgerow::proto::node::Node;
 use hedgerow::proto::order::Instance;
-use hedgerow::proto::table::{CheckpointId, Row, Table, Version};
+use hedgerow::proto::table::{CheckpointId, Generation, Row, Table, Version};
 use hedgerow::proto::ticket::Ticket;
 use hedgerow::proto::wire::authority::{App, AppOk, PreVote, Vote};
 use hedgerow::proto::wire::copies::Offer;
@@ -127,6 +127,7 @@ pub(crate) fn row() -> Row {
         released: false,
         lost: false,
         retiring: false,
+        removing: true,
         base: CheckpointId { epoch: Epoch(2), seq: 4 },
         spec: SCENE.orders[0].hash(),
     }
@@ -135,7 +136,7 @@ pub(crate) fn row() -> Row {
 /// A table with that row.
 pub(crate) fn table() -> Table {
     Table {
-        version: Version { generation: 0, term: Term(9), number: 12 },
+        version: Version { generation: Generation(0), term: Term(9), number: 12 },
         voters: List::capped([SCENE.me.public(), SCENE.peer(0), SCENE.peer(1)]),
         rows: vec![row()],
         orders: vec![(1, crate::scene::UNIX + 9)],
@@ -155,7 +156,7 @@ pub(crate) fn messages() -> Vec<Message> {
         Fact::Alert { subject: peer, incarnation: Incarnation(1), by: SCENE.peer(0) },
         Fact::Down { subject: me, incarnation: Incarnation(1) },
     ];
-    let last = Version { generation: 0, term: Term(8), number: 11 };
+    let last = Version { generation: Generation(0), term: Term(8), number: 11 };
     let at = CheckpointId { epoch: Epoch(3), seq: 1 };
     let (epoch, revision) = (Epoch(3), 5);
     vec![
@@ -177,7 +178,7 @@ pub(crate) fn messages() -> Vec<Message> {
         PreVote { term: Term(9), last }.into(),
         Vote { term: Term(9), last }.into(),
         App {
-            generation: 0,
+            generation: Generation(0),
             term: Term(9),
             sent: 1,
             lease_ms: 1500,
@@ -230,7 +231,7 @@ pub(crate) fn journal_seeds() -> Vec<Seed> {
         Record::Assigned(Box::new(row())),
         Record::Began(instance(), Epoch(3)),
         Record::Switching { instance: instance(), revision: 5 },
-        Record::Saw(Version { generation: 0, term: Term(8), number: 11 }),
+        Record::Saw(Version { generation: Generation(0), term: Term(8), number: 11 }),
         Record::Grants { lease_ms: 1500 },
     ];
     let mut file = MAGIC.to_vec();

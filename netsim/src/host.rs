@@ -50,6 +50,8 @@ pub struct Folder {
     pub epoch: Epoch,
     /// What is in it.
     pub state: Option<Point>,
+    /// Whether the board lost power since a service ran in it last.
+    pub lost_power: bool,
 }
 
 /// One shim.

@@ -103,6 +103,9 @@ pub(crate) enum Command {
     Rm {
         /// The service.
         name: ShortName,
+        /// Without waiting until it is known to have stopped: its boards are gone for good.
+        #[arg(long)]
+        force: bool,
     },
     /// Move a service to its standby, with nothing lost.
     Failover {

@@ -76,7 +76,7 @@ fn run(context: &Context, command: Command) -> Outcome {
         Command::Events { follow } => client(see::events(context, follow)),
         Command::Run { file } => client(service::run(context, &file)),
         Command::Stop { name } => client(service::stop(context, &name)),
-        Command::Rm { name } => client(service::remove(context, &name)),
+        Command::Rm { name, force } => client(service::remove(context, &name, force)),
         Command::Failover { name } => client(service::failover(context, &name)),
         Command::Checkpoint { name } => client(upkeep::checkpoint(context, &name)),
         Command::Restore { name, at } => client(upkeep::restore(context, &name, at)),

@@ -30,6 +30,8 @@ use crate::names::ShortName;
 use crate::schema::{Done, Instance, Moved};
 use crate::text;
 
+/// How long `rm` waits for the service to be gone before it says what it waits for.
+const REMOVE_WAIT: Duration = Duration::from_secs(8);
 /// How long `run` waits for the service to run before it says what it waits for.
 const RUN_WAIT: Duration = Duration::from_secs(5);
 /// Between two looks meanwhile.
@@ -77,16 +79,28 @@ pub(crate) async fn stop(context: &Context, name: &ShortName) -> Outcome {
     })
 }
 
-/// Stops a service and forgets it.
+/// Stops a service and forgets it; returns once it is gone, or says what that waits for.
 ///
 /// # Errors
 /// As for [`stop`].
-pub(crate) async fn remove(context: &Context, name: &ShortName) -> Outcome {
-    operator::order(context, Action::Remove(name.to_name())).await?;
-    let done = Done { done: "removed".to_owned(), object: name.to_string() };
-    context.show(&done, |done| {
-        let sentence = format!("{} is removed; what runs of it is being stopped.", done.object);
-        text::wrap(&sentence, 2)
+pub(crate) async fn remove(context: &Context, name: &ShortName, force: bool) -> Outcome {
+    operator::order(context, Action::Remove { service: name.to_name(), force }).await?;
+    let begun = Instant::now();
+    let (done, why) = loop {
+        let all: Vec<Instance> = context.client().get("/v1/instances").await?;
+        match all.into_iter().find(|it| it.instance == name.to_string()) {
+            Some(it) if it.state == "removing" && begun.elapsed() > REMOVE_WAIT => {
+                break ("removing", it.why);
+            }
+            // This board may not have heard of it yet.
+            Some(_) if begun.elapsed() <= REMOVE_WAIT => sleep(LOOK_AGAIN).await,
+            _ => break ("removed", String::new()),
+        }
+    };
+    let done = Done { done: done.to_owned(), object: name.to_string() };
+    context.show(&done, |done| match done.done.as_str() {
+        "removed" => format!("{} is removed.", done.object),
+        _ => text::wrap(&format!("{} is being removed: {why}.", done.object), 2),
     })
 }
 

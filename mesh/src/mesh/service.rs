@@ -171,12 +171,13 @@ impl Service {
         self.order(Action::Move(self.name.clone())).await
     }
 
-    /// Stops it wherever it runs, and forgets it and its state.
+    /// Stops it wherever it runs, and forgets it and its state. It is gone as soon as its board says that
+    /// it has stopped, or its standby that this board has no right to run it any more.
     ///
     /// # Errors
     /// [`MeshError::NoOperator`], or the order is refused.
     pub async fn remove(&self) -> Result<(), MeshError> {
-        self.order(Action::Remove(self.name.clone())).await
+        self.order(Action::Remove { service: self.name.clone(), force: false }).await
     }
 
     async fn order(&self, action: Action) -> Result<(), MeshError> {

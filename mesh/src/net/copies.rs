@@ -26,6 +26,7 @@ mod tests;
 mod words;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -40,7 +41,7 @@ use self::words::WireError;
 use super::swarm::{BulkStream, Swarm};
 use crate::proto::bounded::List;
 use crate::proto::id::NodeId;
-use crate::proto::io::{COPIES_MAX, Input, STATES_KEPT_MAX};
+use crate::proto::io::{COPIES_MAX, Input, NotFetched, STATES_KEPT_MAX};
 use crate::proto::order::Instance;
 use crate::proto::table::CheckpointId;
 
@@ -88,10 +89,19 @@ impl Copies {
     ) -> Result<(), String> {
         let (inputs, of) = (self.inputs.clone(), instance.clone());
         let job = move |shelf: &mut _| {
-            let result = capture_as(shelf, &folder, id, last, &freezer);
-            let result = result.map_err(|error| error.to_string());
+            // The node waits for an answer; the store's thread survives a panic, and goes on with it.
+            let captured = AssertUnwindSafe(|| capture_as(shelf, &folder, id, last, &freezer));
+            let (result, panic) = match catch_unwind(captured) {
+                Ok(result) => (result.map_err(|error| error.to_string()), None),
+                Err(panic) => {
+                    (Err("the capture failed badly: see the log".to_owned()), Some(panic))
+                }
+            };
             // An error means that the driver is gone.
             let _ = inputs.blocking_send(Input::Captured { instance: of, id, result });
+            if let Some(panic) = panic {
+                resume_unwind(panic);
+            }
         };
         match self.shelves.of(instance) {
             Ok(queue) if queue.put(job) => Ok(()),
@@ -136,7 +146,10 @@ impl Copies {
             if let Err(FetchError::Wire(WireError::Garbled(what))) = &result {
                 let _ = inputs.send(Input::Garbled { from, what: what.clone() }).await;
             }
-            let result = result.map_err(|error| error.to_string());
+            let result = result.map_err(|error| NotFetched {
+                own_disk: error.is_own_disk(),
+                why: error.to_string(),
+            });
             let _ = inputs.send(Input::Fetched { instance: of, id, from, result }).await;
         });
         if let Some(older) = self.fetching.insert(instance, task) {

@@ -216,6 +216,9 @@ fn log(event: &Event) {
             tracing::warn!(node = %node.short(), what, "broke a rule");
         }
         Event::Left => tracing::info!("left the mesh"),
+        Event::RecoveredTwice { generation } => {
+            tracing::error!(generation, "recovered by force in two places: the other one counts");
+        }
         Event::Halted { why } => tracing::error!(why, "halted"),
     }
 }

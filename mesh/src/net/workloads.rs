@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use self::worker::Thread;
 use self::workers::Order;
 pub(crate) use self::workers::Workers;
 use super::copies::folder::{self, Begun};
@@ -106,11 +107,13 @@ impl Workloads {
                     return;
                 };
                 let key = Instance { service: Name::capped(&what.service), ordinal: what.ordinal };
-                let found = Found { epoch: Epoch(what.epoch), ports: ports_of(&what) };
+                let epoch = Epoch(what.epoch);
+                let found = Found { epoch, ports: ports_of(&what) };
                 // The driver reads only once everything was found: there is room, or it is not told.
                 if self.workers.report(&key, Report::Found(found)) {
                     let _ = handle.status();
-                    self.workers.spawn(key, true, move |worker| Ok(Some(worker.watch(*handle))));
+                    let watch = move |worker: &Thread| Ok(Some(worker.watch(*handle)));
+                    self.workers.spawn((key, epoch), true, watch);
                 }
             }
             process::Found::Unclear { error, .. } => tracing::warn!(%error, "an unclear shim"),
@@ -120,9 +123,9 @@ impl Workloads {
 
     /// Starts an instance; what becomes of it is reported.
     pub(crate) fn start(&self, start: Start) {
-        let key = start.instance.clone();
+        let key = (start.instance.clone(), start.epoch);
         let (runtime, node, shelves) = (self.runtime.clone(), self.node, self.shelves.clone());
-        let (folder, no_shim) = (self.folder(&key), self.no_shim);
+        let (folder, no_shim) = (self.folder(&key.0), self.no_shim);
         if in_process::is_meant(&start.spec) {
             let (hosts, runtime) = self.hosts.clone();
             let job = in_process::Job { start, folder, shelves, hosts, runtime };
@@ -150,7 +153,7 @@ impl Workloads {
             }
             let until = start.until.0.max(worker.until());
             let handle = runtime.start(&what, until)?;
-            worker.report(Report::Started { ports });
+            worker.report(Report::Started { epoch: start.epoch, ports });
             Ok(Some(worker.watch(handle)))
         });
     }

@@ -74,6 +74,10 @@ pub struct Authority {
     master: Option<NodeId>,
     /// After a restart: until when a promise may bind that this node does not remember.
     silent_until: Time,
+    /// Recovered by force, and nothing decided since: what others know counts still.
+    gathers: bool,
+    /// The table of the generation before that it goes on from.
+    gone_on_from: Version,
     /// A heartbeat that is answered once its term, and the length of lease it asks for, are durable.
     owed: Option<Owed>,
     /// When to stand, unless a master is heard before.
@@ -149,6 +153,8 @@ impl Authority {
             promise,
             master: None,
             silent_until: promise.until(),
+            gathers: false,
+            gone_on_from: Version::default(),
             owed: None,
             stand_at: now.max(promise.until()),
             slow_disk: Duration::ZERO,

@@ -95,7 +95,7 @@ impl Directory {
             .values()
             .map(|(serving, _)| serving.epoch.0 ^ serving.life.0.rotate_left(20) ^ serving.stamp);
         let stamps = stamps.fold(0, |hash: u64, stamp| hash.rotate_left(7) ^ stamp);
-        let words = [u64::from(version.generation), version.term.0, version.number, stamps];
+        let words = [u64::from(version.generation.0), version.term.0, version.number, stamps];
         words
             .iter()
             .fold(0, |hash, word| (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23))

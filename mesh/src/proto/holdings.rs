@@ -7,16 +7,24 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::failover::INSTANCES_MAX;
 use super::id::NodeId;
+use super::machine::Time;
 use super::order::Instance;
 use super::table::{CheckpointId, Row};
+
+/// Pinned states of one instance on one board.
+pub const PINNED_MAX: usize = 4;
 
 /// What a board has of one instance.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Holding {
     /// Complete, verified, durable states in this board's own store.
     own: BTreeSet<CheckpointId>,
+    /// Those that were captured by hand, or that an operator went back behind: kept until others are.
+    pinned: BTreeSet<CheckpointId>,
     /// The newest state that each of the other boards has confirmed.
     confirmed: BTreeMap<NodeId, CheckpointId>,
+    /// Since when the disk of another board has taken nothing.
+    unable: BTreeMap<NodeId, Time>,
 }
 
 /// Who holds what.
@@ -29,13 +37,29 @@ pub struct Holdings {
 pub type Held = BTreeMap<Instance, BTreeSet<CheckpointId>>;
 
 impl Holdings {
-    /// What was found in this board's store.
-    pub fn new(held: Held) -> Self {
-        let instances = held
-            .into_iter()
-            .map(|(instance, own)| (instance, Holding { own, confirmed: BTreeMap::new() }))
-            .collect();
-        Self { instances }
+    /// What was found in this board's store, and what of it is pinned.
+    pub fn new(held: Held, pinned: &Held) -> Self {
+        let instances = held.into_iter().map(|(instance, own)| {
+            let pins = pinned.get(&instance).into_iter().flatten();
+            let pinned = pins.filter(|id| own.contains(id)).copied().collect();
+            (instance, Holding { own, pinned, ..Holding::default() })
+        });
+        Self { instances: instances.collect() }
+    }
+
+    /// The states that are kept until others are pinned.
+    pub fn pinned(&self, instance: &Instance) -> impl Iterator<Item = CheckpointId> + '_ {
+        self.instances.get(instance).into_iter().flat_map(|holding| holding.pinned.iter().copied())
+    }
+
+    /// Pins a state that is here; the oldest pin gives way. Returns whether anything changed.
+    pub(crate) fn pin(&mut self, instance: &Instance, id: CheckpointId) -> bool {
+        let Some(holding) = self.instances.get_mut(instance) else { return false };
+        let news = holding.own.contains(&id) && holding.pinned.insert(id);
+        while holding.pinned.len() > PINNED_MAX {
+            holding.pinned.pop_first();
+        }
+        news
     }
 
     /// The states in this board's own store.
@@ -75,6 +99,19 @@ impl Holdings {
         self.instances.get(instance)?.confirmed.get(by).copied()
     }
 
+    /// Since when the disk of another board has taken no state, if that is so.
+    pub fn unable_since(&self, instance: &Instance, node: &NodeId) -> Option<Time> {
+        self.instances.get(instance)?.unable.get(node).copied()
+    }
+
+    /// The disk of another board does not take a state. Returns whether that is news.
+    pub(crate) fn note_unable(&mut self, instance: &Instance, node: NodeId, now: Time) -> bool {
+        let Some(holding) = self.entry(instance) else { return false };
+        let news = !holding.unable.contains_key(&node);
+        holding.unable.entry(node).or_insert(now);
+        news
+    }
+
     /// A state is complete in this board's store.
     pub(crate) fn put(&mut self, instance: &Instance, id: CheckpointId) {
         if let Some(holding) = self.entry(instance) {
@@ -87,6 +124,7 @@ impl Holdings {
         let Some(holding) = self.entry(instance) else { return false };
         let newer = holding.confirmed.get(&by).is_none_or(|known| *known < id);
         if newer {
+            holding.unable.remove(&by);
             holding.confirmed.insert(by, id);
         }
         newer
@@ -96,6 +134,7 @@ impl Holdings {
     pub(crate) fn keep(&mut self, instance: &Instance, states: &[CheckpointId]) {
         if let Some(holding) = self.instances.get_mut(instance) {
             holding.own.retain(|id| states.contains(id));
+            holding.pinned.retain(|id| states.contains(id));
         }
     }
 
@@ -103,6 +142,7 @@ impl Holdings {
     pub(crate) fn forget_confirmed(&mut self, instance: &Instance) {
         if let Some(holding) = self.instances.get_mut(instance) {
             holding.confirmed.clear();
+            holding.unable.clear();
         }
     }
 

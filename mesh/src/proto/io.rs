@@ -26,7 +26,7 @@ use super::wire::hello::Refusal;
 /// Boards that an active sends its state to: the standby, and the one that is to become it.
 pub const COPIES_MAX: usize = 2;
 /// States of one instance that a board keeps.
-pub const STATES_KEPT_MAX: usize = 8;
+pub const STATES_KEPT_MAX: usize = 16;
 
 /// Something happened.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -109,8 +109,8 @@ pub enum Input {
         id: CheckpointId,
         /// From whom.
         from: NodeId,
-        /// What it cost; or why it did not arrive, for people.
-        result: Result<Transferred, String>,
+        /// What it cost; or why it did not arrive.
+        result: Result<Transferred, NotFetched>,
     },
     /// The operator or the application wants something.
     Command {
@@ -253,11 +253,18 @@ pub enum Report {
     Found(Found),
     /// It runs.
     Started {
+        /// Under which right.
+        epoch: Epoch,
         /// Its ports by name.
         ports: List<(Name, u16), PORTS_MAX>,
     },
     /// It does not run any more, or could not be started.
-    Ended(Exit),
+    Ended {
+        /// Under which right it ran or was to run.
+        epoch: Epoch,
+        /// How it ended.
+        exit: Exit,
+    },
     /// It was to go on with the state that it left behind, but that state is not there any more.
     Lost,
     /// It asks for everything up to now to be kept; answered by `Commit`.
@@ -271,11 +278,19 @@ pub enum Report {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Begin {
     /// None: its first start ever.
-    Empty,
+    Empty {
+        /// Whether what lies in its folder was left by a removed service of the same name. Otherwise it
+        /// was brought along.
+        anew: bool,
+    },
     /// This state, from this board's store, in place of whatever is in its folder.
     From(CheckpointId),
     /// What it left behind when it ran here last, under the same right.
-    GoOn,
+    GoOn {
+        /// Where the board has lost power since: this state from its store instead. What lies in the
+        /// folder may be older than what was committed; nobody synced it.
+        after_power_cut: Option<CheckpointId>,
+    },
 }
 
 /// What it cost to fetch a state.
@@ -287,6 +302,16 @@ pub struct Transferred {
     pub state_bytes: u64,
     /// True when nothing was there to compare it with.
     pub full: bool,
+}
+
+/// Why a state did not arrive.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{why}")]
+pub struct NotFetched {
+    /// For people.
+    pub why: String,
+    /// True when this board's own disk does not take it: it will not fare better from elsewhere.
+    pub own_disk: bool,
 }
 
 /// What became of a commit (3b.7). *Unknown* is never a failure: it may have been kept.
@@ -550,6 +575,12 @@ pub enum Event {
         node: NodeId,
         /// Which rule.
         what: String,
+    },
+    /// Operators recovered the mesh in two places; this board follows the other one from now on. What was
+    /// decided here since may be lost.
+    RecoveredTwice {
+        /// How often the mesh was recovered by force.
+        generation: u32,
     },
     /// This node has left the mesh.
     Left,

@@ -18,7 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::authority::Remembered;
+use super::bounded::List;
 use super::config::Belonging;
+use super::holdings::{Held, PINNED_MAX};
 use super::id::{Epoch, Incarnation, MeshId, NodeId, PublicKey, Term};
 use super::order::{Instance, SignedOrder};
 use super::record::Admission;
@@ -110,6 +112,13 @@ pub enum Record {
     },
     /// This board has acted on a table of that version: after a restart it believes no older one.
     Saw(Version),
+    /// Exactly these states of an instance are kept in this board's store until others are pinned.
+    Pinned {
+        /// Which.
+        instance: Instance,
+        /// The states; empty: none any more.
+        states: List<CheckpointId, PINNED_MAX>,
+    },
     /// The longest lease that this board grants to actives: so long it keeps silent after a restart.
     Grants {
         /// Milliseconds.
@@ -142,6 +151,8 @@ pub struct Durable {
     pub specs: BTreeMap<SpecHash, SignedOrder>,
     /// What it was running.
     pub assigned: BTreeMap<Instance, Tenure>,
+    /// States that are kept in its store until others are pinned.
+    pub pinned: Held,
     /// The newest table it has acted on.
     pub saw: Version,
     /// The longest lease it may have granted to an active, milliseconds.
@@ -274,6 +285,12 @@ impl Durable {
                     tenure.switching = Some(revision);
                 }
             }
+            Record::Pinned { instance, states } if states.is_empty() => {
+                self.pinned.remove(&instance);
+            }
+            Record::Pinned { instance, states } => {
+                self.pinned.insert(instance, states.iter().copied().collect());
+            }
             Record::Saw(version) => self.saw = self.saw.max(version),
             Record::Grants { lease_ms } => self.grants_ms = self.grants_ms.max(lease_ms),
         }
@@ -310,6 +327,10 @@ impl Durable {
         records.extend(self.table.clone().map(|table| Record::Table(Box::new(table))));
         records.extend(self.live_specs().map(|order| Record::Spec(Box::new(order.clone()))));
         records.extend(self.assigned.values().flat_map(Tenure::records));
+        records.extend(self.pinned.iter().map(|(instance, states)| Record::Pinned {
+            instance: instance.clone(),
+            states: List::capped(states.iter().copied()),
+        }));
         if self.saw != Version::default() {
             records.push(Record::Saw(self.saw));
         }

@@ -285,6 +285,7 @@ impl Node {
             Message::Claim(claim) => failover.on_claim(&mut turn, &office, from, claim),
             Message::Offer(offer) => copies.on_offer(&mut turn, from, offer),
             Message::Stored(stored) => copies.on_stored(&mut turn, from, &stored),
+            Message::Unstorable(word) => copies.on_unstorable(&mut turn, from, &word),
             Message::Hello(_) | Message::Refused(_) | Message::Welcome(_) => {}
         }
     }

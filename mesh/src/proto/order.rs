@@ -49,7 +49,12 @@ pub enum Action {
     /// Stop it, keep its place and its state.
     Stop(Name),
     /// Stop it and forget it.
-    Remove(Name),
+    Remove {
+        /// Which.
+        service: Name,
+        /// Without waiting until it is known to have stopped: its boards are gone for good.
+        force: bool,
+    },
     /// Move it to its standby.
     Move(Name),
     /// Make a checkpoint of it now.
@@ -210,7 +215,9 @@ pub struct Serving {
     pub stamp: u64,
     /// Which board; also the key that signs this.
     pub node: NodeId,
-    /// `(name, host:port)` of each port; empty: it does not serve any more.
+    /// Whether it runs.
+    pub runs: bool,
+    /// `(name, host:port)` of each port.
     pub endpoints: List<Endpoint, PORTS_MAX>,
 }
 

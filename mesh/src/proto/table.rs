@@ -29,13 +29,39 @@ pub const DRAINED_MAX: usize = 64;
 /// One side of a configuration.
 pub type Voters = List<NodeId, VOTERS_MAX>;
 
-/// Which table: compared in this order. `gen` rises only when an operator recovers a mesh by force.
+/// How often a mesh was recovered by force, in the upper half, and in the lower one a part of the last
+/// such order's hash: two recoveries in two places are two generations, and the higher one counts (3b.5).
+#[derive(
+    Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize,
+)]
+pub struct Generation(pub u32);
+
+impl Generation {
+    /// The generation that an order with this hash begins.
+    pub fn next(self, order: &[u8; 32]) -> Self {
+        let tag = u32::from(u16::from_le_bytes([order[0], order[1]]));
+        Self((self.number() + 1).min(u32::from(u16::MAX)) << 16 | tag)
+    }
+
+    /// How often the mesh was recovered by force.
+    pub fn number(self) -> u32 {
+        self.0 >> 16
+    }
+
+    /// Rights that are given in this generation are at least this, so that they were never given before.
+    pub fn first_epoch(self) -> Epoch {
+        Epoch(u64::from(self.0) << 32)
+    }
+}
+
+/// Which table: compared in this order. The generation rises only when an operator recovers a mesh by
+/// force.
 #[derive(
     Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize,
 )]
 pub struct Version {
     /// How often the mesh was recovered by force.
-    pub generation: u32,
+    pub generation: Generation,
     /// The master's term that made it.
     pub term: Term,
     /// Counts the changes.
@@ -98,8 +124,10 @@ pub struct Row {
     pub released: bool,
     /// The active lost its disk.
     pub lost: bool,
-    /// Being taken out of service.
+    /// Taken out of service.
     pub retiring: bool,
+    /// Taken out of service for good: the row goes as soon as it is known that nothing runs any more.
+    pub removing: bool,
     /// A floor for the state to start from.
     pub base: CheckpointId,
     /// BLAKE3 of the service's specification.
@@ -119,8 +147,8 @@ impl Row {
 
     /// The right that follows this one. Its upper half is at least the generation: what a mesh that was
     /// recovered by force grants was never granted before (3b.5).
-    pub fn next_epoch(&self, generation: u32) -> Epoch {
-        Epoch((self.epoch.0 + 1).max(u64::from(generation) << 32))
+    pub fn next_epoch(&self, generation: Generation) -> Epoch {
+        Epoch(self.epoch.0 + 1).max(generation.first_epoch())
     }
 
     /// Of two rows of one instance the one with the higher age is the newer one. The epoch first: an
@@ -185,7 +213,7 @@ struct CompactRow {
     active: u16,
     standby: Option<u16>,
     fill: Option<u16>,
-    /// Bit 0 ready, 1 released, 2 lost, 3 retiring.
+    /// Bit 0 ready, 1 released, 2 lost, 3 retiring, 4 removing.
     flags: u8,
     base: CheckpointId,
     spec: [u8; 32],
@@ -213,7 +241,8 @@ impl From<Table> for Compact {
             flags: u8::from(row.ready)
                 | u8::from(row.released) << 1
                 | u8::from(row.lost) << 2
-                | u8::from(row.retiring) << 3,
+                | u8::from(row.retiring) << 3
+                | u8::from(row.removing) << 4,
             base: row.base,
             spec: row.spec,
         });
@@ -245,7 +274,7 @@ impl TryFrom<Compact> for Table {
         };
         let mut rows = Vec::with_capacity(compact.rows.len());
         for row in &compact.rows {
-            if row.flags >= 1 << 4 {
+            if row.flags >= 1 << 5 {
                 return Err(Crooked);
             }
             rows.push(Row {
@@ -261,6 +290,7 @@ impl TryFrom<Compact> for Table {
                 released: row.flags & 2 != 0,
                 lost: row.flags & 4 != 0,
                 retiring: row.flags & 8 != 0,
+                removing: row.flags & 16 != 0,
                 base: row.base,
                 spec: row.spec,
             });
@@ -307,11 +337,12 @@ mod tests {
             released: false,
             lost: true,
             retiring: false,
+            removing: false,
             base: CheckpointId { epoch: Epoch(2), seq: 40 },
             spec: [5; 32],
         };
         Table {
-            version: Version { generation: 0, term: Term(4), number: 12 },
+            version: Version { generation: Generation(0), term: Term(4), number: 12 },
             voters: List::capped([node(1), node(2), node(3)]),
             incoming: Some(List::capped([node(1), node(2), node(4)])),
             rows: vec![row("api", node(1), Some(node(9))), row("db", node(8), None)],

@@ -16,7 +16,7 @@ pub mod hello;
 
 use authority::{App, AppOk, PreVote, PreVoteOk, Vote, VoteOk};
 use codec::CodecError;
-use copies::{Offer, Stored};
+use copies::{Offer, Stored, Unstorable};
 use failover::{Claim, Grant, Pass, Renew, Spec, Submit, Submitted, WantSpec};
 use gossip::{Answer, Ask, Entries, Facts, Probe, ProbeAck, Publication, Summary};
 use hello::{Hello, Refused, Welcome};
@@ -144,6 +144,8 @@ messages! {
     96 Offer,
     /// I hold that state.
     97 Stored,
+    /// My disk does not take it.
+    98 Unstorable,
 }
 
 /// Why a frame holds no message.

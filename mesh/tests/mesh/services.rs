@@ -110,7 +110,8 @@ async fn a_service_runs_where_the_table_says_and_any_board_knows_where_it_serves
             && guest.past().iter().any(|e| matches!(e, Event::Ended { .. }))
     })
     .await;
-    let remove = order(&mesh, Role::Operator, Action::Remove(Name::capped("api")));
+    let remove =
+        order(&mesh, Role::Operator, Action::Remove { service: Name::capped("api"), force: false });
     assert_eq!(give(&founder, remove).await, Reply::Done);
     until("it is gone", || async { instances(&guest).await.is_empty() }).await;
 }
@@ -139,7 +140,11 @@ async fn a_service_outlives_its_agent_and_one_that_ends_is_started_again() {
     .await;
     assert_eq!(starts(&host, "stays").len(), 1, "the very same process");
     for name in ["stays", "dies"] {
-        let stop = order(&mesh, Role::Operator, Action::Remove(Name::capped(name)));
+        let stop = order(
+            &mesh,
+            Role::Operator,
+            Action::Remove { service: Name::capped(name), force: false },
+        );
         until("the master reigns again", || async {
             give(&host, stop.clone()).await == Reply::Done
         })
@@ -168,7 +173,8 @@ async fn an_order_that_no_operator_signed_and_a_repeated_one_change_nothing() {
     assert_eq!(refused(give(&host, order(&mesh, Role::Operator, stop)).await), "not-found");
     let run = order(&mesh, Role::Operator, spec("api", SLEEPS));
     assert_eq!(give(&host, run.clone()).await, Reply::Done);
-    let remove = order(&mesh, Role::Operator, Action::Remove(Name::capped("api")));
+    let remove =
+        order(&mesh, Role::Operator, Action::Remove { service: Name::capped("api"), force: false });
     assert_eq!(give(&host, remove).await, Reply::Done);
     // Whoever recorded the first order and gives it again is told that it was carried out …
     assert_eq!(give(&host, run).await, Reply::Done);

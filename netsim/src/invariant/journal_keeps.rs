@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use hedgerow::proto::holdings::Held;
 use hedgerow::proto::id::{Digest16, NodeId, OpId};
 use hedgerow::proto::journal::{Durable, Record, Tenure};
 use hedgerow::proto::order::Instance;
@@ -29,6 +30,7 @@ struct Sum {
     table: Option<Table>,
     specs: BTreeSet<[u8; 32]>,
     assigned: BTreeMap<Instance, Tenure>,
+    pinned: Held,
     /// The newest table acted on, and the longest lease granted.
     saw: Version,
     grants_ms: u32,
@@ -65,6 +67,7 @@ impl Sum {
             table: durable.table.clone(),
             specs: durable.specs.keys().copied().collect(),
             assigned: durable.assigned.clone(),
+            pinned: durable.pinned.clone(),
             saw: durable.saw,
             grants_ms: durable.grants_ms,
         }
@@ -124,6 +127,10 @@ impl Sum {
             }
             Record::Switching { instance, revision } => {
                 self.with(instance, |tenure| tenure.switching = Some(*revision));
+            }
+            Record::Pinned { instance, states } => {
+                self.pinned.insert(instance.clone(), states.iter().copied().collect());
+                self.pinned.retain(|_, states| !states.is_empty());
             }
             Record::Saw(version) => self.saw = self.saw.max(*version),
             Record::Grants { lease_ms } => self.grants_ms = self.grants_ms.max(*lease_ms),

@@ -6,7 +6,7 @@
 
 use hedgerow::proto::bounded::List;
 use hedgerow::proto::id::NodeId;
-use hedgerow::proto::io::{Input, STATES_KEPT_MAX, Transferred};
+use hedgerow::proto::io::{Input, NotFetched, STATES_KEPT_MAX, Transferred};
 use hedgerow::proto::order::Instance;
 use hedgerow::proto::table::CheckpointId;
 
@@ -242,7 +242,7 @@ impl World {
                 self.keep_state(board, instance, id, point);
                 Ok(Transferred { wire_bytes: state_bytes, state_bytes, full: true })
             }
-            Err(why) => Err(why.to_owned()),
+            Err(why) => Err(NotFetched { why: why.to_owned(), own_disk: false }),
         };
         let input = Input::Fetched { instance: instance.clone(), id, from, result };
         self.wake(board, Wake::Input(Box::new(input)));

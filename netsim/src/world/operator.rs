@@ -105,7 +105,7 @@ impl World {
         let action = match (wanted.what, spec) {
             (What::Run, Some(service)) => Action::Run(Box::new(service.spec())),
             (What::Stop, _) => Action::Stop(name),
-            (What::Remove, _) => Action::Remove(name),
+            (What::Remove, _) => Action::Remove { service: name, force: false },
             (What::Move | What::Run, _) => Action::Move(name),
         };
         let order = Order {
@@ -133,7 +133,7 @@ impl World {
             }
             Reply::Error(error) => {
                 // Whatever is unknown may have been carried out: that is felt.
-                if error.code == "unknown" {
+                if matches!(error.code.as_str(), "unknown" | "not-carried-out") {
                     self.felt.extend(wanted.fault);
                 }
                 if wanted.what == What::Move && wanted.tries >= MOVES_MAX {

@@ -87,8 +87,11 @@ impl World {
         let (epoch, begin, stateful) = (shim.epoch, shim.begin, shim.stateful);
         let folder = state.host.folders.get(instance).filter(|folder| folder.epoch == epoch);
         let from = match (begin, folder) {
+            (Begin::GoOn { after_power_cut: Some(id) }, Some(folder)) if folder.lost_power => {
+                state.host.store.get(instance).and_then(|states| states.get(&id)).copied().flatten()
+            }
             (_, Some(folder)) => folder.state,
-            (Begin::Empty, None) => None,
+            (Begin::Empty { .. }, None) => None,
             (Begin::From(id), None) => {
                 match state.host.store.get(instance).and_then(|states| states.get(&id)) {
                     Some(state) => *state,
@@ -99,7 +102,7 @@ impl World {
                     }
                 }
             }
-            (Begin::GoOn, None) => {
+            (Begin::GoOn { .. }, None) => {
                 state.host.shims.remove(instance);
                 return self.report(board, instance, Report::Lost);
             }
@@ -109,7 +112,10 @@ impl World {
         let state = self.board(board);
         let life = state.life;
         if stateful {
-            state.host.folders.insert(instance.clone(), Folder { epoch, state: from });
+            state
+                .host
+                .folders
+                .insert(instance.clone(), Folder { epoch, state: from, lost_power: false });
         }
         state.host.began.insert(instance.clone(), epoch.0);
         let Some(shim) = state.host.shims.get_mut(instance) else { return };
@@ -124,7 +130,7 @@ impl World {
         };
         self.see(board, What::Service(&begins));
         let report = match started_by == life {
-            true => Report::Started { ports: ports() },
+            true => Report::Started { epoch, ports: ports() },
             false => Report::Found(Found { epoch, ports: ports() }),
         };
         self.report(board, instance, report);
@@ -239,18 +245,21 @@ impl World {
         if let Some(run) = shim.run {
             let mut left = run.point(now);
             if exit.is_none() {
-                // Power is gone: of what was written since the last capture something may be missing.
-                left.writes = host.draws.between(run.safe.min(left.writes), left.writes);
+                // Power is gone, and nobody synced the folder; services that do not commit do it
+                // themselves, at least as often as they are captured.
+                let safe = if shim.commits { 0 } else { run.safe.min(left.writes) };
+                left.writes = host.draws.between(safe, left.writes);
             }
             if let Some(folder) = host.folders.get_mut(instance) {
                 folder.state = Some(left);
+                folder.lost_power |= exit.is_none();
             }
             let instance = instance.clone();
             let ends = ServiceEvent::Ends { instance, run: run.number, left, how };
             self.see(board, What::Service(&ends));
         }
         if let Some(exit) = exit {
-            self.report(board, instance, Report::Ended(exit));
+            self.report(board, instance, Report::Ended { epoch: shim.epoch, exit });
         }
     }
 

@@ -80,6 +80,9 @@ impl Names {
                 format!("{} published {} bytes on {topic}", self.of(from), body.len())
             }
             Event::Misbehaved { node, what } => format!("{} broke a rule: {what}", self.of(node)),
+            Event::RecoveredTwice { generation } => format!(
+                "the mesh was recovered by force in two places (time {generation}): this board follows the other one, and what was decided here since may be lost"
+            ),
             Event::Left => "this board left the mesh".to_owned(),
             Event::Halted { why } => format!("this board stopped for good: {why}"),
         }

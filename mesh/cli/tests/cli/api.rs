@@ -106,7 +106,7 @@ fn an_order_that_no_operator_of_this_mesh_signed_is_refused_and_told_why() {
         nonce: [nonce; 16],
         issued: now,
         expires: now + seconds,
-        action: Action::Remove(Text::capped("shop")),
+        action: Action::Remove { service: Text::capped("shop"), force: false },
     };
     let key = hedgerow::net::Home::open(&founder.home).unwrap();
     let operator = key.key(hedgerow::net::KeyFile::Operator).unwrap();

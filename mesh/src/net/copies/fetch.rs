@@ -66,6 +66,23 @@ pub(super) enum FetchError {
     Shelf(#[from] ShelfError),
 }
 
+impl FetchError {
+    /// Whether this board's own disk is to blame.
+    pub(super) fn is_own_disk(&self) -> bool {
+        use hedgerow_replication::store::StoreError as E;
+        matches!(
+            self,
+            Self::Shelf(ShelfError::Io { .. } | ShelfError::Stuck(_))
+                | Self::Shelf(ShelfError::Store(
+                    E::Io { .. } | E::DiskFull { .. } | E::Stopped | E::Quota { .. }
+                ))
+                | Self::Transfer(TransferError::Store(
+                    E::Io { .. } | E::DiskFull { .. } | E::Stopped | E::Quota { .. }
+                ))
+        )
+    }
+}
+
 /// What is to be fetched.
 #[derive(Clone, Debug)]
 pub(super) struct Job {

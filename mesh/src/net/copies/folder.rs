@@ -4,6 +4,9 @@
 //! an epoch, whatever is in the folder belongs to that epoch, although this board may have crashed right
 //! after. If it does not, the folder is a leftover, and is put in order again from the store. So a crash
 //! at any step is mended by the next start.
+//!
+//! The mark also names the boot. A service that commits (3b.7) need not sync its files: after a power cut
+//! its folder may be older than what was acknowledged, and the newest state in the store counts.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,6 +15,7 @@ use std::path::{Path, PathBuf};
 use hedgerow_replication::restore::{RestoreError, RestoreOptions, restore};
 
 use super::shelf::{SHELF, Shelf, ShelfError, ckpt};
+use crate::clock;
 use crate::net::home::write_durably;
 use crate::proto::id::Epoch;
 use crate::proto::io::Begin;
@@ -19,6 +23,8 @@ use crate::proto::table::CheckpointId;
 
 /// The mark's name in the service's folder.
 const MARK: &str = ".hedgerow-epoch";
+/// What the name of a folder ends in that a removed service left.
+const ASIDE: &str = "~former";
 /// Nothing that is a mark is longer.
 const MARK_BYTES_MAX: usize = 512;
 
@@ -29,6 +35,8 @@ pub(crate) struct Mark {
     pub(crate) epoch: Epoch,
     /// The state folder, relative to the service's.
     pub(crate) state: String,
+    /// During which boot of this board its service ran in it last; empty where that cannot be told.
+    pub(crate) boot: String,
 }
 
 /// What became of a state folder before its service starts.
@@ -84,16 +92,28 @@ pub(crate) fn begin(
     if let Some(mark) = begun.filter(|mark| mark.state != state) {
         return Err(FolderError::Renamed { old: mark.state.clone(), new: state.to_owned() });
     }
+    let boot = clock::boot_id().unwrap_or_default();
+    let lost_power = begun.is_some_and(|mark| mark.boot != boot);
     match (begin, begun.is_some(), folder.is_dir()) {
-        (Begin::GoOn | Begin::From(_), true, true) => return Ok(Begun::Ready),
-        (Begin::GoOn, _, _) | (Begin::From(_), true, false) => return Ok(Begun::Lost),
+        (Begin::GoOn { after_power_cut: Some(id) } | Begin::From(id), true, true) if lost_power => {
+            put_in_place(shelf, id, &folder)?;
+        }
+        (Begin::GoOn { .. }, true, true) if lost_power => {}
+        (Begin::GoOn { .. } | Begin::From(_), true, true) => return Ok(Begun::Ready),
+        (Begin::GoOn { .. }, _, _) | (Begin::From(_), true, false) => return Ok(Begun::Lost),
         (Begin::From(id), false, _) => {
             make(service, folder.parent().unwrap_or(service))?;
             put_in_place(shelf, id, &folder)?;
         }
-        (Begin::Empty, _, _) => make(service, &folder)?,
+        (Begin::Empty { anew: true }, false, true) if mark.is_some() => {
+            // What a removed service of that name left: nothing that the new one should find, and
+            // nothing to throw away unasked.
+            set_aside(&folder)?;
+            make(service, &folder)?;
+        }
+        (Begin::Empty { .. }, _, _) => make(service, &folder)?,
     }
-    Mark { epoch, state: state.to_owned() }.write(service)?;
+    Mark { epoch, state: state.to_owned(), boot }.write(service)?;
     Ok(Begun::Ready)
 }
 
@@ -112,6 +132,20 @@ fn put_in_place(shelf: &mut Shelf, id: CheckpointId, folder: &Path) -> Result<()
         }
         other => Ok(other?),
     }
+}
+
+/// Gives a folder another name, in the place of one that was set aside before.
+fn set_aside(folder: &Path) -> Result<(), FolderError> {
+    let mut aside = folder.as_os_str().to_owned();
+    aside.push(ASIDE);
+    let aside = PathBuf::from(aside);
+    let failed = |source| FolderError::Io { path: aside.clone(), source };
+    match fs::remove_dir_all(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    tracing::info!(aside = %aside.display(), "what a removed service of that name left was set aside");
+    fs::rename(folder, &aside).map_err(failed)
 }
 
 /// Makes `folder`, somewhere in `service`, and its name durable.
@@ -140,8 +174,10 @@ impl Mark {
         let text = std::str::from_utf8(&bytes).ok().filter(|text| text.len() <= MARK_BYTES_MAX);
         let mark = text.and_then(|text| {
             let (epoch, state) = text.strip_prefix("epoch ")?.split_once(" of ")?;
-            let state = state.strip_suffix('\n').filter(|state| !state.is_empty())?;
-            Some(Self { epoch: Epoch(epoch.parse().ok()?), state: state.to_owned() })
+            let (state, boot) = state.strip_suffix('\n')?.rsplit_once(" in boot ")?;
+            let (state, boot) =
+                (Some(state).filter(|s| !s.is_empty())?.to_owned(), boot.to_owned());
+            Some(Self { epoch: Epoch(epoch.parse().ok()?), state, boot })
         });
         if mark.is_none() {
             tracing::error!(path = %path.display(), "this mark makes no sense: is the disk failing?");
@@ -151,7 +187,8 @@ impl Mark {
 
     fn write(&self, service: &Path) -> Result<(), FolderError> {
         let path = service.join(MARK);
-        let text = format!("epoch {} of {}\n", self.epoch.0, self.state);
+        let Self { epoch, state, boot } = self;
+        let text = format!("epoch {} of {state} in boot {boot}\n", epoch.0);
         write_durably(&path, text.as_bytes()).map_err(|source| FolderError::Io { path, source })
     }
 }

@@ -18,6 +18,11 @@ use crate::proto::order::Instance;
 use crate::proto::record::Name;
 use crate::proto::table::CheckpointId;
 
+/// How a service begins that never ran before.
+const ANEW: Begin = Begin::Empty { anew: true };
+/// How one goes on that syncs its files itself.
+const GO_ON: Begin = Begin::GoOn { after_power_cut: None };
+
 /// A data folder that is gone with the test.
 struct Home(PathBuf);
 

@@ -102,7 +102,7 @@ pub(super) fn run(thread: &Thread, job: Job) -> Option<Exit> {
     hosts.note(&live);
     let _first = thread.live.set(live.clone());
     thread.launched.store(true, Ordering::Release);
-    thread.report(Report::Started { ports });
+    thread.report(Report::Started { epoch: start.epoch, ports });
     let exit = Watch { thread, live: &live, hosts: &hosts, bound, first: start.until.0 }.watch();
     Some(finish(&live, &hosts, &queue, exit))
 }

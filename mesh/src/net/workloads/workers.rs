@@ -15,6 +15,7 @@ use super::Reported;
 use super::worker::Thread;
 use crate::net::copies::capture::{Freezer, Frozen};
 use crate::net::hosted::Live;
+use crate::proto::id::Epoch;
 use crate::proto::io::{CommitOutcome, Exit, Report};
 use crate::proto::machine::Time;
 use crate::proto::order::Instance;
@@ -72,17 +73,17 @@ impl Workers {
         Self { all: Arc::default(), reports, lives: Arc::default(), last: Arc::default() }
     }
 
-    /// Runs `work` on a new thread for that instance, and reports the exit that it returns.
+    /// Runs `work` on a new thread for that instance under that right, and reports the exit that it returns.
     /// `launched`: it runs already.
     pub(super) fn spawn(
         &self,
-        instance: Instance,
+        (instance, epoch): (Instance, Epoch),
         launched: bool,
         work: impl FnOnce(&Thread) -> Result<Option<Exit>, RuntimeError> + Send + 'static,
     ) {
         let failed = |what: &dyn std::fmt::Display| {
             let exit = Exit::Failed { why: what.to_string() };
-            self.report(&instance, Report::Ended(exit))
+            self.report(&instance, Report::Ended { epoch, exit })
         };
         let wake = match eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC) {
             Ok(wake) => Arc::new(wake),
@@ -122,7 +123,7 @@ impl Workers {
                     .unwrap_or_else(|error| Some(Exit::Failed { why: error.to_string() }));
                 workers.forget(&thread.instance, life);
                 if let Some(exit) = exit {
-                    thread.report(Report::Ended(exit));
+                    thread.report(Report::Ended { epoch, exit });
                 }
             });
         if let Err(error) = spawned {

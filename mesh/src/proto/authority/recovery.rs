@@ -4,13 +4,25 @@
 //! voter. Every version of it is above every version of the generation before, so boards that return
 //! give way as soon as they hear of it. Until then at-most-one is the operator's word: those who were
 //! named dead may live on in another partition.
+//!
+//! Before it decides anything it asks everybody who is there for the table that they know: the last
+//! takeover of the dead may be known to nobody but the board that took over. Should operators recover
+//! one mesh in two places, both make a generation of the same number; the order's hash tells them
+//! apart, and the lower one is void as soon as they meet.
+
+use core::time::Duration;
 
 use super::{Authority, Role};
 use crate::proto::bounded::List;
 use crate::proto::id::NodeId;
+use crate::proto::io::Event;
 use crate::proto::promises::{LEASE_MAX, promised};
 use crate::proto::table::{Table, Version};
 use crate::proto::turn::Turn;
+
+/// So long others may tell what they know before the recovered table is decided upon: a dial, a hello
+/// and an exchange on a slow link.
+const GATHER: Duration = Duration::from_secs(5);
 
 impl Authority {
     /// Makes this board the only voter of the next generation.
@@ -21,6 +33,7 @@ impl Authority {
         &mut self,
         turn: &mut Turn<'_>,
         dead: &[NodeId],
+        order: &[u8; 32],
     ) -> Result<(), &'static str> {
         if !turn.me.record().board.durable {
             return Err(
@@ -43,14 +56,17 @@ impl Authority {
             );
         }
         let version = Version {
-            generation: newest.version.generation + 1,
+            generation: newest.version.generation.next(order),
             term: self.term,
             number: newest.version.number + 1,
         };
         let voters = List::capped([turn.me.id()]);
+        let from = newest.version;
         self.adopt(turn, Table { version, voters, incoming: None, ..newest });
+        (self.gathers, self.gone_on_from) = (true, from);
         // What a master that is not heard any more may have granted runs out first.
-        self.promise.hold_until(turn.now + promised(self.preset.lease.min(LEASE_MAX)));
+        let wait = promised(self.preset.lease.min(LEASE_MAX)).max(GATHER);
+        self.promise.hold_until(turn.now + wait);
         self.schedule(turn, self.promise.until());
         Ok(())
     }
@@ -58,11 +74,32 @@ impl Authority {
     /// A table was announced. One of a later generation ends whatever this board was in an earlier one.
     pub(crate) fn on_announced(&mut self, turn: &mut Turn<'_>) {
         let Some(newest) = turn.directory.newest() else { return };
-        let known = self.table.version.generation;
-        if !self.table.voters.is_empty() && newest.table.version.generation > known {
+        let (known, told) = (self.table.version.generation, newest.table.version.generation);
+        if self.gathers && told < known && matches!(self.role, Role::Follower) {
+            return self.gather(turn);
+        }
+        if !self.table.voters.is_empty() && told > known {
             let table = newest.table.clone();
+            if told.number() == known.number() {
+                turn.event(Event::RecoveredTwice { generation: told.number() });
+            }
             self.adopt(turn, table);
         }
+    }
+
+    /// Somebody knows a later table of the generation that is being replaced than this board did when the
+    /// order was given: nothing has been decided yet, so that one is what is gone on from.
+    fn gather(&mut self, turn: &mut Turn<'_>) {
+        let Some(newest) = turn.directory.newest() else { return };
+        if newest.table.version <= self.gone_on_from {
+            return;
+        }
+        self.gone_on_from = newest.table.version;
+        let Version { generation, term, number } = self.table.version;
+        let number = number.max(newest.table.version.number) + 1;
+        let (voters, version) = (self.table.voters.clone(), Version { generation, term, number });
+        self.table = Table { version, voters, incoming: None, ..newest.table.clone() };
+        self.persist_table(turn);
     }
 
     /// Takes a table of a later generation in place of the own one.
@@ -72,6 +109,7 @@ impl Authority {
         }
         self.master = None;
         self.owed = None;
+        self.gathers = false;
         self.committed = Version::default();
         self.durable = Version::default();
         self.table = table;

@@ -12,7 +12,7 @@ use crate::proto::order::Instance;
 use crate::proto::spec::{Commit, Replicate};
 use crate::proto::table::CheckpointId;
 use crate::proto::turn::Turn;
-use crate::proto::wire::copies::{Offer, Stored};
+use crate::proto::wire::copies::{Offer, Stored, Unstorable};
 
 /// Where a life's own numbers of checkpoints begin: so many bits are left for one life.
 const LIFE_SHIFT: u32 = 32;
@@ -20,6 +20,8 @@ const LIFE_SHIFT: u32 = 32;
 pub const COMMITS_MAX: usize = 64;
 /// An offer that is not answered is repeated.
 const OFFER_AGAIN: Duration = Duration::from_millis(500);
+/// A board whose disk does not take states is asked that rarely.
+const UNABLE_AGAIN: Duration = Duration::from_secs(5);
 /// The link to a target is wanted that long by one offer.
 const LINK_ERRAND: Duration = Duration::from_secs(30);
 /// After a capture failed.
@@ -44,6 +46,8 @@ pub struct Source {
     commits: Vec<Waiting>,
     /// The next capture is the last one before a handover; the service stays frozen.
     closing: bool,
+    /// The next capture is one that an operator asked for: it is kept.
+    by_hand: bool,
     /// When the state was captured that the standby confirmed last.
     confirmed_at: Option<Time>,
 }
@@ -53,6 +57,7 @@ struct Capturing {
     id: CheckpointId,
     since: Time,
     last: bool,
+    by_hand: bool,
 }
 
 #[derive(Debug)]
@@ -75,6 +80,7 @@ impl Source {
             offered: BTreeMap::new(),
             commits: Vec::new(),
             closing: false,
+            by_hand: false,
             confirmed_at: None,
         }
     }
@@ -98,7 +104,8 @@ impl Source {
             let busy = |node: &NodeId| self.offered.get(node).is_some_and(|(id, _)| *id == newest);
             !self.hosting.targets.iter().all(busy)
         });
-        (self.hosting.runs || self.closing) && !self.hosting.targets.is_empty() && (taken || asked)
+        let worth_it = !self.hosting.targets.is_empty() && (taken || asked);
+        (self.hosting.runs || self.closing) && (worth_it || self.by_hand)
     }
 
     fn every(&self) -> Duration {
@@ -171,10 +178,10 @@ impl Copies {
         self.proceed(turn, instance);
     }
 
-    /// A checkpoint is wanted now, not when the next one is due.
+    /// An operator wants a checkpoint now, not when the next one is due, and wants it kept.
     pub(crate) fn capture_now(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
         if let Some(source) = self.sources.get_mut(instance) {
-            source.next_at = turn.now;
+            (source.next_at, source.by_hand) = (turn.now, true);
         }
         self.proceed(turn, instance);
     }
@@ -231,9 +238,15 @@ impl Copies {
             return;
         };
         match result {
-            Ok(_) => source.newest = Some((id, capturing.since)),
+            Ok(_) => {
+                source.newest = Some((id, capturing.since));
+                if capturing.by_hand {
+                    Self::pin(turn, instance, id);
+                }
+            }
             Err(why) => {
                 source.next_at = turn.now + CAPTURE_AGAIN;
+                source.by_hand |= capturing.by_hand;
                 let again = |commit: &mut Waiting| {
                     commit.part_of = commit.part_of.filter(|part| *part != id.seq)
                 };
@@ -273,6 +286,22 @@ impl Copies {
         self.proceed(turn, instance);
     }
 
+    /// The disk of another board does not take a state.
+    pub(crate) fn on_unstorable(&mut self, turn: &mut Turn<'_>, from: NodeId, word: &Unstorable) {
+        let Unstorable { instance, id, why } = word;
+        let Some(source) = self.sources.get_mut(instance) else { return };
+        if id.epoch != source.hosting.epoch || !source.hosting.targets.contains(&from) {
+            return;
+        }
+        if let Some((_, at)) = source.offered.get_mut(&from) {
+            *at = turn.now + (UNABLE_AGAIN - OFFER_AGAIN);
+        }
+        if turn.holdings.note_unable(instance, from, turn.now) {
+            let why = format!("{} cannot store it: {why}", turn.name_of(&from));
+            turn.event(Event::CopyFailed { instance: instance.to_string(), why });
+        }
+    }
+
     /// Captures what is due, offers what is complete, forgets what nobody needs.
     fn proceed(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
         let Some(source) = self.sources.get_mut(instance) else { return };
@@ -280,7 +309,8 @@ impl Copies {
             source.seq += 1;
             let id = CheckpointId { epoch: source.hosting.epoch, seq: source.seq };
             let last = source.closing;
-            source.capturing = Some(Capturing { id, since: turn.now, last });
+            let by_hand = core::mem::take(&mut source.by_hand);
+            source.capturing = Some(Capturing { id, since: turn.now, last, by_hand });
             source.next_at = turn.now + source.every();
             for commit in source.commits.iter_mut().filter(|commit| commit.part_of.is_none()) {
                 commit.part_of = Some(id.seq);

@@ -1,12 +1,19 @@
 //! The standby's side: what to fetch, and what is left of it when it has arrived.
 
 use super::{Copies, Notice};
+use crate::proto::bounded::{List, Text};
+use crate::proto::id::Epoch;
 use crate::proto::id::NodeId;
-use crate::proto::io::{Effect, Event, STATES_KEPT_MAX, Transferred};
+use crate::proto::io::{Effect, Event, NotFetched, Transferred};
+use crate::proto::journal::Record;
+use crate::proto::ops::Purpose;
 use crate::proto::order::Instance;
-use crate::proto::table::CheckpointId;
+use crate::proto::table::{CheckpointId, Row};
 use crate::proto::turn::Turn;
-use crate::proto::wire::copies::{Offer, Stored};
+use crate::proto::wire::copies::{Offer, Stored, Unstorable};
+
+/// While nobody else could carry on, so many of the newest states are kept whatever they are.
+const UNPROTECTED_KEPT: usize = 4;
 
 /// A state on its way here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,14 +50,21 @@ impl Copies {
         instance: Instance,
         id: CheckpointId,
         from: NodeId,
-        result: Result<Transferred, String>,
+        result: Result<Transferred, NotFetched>,
     ) {
         if self.fetching.get(&instance).is_some_and(|fetching| fetching.id == id) {
             self.fetching.remove(&instance);
         }
         let name = instance.to_string();
         match result {
-            Err(why) => turn.event(Event::CopyFailed { instance: name, why }),
+            Err(NotFetched { why, own_disk }) => {
+                if own_disk {
+                    // The active has to look for another standby: it would offer for ever.
+                    let why = Text::capped(&why);
+                    turn.send(from, Unstorable { instance: instance.clone(), id, why });
+                }
+                turn.event(Event::CopyFailed { instance: name, why });
+            }
             Ok(cost) => {
                 turn.holdings.put(&instance, id);
                 // Judged when it is durable, not when it was asked for (S11 of 3b): the row may have
@@ -78,11 +92,17 @@ impl Copies {
     pub(super) fn keep_what_the_row_needs(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
         let Some(newest) = turn.directory.newest() else { return };
         let Some(row) = newest.table.row(instance) else {
+            if turn.holdings.pinned(instance).next().is_some() {
+                let record = Record::Pinned { instance: instance.clone(), states: List::new() };
+                turn.persist(record, Purpose::Memory);
+            }
             return Self::keep(turn, instance, Vec::new());
         };
         let row = row.clone();
+        self.pin_what_was_gone_back_behind(turn, &row);
         let mut wanted = self.kept_by_source(turn, instance);
         wanted.push(row.base);
+        wanted.extend(turn.holdings.pinned(instance));
         wanted.extend(turn.holdings.start_of(&row));
         // The last two good ones: should the newest not start, there is another; and until the first one
         // of a new right has arrived, those of the one before are what it is compared with.
@@ -90,9 +110,32 @@ impl Copies {
         wanted.extend(turn.holdings.own(instance).rev().filter(follows).take(2));
         if !row.ready {
             // Nobody else could carry on yet: what is here may be all that there is.
-            wanted.extend(turn.holdings.own(instance).rev().take(STATES_KEPT_MAX / 2));
+            wanted.extend(turn.holdings.own(instance).rev().take(UNPROTECTED_KEPT));
         }
         Self::keep(turn, instance, wanted);
+    }
+}
+
+impl Copies {
+    /// An operator let the instance go on from an older state than the newest that is here: that one
+    /// may still be wanted.
+    fn pin_what_was_gone_back_behind(&self, turn: &mut Turn<'_>, row: &Row) {
+        let instance = row.instance();
+        let by_hand = row.previous == Epoch::default() && row.base != CheckpointId::default();
+        let before = |id: &CheckpointId| id.epoch < row.epoch && *id > row.base;
+        let newest = turn.holdings.own(&instance).rev().find(before).filter(|_| by_hand);
+        if let Some(id) = newest {
+            Self::pin(turn, &instance, id);
+        }
+    }
+
+    /// Keeps a state, also across restarts, until enough others are pinned.
+    pub(super) fn pin(turn: &mut Turn<'_>, instance: &Instance, id: CheckpointId) {
+        if turn.holdings.pin(instance, id) {
+            let states = List::capped(turn.holdings.pinned(instance));
+            let record = Record::Pinned { instance: instance.clone(), states };
+            turn.persist(record, Purpose::Memory);
+        }
     }
 }
 

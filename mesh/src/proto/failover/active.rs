@@ -22,7 +22,7 @@ use crate::proto::ops::Purpose;
 use crate::proto::order::{Endpoint, Instance, Serving};
 use crate::proto::record::Name;
 use crate::proto::signed::Signed;
-use crate::proto::spec::{PORTS_MAX, Restart};
+use crate::proto::spec::{Commit, PORTS_MAX, Restart};
 use crate::proto::specs::SpecHash;
 use crate::proto::table::{CheckpointId, Row};
 use crate::proto::turn::Turn;
@@ -45,6 +45,8 @@ pub struct Assignment {
     pub last_exit: Option<Exit>,
     /// How often it was started in this epoch.
     pub starts: u64,
+    /// Under which right it was started or found last; reports about others are late.
+    pub(super) under: Epoch,
     /// Its right to run, right now.
     pub lease: Lease,
     /// The right that this board gave up for good: the epoch, the successor, the last state.
@@ -108,6 +110,7 @@ impl Assignment {
             run: Run::Idle,
             last_exit: None,
             starts: 0,
+            under: Epoch::default(),
             lease: Lease::new(now),
             released: None,
             switching: None,
@@ -149,7 +152,7 @@ impl Assignment {
 
     pub(super) fn due(&self) -> Time {
         if self.row.retiring {
-            return Time::NEVER;
+            return if self.row.removing { self.claim_at } else { Time::NEVER };
         }
         let renew = if self.is_wanted() { self.lease.renew_at } else { Time::NEVER };
         let due = renew.min(self.claim_at);
@@ -256,9 +259,9 @@ impl Failover {
         let moved = known.as_ref().is_none_or(|known| known.epoch != row.epoch);
         let restarts = moved || known.as_ref().is_some_and(|known| known.spec != row.spec);
         if moved {
-            let (run, began) = (assignment.run.clone(), assignment.began);
+            let (run, began, under) = (assignment.run.clone(), assignment.began, assignment.under);
             *assignment = Assignment::new(row.clone(), now);
-            (assignment.run, assignment.began) = (run, began);
+            (assignment.run, assignment.began, assignment.under) = (run, began, under);
             turn.event(Event::Appointed { instance: instance.to_string(), epoch: row.epoch.0 });
         }
         // What is dead already, or written down as given up, is not taken back.
@@ -302,6 +305,7 @@ impl Failover {
 
     fn adopt(&mut self, turn: &mut Turn<'_>, instance: Instance, found: Found) {
         let Some(assignment) = self.assignments.get_mut(&instance) else { return };
+        assignment.under = found.epoch;
         if assignment.row.epoch != found.epoch || !assignment.is_wanted() {
             assignment.run = Run::Stopping;
             turn.out.push(Effect::Stop { instance, kill: true });
@@ -365,17 +369,25 @@ impl Failover {
         }
         let spec = Box::new(spec.clone());
         let begin = match (spec.state.is_some(), turn.holdings.start_of(&assignment.row)) {
-            (false, _) => Begin::Empty,
-            (true, _) if goes_on => Begin::GoOn,
+            (false, _) => Begin::Empty { anew: false },
+            (true, own) if goes_on => {
+                // Whoever commits relies on copies, not on its own syncs.
+                let commits = spec.replicate.commit == Commit::Standby;
+                let after_power_cut = own.filter(|id| commits && id.epoch == assignment.row.epoch);
+                Begin::GoOn { after_power_cut }
+            }
             (true, Some(id)) => Begin::From(id),
             // Nothing is the beginning of the first right ever only.
-            (true, None) if assignment.row.is_first() => Begin::Empty,
+            (true, None) if assignment.row.is_first() => {
+                Begin::Empty { anew: !assignment.row.released }
+            }
             (true, None) => {
                 assignment.lost = true;
                 return;
             }
         };
         assignment.run = Run::Starting;
+        assignment.under = assignment.row.epoch;
         assignment.starts += 1;
         turn.out.push(Effect::Start {
             instance: instance.clone(),
@@ -405,10 +417,14 @@ impl Failover {
     pub(crate) fn on_report(&mut self, turn: &mut Turn<'_>, instance: &Instance, report: Report) {
         match report {
             Report::Found(found) => self.on_found(turn, instance.clone(), found),
-            Report::Started { ports } => self.on_started(turn, instance, &ports),
-            Report::Ended(exit) => self.on_ended(turn, instance, exit),
+            // A late word about an earlier right says nothing about this one.
+            Report::Started { epoch, .. } | Report::Ended { epoch, .. }
+                if self.is_of_another_right(instance, epoch) => {}
+            Report::Started { ports, .. } => self.on_started(turn, instance, &ports),
+            Report::Ended { exit, .. } => self.on_ended(turn, instance, exit),
             Report::Lost => {
-                if let Some(assignment) = self.assignments.get_mut(instance) {
+                let starting = |a: &&mut Assignment| a.run == Run::Starting;
+                if let Some(assignment) = self.assignments.get_mut(instance).filter(starting) {
                     (assignment.lost, assignment.run) = (true, Run::Idle);
                     assignment.claim_at = turn.now;
                     self.tell_copies(instance);
@@ -417,6 +433,11 @@ impl Failover {
             // Whoever captures answers that.
             Report::Commit { .. } => {}
         }
+    }
+
+    fn is_of_another_right(&self, instance: &Instance, epoch: Epoch) -> bool {
+        let under = self.assignments.get(instance).map(|assignment| assignment.under);
+        under.is_some_and(|under| under != epoch)
     }
 
     fn on_started(
@@ -459,6 +480,9 @@ impl Failover {
         turn.event(Event::Ended { instance: instance.to_string(), epoch, why });
         self.announce_serving(turn, instance, &List::new());
         self.tell_copies(instance);
+        if let Some(assignment) = self.assignments.get_mut(instance) {
+            assignment.claim_at = turn.now;
+        }
         if hopeless {
             self.resign(turn, instance);
         }
@@ -485,7 +509,7 @@ impl Failover {
         self.notices.push(Notice::Hosting(instance.clone(), hosting));
     }
 
-    /// Tells everyone where an instance serves; no ports: it does not.
+    /// Tells everyone whether an instance serves here, and where.
     fn announce_serving(
         &mut self,
         turn: &mut Turn<'_>,
@@ -504,6 +528,7 @@ impl Failover {
             life: turn.me.record().incarnation,
             stamp: turn.now.0,
             node: turn.me.id(),
+            runs: assignment.run == Run::Running,
             endpoints: List::capped(endpoints),
         };
         if let Ok(signed) = Signed::seal(&serving, turn.me.keypair()) {

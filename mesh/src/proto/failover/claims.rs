@@ -23,6 +23,8 @@ use core::time::Duration;
 const APPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// The link to a master is wanted that long by one claim.
 const LINK_ERRAND: Duration = Duration::from_secs(30);
+/// A board whose disk takes no state for so long is of no use as a standby.
+const UNABLE_PATIENCE: Duration = Duration::from_secs(10);
 /// The change behind no order: nobody waits for its verdict.
 const NOBODY: u64 = 0;
 
@@ -60,7 +62,10 @@ impl Failover {
         let row = &assignment.row;
         let instance = row.instance();
         if row.retiring {
-            return None;
+            // A shim of an earlier life may not have been found yet; its lease is over by then.
+            let found = turn.now >= assignment.former_until;
+            let rests = matches!(assignment.run, Run::Idle | Run::Waiting(_)) && found;
+            return (row.removing && rests).then_some(Claimed::Stopped);
         }
         if let Some((epoch, to, last)) = assignment.released
             && epoch == row.epoch
@@ -86,9 +91,13 @@ impl Failover {
             false => self.preset.heartbeat * 4,
         };
         let silent = |since: Time| turn.now.since(since.max(assignment.learnt)) > patience;
+        let unable = |node: &NodeId| {
+            let since = turn.holdings.unable_since(&instance, node);
+            since.is_some_and(|since| turn.now.since(since) > UNABLE_PATIENCE)
+        };
         if let Some(fill) = row.fill {
             let gone = !turn.members.is_up(&fill) && silent(assignment.learnt);
-            return gone.then_some(Claimed::AbortFill);
+            return (gone || unable(&fill)).then_some(Claimed::AbortFill);
         }
         let standby = row.standby?;
         let holds = |id: CheckpointId| id.epoch == row.epoch;
@@ -97,7 +106,7 @@ impl Failover {
         }
         let granted = assignment.lease.sent(&standby).unwrap_or_default();
         let drained = turn.directory.newest().is_some_and(|n| n.table.is_drained(&standby));
-        (silent(granted) || drained).then_some(Claimed::NeedStandby)
+        (silent(granted) || drained || unable(&standby)).then_some(Claimed::NeedStandby)
     }
 
     /// The board that is being filled holds everything that the standby holds, and the master would
@@ -182,6 +191,12 @@ impl Failover {
         let changed = match claim.claim {
             Claimed::Take { from: base } => self.judge_take(turn, office, &row, (from, base), next),
             Claimed::Recover(base) => self.judge_recovery(from, next, base),
+            Claimed::Stopped => {
+                if row.removing && self.is_surely_over(turn, &row, from) {
+                    self.change(&row, None);
+                }
+                None
+            }
             _ if row.active != from => {
                 return turn.misbehaved(from, "a claim for an instance that it does not run");
             }
@@ -200,8 +215,16 @@ impl Failover {
             Claimed::NeedStandby | Claimed::Filled => None,
         };
         if let Some(changed) = changed.filter(|changed| *changed != row) {
-            self.change(&row, changed);
+            self.change(&row, Some(changed));
         }
+    }
+
+    /// Whether nothing can run any more of an instance that is being removed: its active says so, or its
+    /// standby is not bound any more and neither is this master. Any two of the three, as ever.
+    fn is_surely_over(&self, turn: &Turn<'_>, row: &Row, by: NodeId) -> bool {
+        let unbound = turn.now >= self.silent_until
+            && !self.granted.get(&row.instance()).is_some_and(|g| g.promise.binds(turn.now));
+        by == row.active || (row.standby.unwrap_or(turn.me.id()) == by && unbound)
     }
 
     /// The standby votes for itself; this is the master's vote.
@@ -278,6 +301,8 @@ impl Failover {
         }
         self.appoint_at = turn.now + APPOINT_INTERVAL;
         let Some(newest) = turn.directory.newest() else { return };
+        let over = |row: &&Row| row.removing && self.is_surely_over(turn, row, turn.me.id());
+        let over: Vec<Row> = newest.table.rows.iter().filter(over).cloned().collect();
         let lacking: Vec<Row> = newest
             .table
             .rows
@@ -286,11 +311,14 @@ impl Failover {
             .filter(|row| !office.changing.contains_key(&row.instance()))
             .cloned()
             .collect();
+        for row in over.iter().filter(|row| !office.changing.contains_key(&row.instance())) {
+            self.change(row, None);
+        }
         for row in lacking {
             if let Some(standby) = self.choose(turn, office, &row) {
                 let stateless = turn.specs.get(&row.spec).is_some_and(|s| s.state.is_none());
                 let changed = Row { standby: Some(standby), ready: stateless, ..row.clone() };
-                self.change(&row, changed);
+                self.change(&row, Some(changed));
             }
         }
     }
@@ -301,13 +329,13 @@ impl Failover {
         choose_standby(row, spec, turn.members, table, &turn.me.id(), &office.suspected).ok()
     }
 
-    fn change(&mut self, row: &Row, changed: Row) {
+    fn change(&mut self, row: &Row, changed: Option<Row>) {
         self.notices.push(Notice::Change(Box::new(Change {
             id: NOBODY,
             what: What::Row {
                 instance: row.instance(),
                 made_for: Some(row.revision),
-                row: Some(changed),
+                row: changed,
             },
             order: None,
         })));

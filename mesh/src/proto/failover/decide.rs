@@ -28,6 +28,13 @@ pub(super) fn decide_run(
     let instance = Instance { service: spec.name.clone(), ordinal: 0 };
     let (table, me) = (chosen(turn), turn.me.id());
     if let Some(row) = table.row(&instance) {
+        if row.removing {
+            let text = format!(
+                "the former `{}` is being removed still; try again when `hedgerow ps` does not show it any more",
+                spec.name
+            );
+            return Err(("being-removed", text));
+        }
         let before = turn.specs.get(&row.spec);
         if before.is_some_and(|before| before.state.is_some() != spec.state.is_some()) {
             let text = format!(
@@ -70,7 +77,7 @@ pub(super) fn is_passed(action: &Action) -> bool {
         | Action::Recover { .. } => true,
         Action::Run(_)
         | Action::Stop(_)
-        | Action::Remove(_)
+        | Action::Remove { .. }
         | Action::RecoverMesh { .. }
         | Action::Drain { .. } => false,
     }
@@ -83,8 +90,8 @@ pub(super) fn service_of(action: &Action) -> Option<&Name> {
         | Action::Checkpoint(service)
         | Action::Restore { service, .. }
         | Action::Recover { service, .. }
-        | Action::Stop(service)
-        | Action::Remove(service) => Some(service),
+        | Action::Stop(service) => Some(service),
+        Action::Remove { service, .. } => Some(service),
         Action::Run(spec) => Some(&spec.name),
         Action::Drain { .. } | Action::RecoverMesh { .. } => None,
     }
@@ -142,7 +149,7 @@ fn first_row(service: &Name, active: NodeId, spec: SpecHash, version: Version) -
     Row {
         service: service.clone(),
         ordinal: 0,
-        epoch: Epoch((u64::from(version.generation) << 32) + version.number + 1),
+        epoch: Epoch(version.generation.first_epoch().0 + version.number + 1),
         previous: Epoch(0),
         revision: 0,
         active,
@@ -152,6 +159,7 @@ fn first_row(service: &Name, active: NodeId, spec: SpecHash, version: Version) -
         released: false,
         lost: false,
         retiring: false,
+        removing: false,
         base: CheckpointId::default(),
         spec,
     }

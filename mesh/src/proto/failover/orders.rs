@@ -356,7 +356,7 @@ impl Failover {
             Action::Recover { .. }
             | Action::Run(_)
             | Action::Stop(_)
-            | Action::Remove(_)
+            | Action::Remove { .. }
             | Action::RecoverMesh { .. }
             | Action::Drain { .. } => {}
         }
@@ -444,7 +444,9 @@ impl Failover {
         let decided = match &order.action {
             Action::Run(spec) => decide_run(turn, office, spec, hash),
             Action::Stop(name) => decide_row(turn, name, |row| Some(Row { retiring: true, ..row })),
-            Action::Remove(name) => decide_row(turn, name, |_| None),
+            Action::Remove { service, force } => decide_row(turn, service, |row| {
+                (!force).then_some(Row { retiring: true, removing: true, ..row })
+            }),
             Action::Drain { node, drained } => decide_drain(turn, *node, *drained),
             Action::RecoverMesh { .. } => {
                 Err(("refused", "that order is carried out where it is given".to_owned()))

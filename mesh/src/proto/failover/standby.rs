@@ -36,7 +36,8 @@ impl Failover {
     pub(super) fn follow_standby_rows(&mut self, turn: &mut Turn<'_>) -> bool {
         let me = turn.me.id();
         let Some(newest) = turn.directory.newest() else { return false };
-        let stands = |row: &Row| row.standby == Some(me) && !row.retiring;
+        // What is being removed needs the standby's word that it promises nothing any more.
+        let stands = |row: &Row| row.standby == Some(me) && (!row.retiring || row.removing);
         let before = self.vigils.len();
         self.vigils.retain(|instance, _| newest.table.row(instance).is_some_and(stands));
         let mut changed = self.vigils.len() != before;
@@ -83,6 +84,10 @@ impl Failover {
                 // When the active dies there is no time to find the way to the master first.
                 turn.links.want_until(master, turn.now + LINK_ERRAND, turn.now);
             }
+            if row.removing {
+                self.say_that_it_is_over(turn, office, &row);
+                continue;
+            }
             let free_at = self.free_to_take(&row);
             let stateless = turn.specs.get(&row.spec).is_some_and(|spec| spec.state.is_none());
             let own = turn.holdings.take_from(&row);
@@ -103,6 +108,19 @@ impl Failover {
                 turn.event(Event::Takes { instance: instance.to_string(), epoch });
             }
             self.claim(turn, office, &row, Claimed::Take { from });
+        }
+    }
+
+    /// Says that this board promises the active of a removed instance nothing any more.
+    fn say_that_it_is_over(&mut self, turn: &mut Turn<'_>, office: &Office, row: &Row) {
+        let instance = row.instance();
+        let promise = self.granted.get(&instance).map_or(Time::default(), |g| g.promise.until());
+        let free_at = promise.max(self.silent_until);
+        if let Some(vigil) = self.vigils.get_mut(&instance) {
+            vigil.look_at = free_at.max(turn.now + self.preset.heartbeat);
+        }
+        if turn.now >= free_at {
+            self.claim(turn, office, row, Claimed::Stopped);
         }
     }
 

@@ -59,6 +59,18 @@ impl Membership {
         turn.send(to, summary);
     }
 
+    /// Compares with everybody who is there; whoever is not linked yet does when the link stands.
+    pub(crate) fn compare_with_all(&mut self, turn: &mut Turn<'_>) {
+        let me = turn.me.id();
+        let up: Vec<NodeId> = turn.members.up().map(|(node, _)| *node).collect();
+        for node in up.into_iter().filter(|node| *node != me) {
+            turn.links.want_until(node, turn.now + ERRAND, turn.now);
+            if turn.links.is_usable(&node) {
+                self.send_summary(turn, node);
+            }
+        }
+    }
+
     pub(crate) fn on_summary(&mut self, turn: &mut Turn<'_>, from: NodeId, summary: &Summary) {
         let (mine, revocations) = turn.members.hashes();
         if summary.buckets.len() != BUCKETS {

@@ -65,12 +65,15 @@ impl Node {
         let Ok(Action::RecoverMesh { .. }) = order.order.peek().map(|order| order.action) else {
             return None;
         };
-        let (Parts { authority, .. }, mut turn) = self.turn(now, out);
+        let (Parts { authority, membership, .. }, mut turn) = self.turn(now, out);
         let (root, cell) = (turn.me.belonging.root, turn.me.config().cell);
         Some(match order.verify_fresh(&root, cell, turn.unix) {
             Ok(Order { action: Action::RecoverMesh { dead }, .. }) => {
-                match authority.recover_by_force(&mut turn, &dead) {
-                    Ok(()) => Reply::Done,
+                match authority.recover_by_force(&mut turn, &dead, &order.hash()) {
+                    Ok(()) => {
+                        membership.compare_with_all(&mut turn);
+                        Reply::Done
+                    }
                     Err(why) => error("not-recovered", why),
                 }
             }

@@ -108,7 +108,7 @@ impl Node {
             failover: Failover::new(preset, durable.grants_ms, now),
             copies: Copies::default(),
             specs,
-            holdings: Holdings::new(held),
+            holdings: Holdings::new(held, &durable.pinned),
             ops: Ops::default(),
             bootstrap_at: now,
             rng: ChaCha8Rng::from_seed(seed),

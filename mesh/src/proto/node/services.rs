@@ -21,9 +21,10 @@ impl Node {
         let serving = self.directory.serving(&instance).filter(|s| s.epoch == row.epoch);
         let here = self.failover.assignments().find(|(known, _)| **known == instance);
         let here = here.map(|(_, assignment)| assignment);
-        let serves = serving.is_some_and(|serving| !serving.endpoints.is_empty());
+        let serves = serving.is_some_and(|serving| serving.runs);
         let runs_here = here.is_some_and(|assignment| assignment.run == Run::Running);
         let state = match (row.retiring, self.members.is_up(&row.active)) {
+            (true, _) if row.removing => "removing",
             (true, _) => "stopped",
             (false, false) => "down",
             (false, true) if serves || runs_here => "running",
@@ -58,6 +59,12 @@ impl Node {
     fn instance_why(&self, now: Time, row: &Row, state: &str, here: Option<&Assignment>) -> String {
         let ended = here.and_then(|assignment| assignment.last_exit.as_ref());
         match (state, ended) {
+            ("removing", _) => {
+                let active = self.name_of(&row.active);
+                format!(
+                    "waiting for {active} to say that it has stopped; `hedgerow rm --force` if that board and its standby are gone for good"
+                )
+            }
             ("stopped", _) => {
                 "stopped by an operator; run its service file again to start it".to_owned()
             }
@@ -98,7 +105,10 @@ impl Node {
             return error("not-found", message);
         };
         let serving = self.directory.serving(&instance);
-        match serving.filter(|s| s.epoch >= row.epoch && !s.endpoints.is_empty()) {
+        match serving.filter(|s| s.epoch >= row.epoch && s.runs) {
+            Some(serving) if serving.endpoints.is_empty() => {
+                error("no-ports", format!("`{service}` runs, and its service file names no port"))
+            }
             Some(serving) => Reply::Resolved(ResolvedView {
                 service: service.to_string(),
                 epoch: serving.epoch.0,
@@ -166,8 +176,12 @@ impl Node {
                 "this board has promised {to} that nobody else runs it for {left} ms"
             ));
         }
-        let held: Vec<String> =
-            self.holdings.own(&instance).map(|id| format!("{}.{}", id.epoch.0, id.seq)).collect();
+        let pinned: Vec<_> = self.holdings.pinned(&instance).collect();
+        let held = self.holdings.own(&instance).map(|id| {
+            let note = if pinned.contains(&id) { " (kept)" } else { "" };
+            format!("{}.{}{note}", id.epoch.0, id.seq)
+        });
+        let held: Vec<String> = held.collect();
         if !held.is_empty() {
             findings.push(format!("states in this board's store: {}", held.join(", ")));
         }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::proto::id::Term;
-use crate::proto::table::{Table, Version};
+use crate::proto::table::{Generation, Table, Version};
 
 /// Would you vote for me? Changes nothing at the receiver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ pub struct VoteOk {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct App {
     /// How often the mesh was recovered by force; always first judged.
-    pub generation: u32,
+    pub generation: Generation,
     /// The master's term.
     pub term: Term,
     /// When it was sent, nanoseconds on the master's own clock: echoed, never interpreted.

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::proto::bounded::Text;
 use crate::proto::order::Instance;
 use crate::proto::table::CheckpointId;
 
@@ -23,4 +24,15 @@ pub struct Stored {
     pub instance: Instance,
     /// Which state.
     pub id: CheckpointId,
+}
+
+/// The board that was offered that state: my disk does not take it. Said again for every offer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Unstorable {
+    /// Of which instance.
+    pub instance: Instance,
+    /// Which state.
+    pub id: CheckpointId,
+    /// What the disk said, for people.
+    pub why: Text<256>,
 }

@@ -123,6 +123,9 @@ pub enum Claimed {
         /// The last state; the default if there is none.
         last: CheckpointId,
     },
+    /// The active: what is to be removed does not run here any more. The standby: no promise of mine to
+    /// its active binds any more, and I make none.
+    Stopped,
     /// The active: what I ran on is lost.
     Lost,
     /// The active: an operator wants it started again from this state, which I have.

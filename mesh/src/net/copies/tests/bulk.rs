@@ -14,7 +14,7 @@ use super::*;
 use crate::net::swarm::{self, BulkStream, Swarm, SwarmConfig, SwarmEvent};
 use crate::proto::bounded::{Blob, List};
 use crate::proto::id::{Keypair, NodeId};
-use crate::proto::io::{Input, Transferred};
+use crate::proto::io::{Input, NotFetched, Transferred};
 
 const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 const TCP: &str = "/ip4/127.0.0.1/tcp/0";
@@ -72,7 +72,7 @@ impl Board {
     }
 
     /// How the last fetch ended.
-    async fn fetched(&mut self) -> Result<Transferred, String> {
+    async fn fetched(&mut self) -> Result<Transferred, NotFetched> {
         loop {
             match self.outcome().await {
                 Input::Fetched { result, .. } => return result,
@@ -85,7 +85,7 @@ impl Board {
     /// Changes eight bytes in the middle of the large file, and captures that.
     async fn capture(&mut self, seq: u64) {
         if seq == 1 {
-            begin(&self.queue, &self.home.service(), 1, Begin::Empty).await;
+            begin(&self.queue, &self.home.service(), 1, ANEW).await;
             fs::write(self.home.state().join("db"), noise(1, BYTES)).unwrap();
         }
         let db = fs::File::options().write(true).open(self.home.state().join("db")).unwrap();
@@ -108,7 +108,7 @@ async fn pair(listen: &str) -> (Board, Board) {
 }
 
 /// Fetches, with `a` answering whatever streams are opened; returns how many were.
-async fn fetch(a: &mut Board, b: &mut Board, seq: u64) -> (Result<Transferred, String>, u32) {
+async fn fetch(a: &mut Board, b: &mut Board, seq: u64) -> (Result<Transferred, NotFetched>, u32) {
     b.copies.fetch(&b.swarm, shop(), id(1, seq), a.id);
     let mut streams = 0;
     let serve = async {
@@ -187,7 +187,7 @@ async fn what_arrived_before_a_stream_broke_is_not_sent_again() {
     tokio::join!(send, hear);
     drop((hears, speaks));
     let broke = b.fetched().await.unwrap_err();
-    assert!(broke.contains("the stream broke"), "{broke}");
+    assert!(broke.why.contains("the stream broke"), "{broke}");
     assert!(complete(&b.queue).await.is_empty(), "a part is not a state");
 
     let (again, _) = fetch(&mut a, &mut b, 1).await;
@@ -201,12 +201,12 @@ async fn who_may_not_fetch_is_refused_and_may_ask_again_on_the_same_stream() {
     let (mut a, mut b) = pair(TCP).await;
     a.copies.serve(shop(), List::new());
     let (refused, streams) = fetch(&mut a, &mut b, 1).await;
-    assert!(refused.unwrap_err().contains("gives no states"));
+    assert!(refused.unwrap_err().why.contains("gives no states"));
     assert_eq!(streams, 1);
     a.copies.serve(shop(), List::capped([b.id]));
     let (unknown, streams) = fetch(&mut a, &mut b, 7).await;
     let unknown = unknown.unwrap_err();
-    assert!(unknown.contains("no complete state 1.7"), "{unknown}");
+    assert!(unknown.why.contains("no complete state 1.7"), "{unknown}");
     let (fetched, more) = fetch(&mut a, &mut b, 1).await;
     assert!(fetched.is_ok() && streams + more == 0, "{fetched:?}");
 }
@@ -289,7 +289,7 @@ async fn answered(a: &mut Board, b: &mut Board, tells: Vec<Tell>, raw: &[u8]) ->
         }
     };
     assert!(matches!(end, Ok(None) | Err(WireError::Io(_))), "{end:?}");
-    error
+    error.why
 }
 
 #[tokio::test(flavor = "multi_thread")]

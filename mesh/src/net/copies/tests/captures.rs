@@ -58,7 +58,7 @@ async fn capture(
     last: bool,
 ) -> (Result<u64, CaptureFailure>, Vec<CheckpointId>) {
     let (_shelves, queue) = stores(home);
-    begin(&queue, &home.service(), 3, Begin::Empty).await;
+    begin(&queue, &home.service(), 3, ANEW).await;
     fs::write(home.state().join("orders"), "twelve bytes").unwrap();
     let (folder, freezer) = (home.service(), service.clone());
     let result =
@@ -103,7 +103,7 @@ async fn a_service_that_did_not_stand_still_is_not_captured() {
 async fn a_service_goes_on_after_a_capture_that_failed() {
     let home = Home::new();
     let (_shelves, queue) = stores(&home);
-    begin(&queue, &home.service(), 3, Begin::Empty).await;
+    begin(&queue, &home.service(), 3, ANEW).await;
     fs::remove_dir_all(home.state()).unwrap();
     for last in [false, true] {
         let service = Service::new(&home);
@@ -119,7 +119,7 @@ async fn a_service_goes_on_after_a_capture_that_failed() {
 async fn a_folder_of_another_right_is_not_captured_under_this_one() {
     let home = Home::new();
     let (_shelves, queue) = stores(&home);
-    begin(&queue, &home.service(), 3, Begin::Empty).await;
+    begin(&queue, &home.service(), 3, ANEW).await;
     let captured = captured(&queue, &home.service(), id(4, 1)).await;
     assert!(matches!(captured, Err(CaptureFailure::OtherEpoch(Some(Epoch(3))))), "{captured:?}");
 }

@@ -5,7 +5,7 @@ use super::*;
 /// A store with one state of epoch 3 whose file says `old`, and a folder that has moved on.
 async fn moved_on(home: &Home) -> (Shelves, Queue) {
     let (shelves, queue) = stores(home);
-    assert_eq!(begin(&queue, &home.service(), 3, Begin::Empty).await, Begun::Ready);
+    assert_eq!(begin(&queue, &home.service(), 3, ANEW).await, Begun::Ready);
     fs::write(home.state().join("orders"), "old").unwrap();
     captured(&queue, &home.service(), id(3, 1)).await.unwrap();
     fs::write(home.state().join("orders"), "newer").unwrap();
@@ -20,10 +20,10 @@ fn orders(home: &Home) -> String {
 async fn a_service_goes_on_only_under_the_right_that_it_was_begun_under() {
     let home = Home::new();
     let (_shelves, queue) = moved_on(&home).await;
-    assert_eq!(begin(&queue, &home.service(), 3, Begin::GoOn).await, Begun::Ready);
-    assert_eq!(begin(&queue, &home.service(), 4, Begin::GoOn).await, Begun::Lost);
+    assert_eq!(begin(&queue, &home.service(), 3, GO_ON).await, Begun::Ready);
+    assert_eq!(begin(&queue, &home.service(), 4, GO_ON).await, Begun::Lost);
     fs::remove_dir_all(home.state()).unwrap();
-    assert_eq!(begin(&queue, &home.service(), 3, Begin::GoOn).await, Begun::Lost);
+    assert_eq!(begin(&queue, &home.service(), 3, GO_ON).await, Begun::Lost);
     assert_eq!(begin(&queue, &home.service(), 3, Begin::From(id(3, 1))).await, Begun::Lost);
 }
 
@@ -47,7 +47,7 @@ async fn the_first_start_never_wipes_anything() {
     let (_shelves, queue) = stores(&home);
     fs::create_dir_all(home.state()).unwrap();
     fs::write(home.state().join("orders"), "brought along").unwrap();
-    assert_eq!(begin(&queue, &home.service(), 1, Begin::Empty).await, Begun::Ready);
+    assert_eq!(begin(&queue, &home.service(), 1, ANEW).await, Begun::Ready);
     assert_eq!(orders(&home), "brought along");
 }
 
@@ -75,7 +75,7 @@ async fn what_a_crash_leaves_is_mended_by_the_next_start() {
         let begun = begin(&queue, &home.service(), 4, Begin::From(id(3, 1))).await;
         assert_eq!((begun, orders(&home).as_str()), (Begun::Ready, "old"), "leftover {number}");
         assert!(!home.service().join(".restoring-state").exists(), "leftover {number}");
-        assert_eq!(begin(&queue, &home.service(), 4, Begin::GoOn).await, Begun::Ready);
+        assert_eq!(begin(&queue, &home.service(), 4, GO_ON).await, Begun::Ready);
     }
 }
 
@@ -89,7 +89,7 @@ async fn a_state_that_is_not_there_leaves_the_folder_and_its_mark_as_they_were()
     });
     assert!(begun.await.is_err());
     assert_eq!(orders(&home), "newer");
-    assert_eq!(begin(&queue, &home.service(), 3, Begin::GoOn).await, Begun::Ready);
+    assert_eq!(begin(&queue, &home.service(), 3, GO_ON).await, Begun::Ready);
 }
 
 #[tokio::test]
@@ -97,8 +97,7 @@ async fn a_state_folder_that_was_renamed_in_the_service_file_is_not_taken_for_a_
     let home = Home::new();
     let (_shelves, queue) = moved_on(&home).await;
     let service = home.service();
-    let begun =
-        on(&queue, move |shelf| folder::begin(shelf, &service, "data", Epoch(3), Begin::GoOn));
+    let begun = on(&queue, move |shelf| folder::begin(shelf, &service, "data", Epoch(3), GO_ON));
     let error = begun.await.unwrap_err().to_string();
     assert!(error.contains("`state`") && error.contains("`data`"), "{error}");
 }
@@ -138,4 +137,44 @@ async fn what_is_forgotten_altogether_leaves_nothing_and_can_begin_anew() {
     }
     on(&queue, |shelf| shelf.keep(&[id(3, 3)])).await.unwrap();
     assert_eq!(complete(&queue).await, [id(3, 3), id(3, 5), id(3, 6)]);
+}
+
+#[tokio::test]
+async fn what_a_removed_service_left_is_set_aside_once_another_one_has_its_name() {
+    let home = Home::new();
+    let (_shelves, queue) = moved_on(&home).await;
+    let handed_on = Begin::Empty { anew: false };
+    assert_eq!(begin(&queue, &home.service(), 8, handed_on).await, Begun::Ready);
+    assert_eq!(orders(&home), "newer", "the same service, which never ran: brought along");
+    for (epoch, content) in [(9, "newer"), (10, "of nine")] {
+        assert_eq!(begin(&queue, &home.service(), epoch, ANEW).await, Begun::Ready);
+        assert_eq!(fs::read_dir(home.state()).unwrap().count(), 0);
+        let former = fs::read_to_string(home.service().join("state~former/orders"));
+        assert_eq!(former.unwrap(), content);
+        fs::write(home.state().join("orders"), "of nine").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn after_a_power_cut_a_service_that_commits_goes_on_from_what_the_store_holds() {
+    let home = Home::new();
+    let (_shelves, queue) = moved_on(&home).await;
+    let committed = Begin::GoOn { after_power_cut: Some(id(3, 1)) };
+    assert_eq!(begin(&queue, &home.service(), 3, committed).await, Begun::Ready);
+    assert_eq!(orders(&home), "newer", "power was never lost");
+    let power_cut = || {
+        let mark = home.service().join(".hedgerow-epoch");
+        let text = fs::read_to_string(&mark).unwrap();
+        let (before, _boot) = text.rsplit_once(' ').unwrap();
+        fs::write(&mark, format!("{before} another-boot\n")).unwrap();
+    };
+    power_cut();
+    assert_eq!(begin(&queue, &home.service(), 3, GO_ON).await, Begun::Ready);
+    assert_eq!(orders(&home), "newer", "it syncs its files itself");
+    power_cut();
+    assert_eq!(begin(&queue, &home.service(), 3, committed).await, Begun::Ready);
+    assert_eq!(orders(&home), "old");
+    fs::write(home.state().join("orders"), "newest").unwrap();
+    assert_eq!(begin(&queue, &home.service(), 3, committed).await, Begun::Ready);
+    assert_eq!(orders(&home), "newest", "it has gone on since");
 }
