@@ -79,8 +79,11 @@ pub(crate) async fn restore(context: &Context, name: &ShortName, at: State) -> O
     let done = Done { done: "restored".to_owned(), object: name.to_string() };
     context.show(&done, |done| {
         let sentence = format!(
-            "{} starts again from state {}.{}; what it did since then is gone.",
-            done.object, at.0.epoch.0, at.0.seq
+            "{0} starts again from state {1}.{2}. The newest state before that is kept: `{3}` on its board lists it.",
+            done.object,
+            at.0.epoch.0,
+            at.0.seq,
+            context.command(&format!("why {}", done.object))
         );
         text::wrap(&sentence, 2)
     })

@@ -1,8 +1,9 @@
 //! What an operator does by hand, on three boards: an older state, an empty board, a lost majority.
 
 use std::fs;
+use std::process::Command;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::Value;
 
 use crate::board::{Board, until};
@@ -17,17 +18,20 @@ replicate = { every = "60s" }
 "#;
 
 fn start(board: &mut Board, name: &str) {
-    let mut command = board.up_command(name);
-    command.args(["--preset", "lan"]);
+    let up = board.up_command(name);
+    // Where a file may grow no more that is to be an error, not the end: one test needs it.
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(up.get_program());
+    command.args(up.get_args()).args(["--preset", "lan"]);
     board.up_as(command);
 }
 
-fn three() -> Vec<Board> {
+fn boards(names: &[&str]) -> Vec<Board> {
     let mut founder = Board::new();
     founder.json(&["init", "home"]);
     start(&mut founder, "pi-0");
     let mut boards = vec![founder];
-    for name in ["pi-1", "pi-2"] {
+    for name in names {
         let mut guest = Board::new();
         guest.joins(&boards[0].ticket());
         start(&mut guest, name);
@@ -65,7 +69,7 @@ fn lines(board: &Board) -> Vec<u64> {
 
 #[test]
 fn an_older_state_is_restored_a_board_is_drained_and_a_lost_majority_is_replaced() {
-    let mut boards = three();
+    let mut boards = boards(&["pi-1", "pi-2"]);
     let file = boards[0].home.join("counts.toml");
     fs::write(&file, COUNTS).unwrap();
     boards[0].json(&["run", file.to_str().unwrap()]);
@@ -89,6 +93,8 @@ fn an_older_state_is_restored_a_board_is_drained_and_a_lost_majority_is_replaced
     boards[0].json(&["restore", "counts", "--at", &first]);
     let active = settled(&boards, before);
     until("it was started again", || lines(active).iter().filter(|line| **line == 1).count() == 2);
+    let kept = active.json(&["why", "counts"])["findings"].to_string();
+    assert!(kept.contains("(kept)"), "what was captured by hand is not let go: {kept}");
     let again = lines(active).iter().rposition(|line| *line == 1).unwrap();
     assert!(again < counted, "it went on after {again} lines; {counted} had been written");
 
@@ -116,4 +122,35 @@ fn an_older_state_is_restored_a_board_is_drained_and_a_lost_majority_is_replaced
     }
     until("three decide again", || decide(&boards[0]) == 3);
     settled(&boards, epoch);
+}
+
+#[test]
+fn a_standby_whose_disk_takes_nothing_is_replaced_and_a_removed_service_leaves_no_trace() {
+    let boards = boards(&["pi-1", "pi-2"]);
+    let file = boards[0].home.join("counts.toml");
+    fs::write(&file, COUNTS.replace("60s", "200ms")).unwrap();
+    boards[0].json(&["run", file.to_str().unwrap()]);
+    let active = settled(&boards, 0);
+    let standby = || counts(&boards[0])["standby"].as_str().unwrap().to_owned();
+    let full = standby();
+
+    let at: usize = full.strip_prefix("pi-").unwrap().parse().unwrap();
+    let pid = Pid::from_child(boards[at].daemon.as_ref().unwrap());
+    let bytes = Some(256 * 1024);
+    prlimit(Some(pid), Resource::Fsize, Rlimit { current: bytes, maximum: bytes }).unwrap();
+    let noise: Vec<u8> = (0_u32..1 << 17).flat_map(|n| n.wrapping_pow(7).to_le_bytes()).collect();
+    fs::write(active.home.join("services/counts/state/noise"), noise).unwrap();
+    until("another board stands by", || {
+        let it = counts(&boards[0]);
+        it["standby"] != full.as_str() && it["ready"] == true && it["fill"].is_null()
+    });
+    let past = active.ask(&["events"]).out;
+    assert!(past.contains(&format!("{full} cannot store it")), "{past}");
+
+    boards[0].json(&["rm", "counts"]);
+    assert_eq!(boards[0].json(&["ps"]).as_array().map(Vec::len), Some(0), "rm waits for it");
+    boards[0].json(&["run", file.to_str().unwrap()]);
+    let again = settled(&boards, 0);
+    let state = again.home.join("services/counts/state");
+    assert_eq!(fs::read_dir(state).unwrap().count(), 1, "its log, begun anew");
 }
