@@ -4,13 +4,13 @@ use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
-use crate::faults::Tally;
 use crate::observe::Finding;
 use crate::plan::{Outcome, Plan};
 use crate::queue::BoardIndex;
 use crate::replay::Replay;
 use crate::story::{Deeds, Reigns};
 use crate::swarm::Schedule;
+use crate::tally::Tally;
 use crate::time::{Nanos, SECOND, Seconds};
 use crate::timeline::Timeline;
 use crate::world;

@@ -4,8 +4,6 @@
 //! as *injected* when it begins and as *felt* when it made a difference to somebody: a partition that
 //! held no message back tested nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde::{Deserialize, Serialize};
 
 use crate::queue::BoardIndex;
@@ -220,37 +218,6 @@ impl Fault {
             }
             _ => false,
         }
-    }
-}
-
-/// How often each kind of fault was injected and felt.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Tally(BTreeMap<&'static str, (u64, u64)>);
-
-impl Tally {
-    /// One run's faults: those that began, and those of them that were felt.
-    pub fn of(schedule: &[Timed], begun: &BTreeSet<u32>, felt: &BTreeSet<u32>) -> Self {
-        let mut tally = Self::default();
-        for index in begun {
-            let line = tally.0.entry(schedule[*index as usize].fault.name()).or_default();
-            line.0 += 1;
-            line.1 += u64::from(felt.contains(index));
-        }
-        tally
-    }
-
-    /// Adds another run's.
-    pub fn add(&mut self, other: &Self) {
-        for (name, (injected, felt)) in &other.0 {
-            let line = self.0.entry(name).or_default();
-            line.0 += injected;
-            line.1 += felt;
-        }
-    }
-
-    /// (name, injected, felt) by name.
-    pub fn lines(&self) -> impl Iterator<Item = (&'static str, u64, u64)> + '_ {
-        self.0.iter().map(|(name, (injected, felt))| (*name, *injected, *felt))
     }
 }
 
