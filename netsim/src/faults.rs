@@ -117,6 +117,32 @@ pub enum Fault {
         /// Its name.
         service: String,
     },
+    /// The operator lets a service start again from an earlier state that its board keeps.
+    Restore {
+        /// Its name.
+        service: String,
+        /// So many states before the newest one.
+        back: usize,
+    },
+    /// The operator lets this board run a service with what it has: whoever has more is gone for good.
+    Recover {
+        /// Its name.
+        service: String,
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// The operator lets this board decide alone, by force: most of those that decide are gone for good.
+    RecoverMesh {
+        /// Which board.
+        node: BoardIndex,
+        /// Those that are gone.
+        dead: Vec<BoardIndex>,
+    },
+    /// The operator wants the board to host nothing and to decide nothing; when the fault ends, again.
+    Drain {
+        /// Which board.
+        node: BoardIndex,
+    },
 }
 
 /// Highest loss that a stream is simulated with, per cent.
@@ -156,6 +182,20 @@ impl Fault {
             Self::Move { .. } => "move",
             Self::Stop { .. } => "stop",
             Self::Remove { .. } => "remove",
+            Self::Restore { .. } => "restore",
+            Self::Recover { .. } => "recover",
+            Self::RecoverMesh { .. } => "recover-mesh",
+            Self::Drain { .. } => "drain",
+        }
+    }
+
+    /// Its name in tallies: there partitions differ by how many groups they make.
+    pub fn kind(&self) -> &'static str {
+        let Self::Partition { groups } = self else { return self.name() };
+        match groups.iter().filter(|group| !group.is_empty()).count() {
+            0..=2 => "partition-2",
+            3 => "partition-3",
+            _ => "partition-more",
         }
     }
 
@@ -173,14 +213,18 @@ impl Fault {
             | Self::ServiceCrash { node }
             | Self::CannotStart { node }
             | Self::StateLost { node }
+            | Self::Recover { node, .. }
+            | Self::Drain { node }
             | Self::Join { node } => vec![*node],
+            Self::RecoverMesh { node, dead } => [&[*node], dead.as_slice()].concat(),
             Self::Partition { groups } => groups.concat(),
             Self::OneWayCut { from, to } => [from.as_slice(), to].concat(),
             Self::Loss { .. }
             | Self::Run { .. }
             | Self::Move { .. }
             | Self::Stop { .. }
-            | Self::Remove { .. } => Vec::new(),
+            | Self::Remove { .. }
+            | Self::Restore { .. } => Vec::new(),
         }
     }
 
@@ -190,7 +234,9 @@ impl Fault {
             Self::Run { service }
             | Self::Move { service }
             | Self::Stop { service }
-            | Self::Remove { service } => Some(service),
+            | Self::Remove { service }
+            | Self::Restore { service, .. }
+            | Self::Recover { service, .. } => Some(service),
             _ => None,
         }
     }
@@ -203,6 +249,7 @@ impl Fault {
                 | Self::Leave { .. }
                 | Self::Join { .. }
                 | Self::ServiceCrash { .. }
+                | Self::RecoverMesh { .. }
         ) || self.service().is_some()
     }
 

@@ -8,7 +8,7 @@
 //! own, so a seed's other faults are the same with and without services.
 //!
 //! [`Schedule::Chaos`] is ten minutes of everything, an event every 0.1 to 12 s, with services in every
-//! seed: what a campaign over failover is made of.
+//! seed and boards that an operator drains: what a campaign over failover is made of.
 
 mod services;
 
@@ -99,6 +99,9 @@ pub fn plan(seed: u64, boards: BoardIndex, family: Schedule) -> Plan {
     plan.heal_at = Some(heal_at);
     plan.schedule = schedule(&plan, &mut options, heal_at, family);
     services::add(&mut plan, heal_at, family);
+    if family == Schedule::Chaos {
+        services::add_drains(&mut plan, heal_at);
+    }
     plan.settle_within = Some(plan.settle_bound());
     plan.horizon = heal_at + plan.settle_bound().max(plan.voters_bound()) + MARGIN;
     for board in plan.late.clone() {
@@ -186,6 +189,12 @@ fn partition(boards: BoardIndex, draw: &mut Stream) -> Fault {
     let mut groups = vec![Vec::new(); count];
     for board in 0..boards {
         groups[draw.below(count as u64) as usize].push(board);
+    }
+    if boards > 1
+        && let Some(whole) = groups.iter().position(|group| group.len() == usize::from(boards))
+        && let Some(alone) = groups[whole].pop()
+    {
+        groups[(whole + 1) % count].push(alone);
     }
     Fault::Partition { groups }
 }

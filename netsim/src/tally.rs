@@ -13,7 +13,7 @@ impl Tally {
     pub fn of(schedule: &[Timed], begun: &BTreeSet<u32>, felt: &BTreeSet<u32>) -> Self {
         let mut tally = Self::default();
         for index in begun {
-            let line = tally.0.entry(schedule[*index as usize].fault.name()).or_default();
+            let line = tally.0.entry(schedule[*index as usize].fault.kind()).or_default();
             line.0 += 1;
             line.1 += u64::from(felt.contains(index));
         }
@@ -27,6 +27,11 @@ impl Tally {
             line.0 += injected;
             line.1 += felt;
         }
+    }
+
+    /// Faults of all kinds: injected, and felt.
+    pub fn total(&self) -> (u64, u64) {
+        self.lines().fold((0, 0), |sum, (_, injected, felt)| (sum.0 + injected, sum.1 + felt))
     }
 
     /// (name, injected, felt) by name.

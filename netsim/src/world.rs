@@ -271,7 +271,7 @@ impl World {
 
     fn see(&mut self, board: BoardIndex, what: What<'_>) {
         if let What::Service(event) = what {
-            self.note_service(event);
+            self.note_service(board, event);
         }
         self.watch.see(self.now, board, what);
     }

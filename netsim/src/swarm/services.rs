@@ -84,6 +84,23 @@ pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
     }
 }
 
+/// Boards that an operator drains for a while, one after the other, since who drains several may leave too
+/// few that can decide.
+pub(super) fn add_drains(plan: &mut Plan, until: Nanos) {
+    let mut draw = Stream::new(plan.seed, Purpose::Services, 2, 0);
+    let mut at = START;
+    loop {
+        at += draw.between(20 * SECOND, 120 * SECOND);
+        let lasts = draw.between(10 * SECOND, 40 * SECOND);
+        if at + lasts >= until {
+            return;
+        }
+        let node = draw.below(u64::from(plan.boards)) as BoardIndex;
+        plan.schedule.push(Timed { at, lasts: Some(lasts), fault: Fault::Drain { node } });
+        at += lasts;
+    }
+}
+
 fn service_fault(kind: ServiceKind, at: Nanos, plan: &Plan, draw: &mut Stream) -> Timed {
     let node = draw.below(u64::from(plan.boards)) as BoardIndex;
     let which = draw.below(plan.services.len() as u64) as usize;
