@@ -1,17 +1,18 @@
 //! Campaigns: many seeds, one line per failure that replays it, and what it all cost.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
-use crate::faults::Tally;
 use crate::observe::Finding;
 use crate::plan::{Outcome, Plan};
 use crate::queue::BoardIndex;
 use crate::replay::Replay;
 use crate::story::{Deeds, Reigns};
 use crate::swarm::Schedule;
-use crate::time::{Nanos, SECOND, Seconds};
+use crate::tally::Tally;
+use crate::time::{Nanos, PPM_MAX, SECOND, Seconds};
 use crate::timeline::Timeline;
 use crate::world;
 
@@ -41,6 +42,10 @@ pub struct Summary {
     pub failures: Vec<(Replay, Vec<Finding>)>,
     /// Faults injected and felt.
     pub tally: Tally,
+    /// Loss from the beginning, per cent → runs.
+    pub losses: BTreeMap<u8, u64>,
+    /// Runs with clocks that err by up to 1 % from the beginning.
+    pub drifting: u64,
     /// True time simulated.
     pub virtual_time: Nanos,
     /// The same, of all nodes together.
@@ -103,7 +108,7 @@ impl Campaign {
                         vec![Finding { at, rule: "deterministic", board: None, text }];
                 }
             }
-            summary.add(seed, &outcome);
+            summary.add(seed, &plan, &outcome);
             if !outcome.findings.is_empty() {
                 on_failure(&replay, &outcome.findings);
                 summary.failures.push((replay, outcome.findings));
@@ -119,8 +124,10 @@ impl Campaign {
 }
 
 impl Summary {
-    fn add(&mut self, seed: u64, outcome: &Outcome) {
+    fn add(&mut self, seed: u64, plan: &Plan, outcome: &Outcome) {
         self.runs += 1;
+        *self.losses.entry(plan.loss_percent).or_default() += 1;
+        self.drifting += u64::from(plan.ppm_max == PPM_MAX);
         self.tally.add(&outcome.tally);
         self.virtual_time += outcome.ended;
         self.node_time += outcome.node_time;
@@ -146,6 +153,12 @@ impl Summary {
                 .map(|(name, injected, felt)| format!("{name:<14} {injected:>9} {felt:>9}")),
         );
         lines.push(format!("{:<14} {:>9} {:>9}", "lost segments", "", self.lost));
+        let loss = self.losses.iter().map(|(percent, runs)| format!("{percent} %: {runs}"));
+        lines.push(format!(
+            "runs by loss: {}; with clocks ± 1 %: {}",
+            loss.collect::<Vec<_>>().join(", "),
+            self.drifting
+        ));
         let hours = |nanos: Nanos| nanos as f64 / (3600 * SECOND) as f64;
         let cpu = self.cpu.as_secs_f64().max(0.001);
         lines.push(format!(
@@ -156,6 +169,9 @@ impl Summary {
             hours(self.node_time),
             self.messages
         ));
+        let (injected, felt) = self.tally.total();
+        let mean = |count: u64| count as f64 / self.runs.max(1) as f64;
+        lines.push(format!("per run {:.1} faults, {:.1} of them felt", mean(injected), mean(felt)));
         lines.extend(self.masters.lines(self.runs));
         if let Some((after, seed)) = self.slowest {
             let after = Seconds(after);

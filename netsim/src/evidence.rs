@@ -7,6 +7,7 @@ use hedgerow::proto::io::StatusView;
 use hedgerow::proto::table::Row;
 
 use crate::queue::BoardIndex;
+use crate::service::Point;
 use crate::time::Nanos;
 
 /// What a judge is told.
@@ -24,6 +25,8 @@ pub struct Evidence {
     pub masters: Vec<Master>,
     /// Every service of the plan, as the world knows it.
     pub services: BTreeMap<String, ServiceEvidence>,
+    /// Boards that are drained by the newest table that any running board has.
+    pub drained: Vec<NodeId>,
     /// True time, ns.
     pub now: Nanos,
 }
@@ -50,6 +53,10 @@ pub struct ServiceRecord {
     pub down_since: Option<Nanos>,
     /// Commits that its client was told to be kept.
     pub commits: u64,
+    /// How often it began from less than there was because an operator wanted that.
+    pub set_back: u64,
+    /// Beginnings for which an operator answers, that have not happened yet.
+    pub forgiven: BTreeSet<(BoardIndex, Option<Point>)>,
 }
 
 /// A board that believes to be master.

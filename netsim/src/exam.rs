@@ -10,7 +10,11 @@
 //! `caught-by` is `scenario NAME`, `campaign A..B` or `campaign A..B chaos`. The exam copies the tracked files of the
 //! workspace to a temporary folder once, checks that the unbroken node passes, then applies one patch
 //! after the other, builds in one target folder of its own, and runs what must notice. The shipped
-//! code has no switch for any of this.
+//! code has no switch for any of this. The table says which rule noticed a mutant, and in a campaign at
+//! which of its seeds.
+//!
+//! `campaign --mutant NAME` runs any campaign on one mutant in the same way: whether random schedules
+//! find it, and how many they need ([`hunt`]).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -43,9 +47,9 @@ pub fn run(only: Option<&str>) -> Result<bool> {
     copy.build().context("the unbroken workspace does not build")?;
     let checks: BTreeSet<&Vec<String>> = mutants.iter().map(|mutant| &mutant.caught_by).collect();
     for check in checks {
-        let is_noticed = copy.notices(check)?;
+        let notice = copy.notices(check)?;
         ensure!(
-            !is_noticed,
+            notice.is_none(),
             "the unbroken node fails `netsim {}`: mend that first",
             check.join(" ")
         );
@@ -55,16 +59,72 @@ pub fn run(only: Option<&str>) -> Result<bool> {
     let mut escaped = 0;
     for mutant in &mutants {
         let began = Instant::now();
-        let result = copy.examine(mutant)?;
+        let (result, how) = copy.examine(mutant)?;
         escaped += u32::from(result != "caught");
         let (took, by) = (began.elapsed().as_secs_f64(), mutant.caught_by.join(" "));
-        println!("{:<32} {result:<10} {took:>6.1}  {by}", mutant.name);
+        println!("{:<32} {result:<10} {took:>6.1}  {by}{how}", mutant.name);
         if result != "caught" {
             println!("    breaks: {}", mutant.breaks);
         }
     }
     println!("{} of {} mutants caught", mutants.len() as u32 - escaped, mutants.len());
     Ok(escaped == 0)
+}
+
+/// Runs a campaign, given as its arguments, on one mutant. True if the campaign noticed nothing.
+///
+/// # Errors
+/// As [`run`]; or no mutant has that name.
+pub fn hunt(name: &str, arguments: &[String]) -> Result<bool> {
+    let root = workspace()?;
+    let mutants = mutants(&root.join("netsim/mutants"))?;
+    let mutant = mutants
+        .iter()
+        .find(|mutant| mutant.name == name)
+        .with_context(|| format!("no mutant is called {name}; `ls netsim/mutants` lists them"))?;
+    let copy = Copy::new(&root)?;
+    copy.apply(mutant, false)?;
+    copy.build().context("the mutant does not build")?;
+    let began = Instant::now();
+    let notice = copy.notices(arguments)?;
+    let took = began.elapsed().as_secs_f64();
+    match &notice {
+        Some(notice) => println!("{name}: caught in {took:.1} s{}", notice.how()),
+        None => println!("{name}: escaped in {took:.1} s\n    breaks: {}", mutant.breaks),
+    }
+    Ok(notice.is_none())
+}
+
+/// How a mutant was noticed.
+struct Notice {
+    /// The first rule that was broken.
+    rule: String,
+    /// The first seed that did it, and how many it was of a campaign.
+    seed: Option<(u64, u64)>,
+}
+
+impl Notice {
+    /// Reads what a run of netsim printed.
+    fn read(arguments: &[String], printed: &str) -> Self {
+        let after = |text: &str, mark: &str| -> Option<String> {
+            let word = text.split_once(mark)?.1.split_whitespace().next()?;
+            Some(word.trim_end_matches('\'').to_owned())
+        };
+        let line = |start: &str| printed.lines().find(|line| line.starts_with(start));
+        let rule = line("FAILED ").and_then(|line| after(line, "FAILED "));
+        let seed = line("replay: ").and_then(|line| after(line, "seed=")?.parse().ok());
+        let first = arguments.iter().skip_while(|word| *word != "--seeds").nth(1);
+        let first = first.and_then(|seeds| seeds.split_once("..")?.0.parse().ok());
+        let nth = |(seed, first): (u64, u64)| (seed, seed - first + 1);
+        Self { rule: rule.unwrap_or_default(), seed: seed.zip(first).map(nth) }
+    }
+
+    fn how(&self) -> String {
+        match self.seed {
+            Some((seed, nth)) => format!(": {} at seed {seed}, no. {nth}", self.rule),
+            None => format!(": {}", self.rule),
+        }
+    }
 }
 
 /// A copy of the workspace that may be broken.
@@ -99,13 +159,15 @@ impl Copy {
         Ok(Self { folder, target: target.join("exam") })
     }
 
-    /// `caught`, `escaped` or `no build`.
-    fn examine(&self, mutant: &Mutant) -> Result<&'static str> {
+    /// `caught`, `escaped` or `no build`, and how it was noticed.
+    fn examine(&self, mutant: &Mutant) -> Result<(&'static str, String)> {
         self.apply(mutant, false)?;
         let result = match self.build() {
-            Err(_) => "no build",
-            Ok(()) if self.notices(&mutant.caught_by)? => "caught",
-            Ok(()) => "escaped",
+            Err(_) => ("no build", String::new()),
+            Ok(()) => match self.notices(&mutant.caught_by)? {
+                Some(notice) => ("caught", notice.how()),
+                None => ("escaped", String::new()),
+            },
         };
         self.apply(mutant, true)?;
         Ok(result)
@@ -135,13 +197,16 @@ impl Copy {
         checked(&mut cargo).map(drop)
     }
 
-    /// Whether a run of the built netsim fails as it does when a rule is broken.
-    fn notices(&self, arguments: &[String]) -> Result<bool> {
+    /// How a run of the built netsim fails, if it does as when a rule is broken.
+    fn notices(&self, arguments: &[String]) -> Result<Option<Notice>> {
         let netsim = self.target.join("release/netsim");
         let output = Command::new(netsim).args(arguments).current_dir(&self.folder).output()?;
         match output.status.code() {
-            Some(0) => Ok(false),
-            Some(1) => Ok(true),
+            Some(0) => Ok(None),
+            Some(1) => {
+                let printed = String::from_utf8_lossy(&output.stdout);
+                Ok(Some(Notice::read(arguments, &printed)))
+            }
             _ => bail!("`netsim {}` could not run: {}", arguments.join(" "), words(&output)),
         }
     }

@@ -1,5 +1,6 @@
 //! What a scenario expects, and a judge who only knows what boards say when asked.
 
+use hedgerow::proto::id::NodeId;
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::Evidence;
@@ -102,6 +103,18 @@ pub enum Expect {
         #[serde(rename = "at-least")]
         at_least: u64,
     },
+    /// So often it began from less than there was, because an operator wanted that.
+    SetBack {
+        /// Its name.
+        service: String,
+        /// How often.
+        count: u64,
+    },
+    /// By the newest table exactly these boards are drained.
+    Drained {
+        /// Which.
+        nodes: Vec<BoardIndex>,
+    },
     /// This board says that it hears too few of those it watches.
     Isolated {
         /// Which.
@@ -157,6 +170,18 @@ impl Expect {
                 let are = if commits >= *at_least { Ok(()) } else { Err(()) };
                 are.map_err(|()| format!("only {commits} commits were acknowledged"))
             }
+            Self::SetBack { service, count } => {
+                let was = evidence.service(service)?.record.set_back;
+                if was == *count { Ok(()) } else { Err(format!("that happened {was} times")) }
+            }
+            Self::Drained { nodes } => {
+                let mut wanted: Vec<_> =
+                    nodes.iter().map(|node| evidence.ids[usize::from(*node)]).collect();
+                wanted.sort_unstable();
+                let are = evidence.drained.iter().map(NodeId::short).collect::<Vec<_>>();
+                let is = wanted == evidence.drained;
+                if is { Ok(()) } else { Err(format!("drained are {}", are.join(", "))) }
+            }
             Self::Isolated { node } => {
                 let view = evidence.view(*node)?;
                 let is = format!("{:?}", view.view);
@@ -172,6 +197,7 @@ impl Expect {
             | Self::UpAmong { nodes }
             | Self::NeverDown { nodes }
             | Self::MasterAmong { nodes }
+            | Self::Drained { nodes }
             | Self::Voters { nodes } => nodes.clone(),
             Self::Left { node }
             | Self::Unknown { node }
@@ -186,6 +212,7 @@ impl Expect {
             | Self::Rights { .. }
             | Self::NeverDownFor { .. }
             | Self::Commits { .. }
+            | Self::SetBack { .. }
             | Self::AllUp
             | Self::SameView
             | Self::NoFalseDown
@@ -203,7 +230,8 @@ impl Expect {
             | Self::Roles { service, .. }
             | Self::Rights { service, .. }
             | Self::NeverDownFor { service, .. }
-            | Self::Commits { service, .. } => Some(service),
+            | Self::Commits { service, .. }
+            | Self::SetBack { service, .. } => Some(service),
             _ => None,
         }
     }

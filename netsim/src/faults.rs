@@ -4,8 +4,6 @@
 //! as *injected* when it begins and as *felt* when it made a difference to somebody: a partition that
 //! held no message back tested nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde::{Deserialize, Serialize};
 
 use crate::queue::BoardIndex;
@@ -119,6 +117,32 @@ pub enum Fault {
         /// Its name.
         service: String,
     },
+    /// The operator lets a service start again from an earlier state that its board keeps.
+    Restore {
+        /// Its name.
+        service: String,
+        /// So many states before the newest one.
+        back: usize,
+    },
+    /// The operator lets this board run a service with what it has: whoever has more is gone for good.
+    Recover {
+        /// Its name.
+        service: String,
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// The operator lets this board decide alone, by force: most of those that decide are gone for good.
+    RecoverMesh {
+        /// Which board.
+        node: BoardIndex,
+        /// Those that are gone.
+        dead: Vec<BoardIndex>,
+    },
+    /// The operator wants the board to host nothing and to decide nothing; when the fault ends, again.
+    Drain {
+        /// Which board.
+        node: BoardIndex,
+    },
 }
 
 /// Highest loss that a stream is simulated with, per cent.
@@ -158,6 +182,20 @@ impl Fault {
             Self::Move { .. } => "move",
             Self::Stop { .. } => "stop",
             Self::Remove { .. } => "remove",
+            Self::Restore { .. } => "restore",
+            Self::Recover { .. } => "recover",
+            Self::RecoverMesh { .. } => "recover-mesh",
+            Self::Drain { .. } => "drain",
+        }
+    }
+
+    /// Its name in tallies: there partitions differ by how many groups they make.
+    pub fn kind(&self) -> &'static str {
+        let Self::Partition { groups } = self else { return self.name() };
+        match groups.iter().filter(|group| !group.is_empty()).count() {
+            0..=2 => "partition-2",
+            3 => "partition-3",
+            _ => "partition-more",
         }
     }
 
@@ -175,14 +213,18 @@ impl Fault {
             | Self::ServiceCrash { node }
             | Self::CannotStart { node }
             | Self::StateLost { node }
+            | Self::Recover { node, .. }
+            | Self::Drain { node }
             | Self::Join { node } => vec![*node],
+            Self::RecoverMesh { node, dead } => [&[*node], dead.as_slice()].concat(),
             Self::Partition { groups } => groups.concat(),
             Self::OneWayCut { from, to } => [from.as_slice(), to].concat(),
             Self::Loss { .. }
             | Self::Run { .. }
             | Self::Move { .. }
             | Self::Stop { .. }
-            | Self::Remove { .. } => Vec::new(),
+            | Self::Remove { .. }
+            | Self::Restore { .. } => Vec::new(),
         }
     }
 
@@ -192,7 +234,9 @@ impl Fault {
             Self::Run { service }
             | Self::Move { service }
             | Self::Stop { service }
-            | Self::Remove { service } => Some(service),
+            | Self::Remove { service }
+            | Self::Restore { service, .. }
+            | Self::Recover { service, .. } => Some(service),
             _ => None,
         }
     }
@@ -205,6 +249,7 @@ impl Fault {
                 | Self::Leave { .. }
                 | Self::Join { .. }
                 | Self::ServiceCrash { .. }
+                | Self::RecoverMesh { .. }
         ) || self.service().is_some()
     }
 
@@ -220,37 +265,6 @@ impl Fault {
             }
             _ => false,
         }
-    }
-}
-
-/// How often each kind of fault was injected and felt.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Tally(BTreeMap<&'static str, (u64, u64)>);
-
-impl Tally {
-    /// One run's faults: those that began, and those of them that were felt.
-    pub fn of(schedule: &[Timed], begun: &BTreeSet<u32>, felt: &BTreeSet<u32>) -> Self {
-        let mut tally = Self::default();
-        for index in begun {
-            let line = tally.0.entry(schedule[*index as usize].fault.name()).or_default();
-            line.0 += 1;
-            line.1 += u64::from(felt.contains(index));
-        }
-        tally
-    }
-
-    /// Adds another run's.
-    pub fn add(&mut self, other: &Self) {
-        for (name, (injected, felt)) in &other.0 {
-            let line = self.0.entry(name).or_default();
-            line.0 += injected;
-            line.1 += felt;
-        }
-    }
-
-    /// (name, injected, felt) by name.
-    pub fn lines(&self) -> impl Iterator<Item = (&'static str, u64, u64)> + '_ {
-        self.0.iter().map(|(name, (injected, felt))| (*name, *injected, *felt))
     }
 }
 

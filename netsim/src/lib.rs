@@ -34,6 +34,7 @@ pub mod seed;
 pub mod service;
 pub mod story;
 pub mod swarm;
+pub mod tally;
 pub mod time;
 pub mod timeline;
 pub mod trace;

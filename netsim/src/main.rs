@@ -68,6 +68,9 @@ enum Command {
         /// Runs every seed twice and compares the traces.
         #[arg(long)]
         twice: bool,
+        /// Breaks the node in this way first, in a copy, and says which seed notices: exits with 1 then.
+        #[arg(long, conflicts_with_all = ["budget", "keep_going", "twice"])]
+        mutant: Option<String>,
     },
     /// Runs a failure again, by the line that it printed.
     Replay {
@@ -112,7 +115,14 @@ fn execute(command: Command) -> Result<bool> {
             single(&Replay::scenario(find_scenario(&scenario)?, seed), &show)
         }
         Command::Replay { line, show } => single(&line.parse()?, &show),
-        Command::Campaign { seeds, budget, nodes, schedule, keep_going, twice } => {
+        Command::Campaign { seeds, nodes, schedule, mutant: Some(mutant), .. } => {
+            let seeds = format!("{}..{}", seeds.start, seeds.end);
+            let nodes = nodes.to_string();
+            let words =
+                ["campaign", "--seeds", &seeds, "--nodes", &nodes, "--schedule", schedule.name()];
+            exam::hunt(&mutant, &words.map(str::to_owned))
+        }
+        Command::Campaign { seeds, budget, nodes, schedule, keep_going, twice, mutant: None } => {
             let campaign = Campaign { seeds, nodes, schedule, budget, keep_going, twice };
             let summary = campaign.run(print_failure);
             say!("{}", summary.text());

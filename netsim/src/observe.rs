@@ -87,6 +87,8 @@ pub struct Boot<'a> {
 /// What a node believes of its own reign.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Belief {
+    /// How often the mesh was recovered by force before; each time terms begin anew.
+    pub generation: u32,
     /// Its term.
     pub term: u64,
     /// True time at which its own clock shows the end of its lease, ns. Until then it believes, even

@@ -8,13 +8,14 @@ use hedgerow::proto::config::MembershipTiming;
 use hedgerow::proto::promises::Preset;
 
 use crate::expect::Expect;
-use crate::faults::{Fault, Tally, Timed};
+use crate::faults::{Fault, Timed};
 use crate::law::LinkLaw;
 use crate::net::IDLE_TIMEOUT;
 use crate::observe::Finding;
 use crate::queue::BoardIndex;
 use crate::service::Service;
 use crate::story::Deeds;
+use crate::tally::Tally;
 use crate::time::{Nanos, PPM_MAX, SECOND};
 
 /// Everything that decides one run.

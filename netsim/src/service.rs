@@ -128,6 +128,13 @@ pub enum ServiceEvent {
     },
     /// All folders and the store of this board are gone.
     StateLost,
+    /// An operator takes it upon himself that writes are lost when an instance next begins on this board.
+    Forgiven {
+        /// Which instance.
+        instance: Instance,
+        /// Only if it begins from this; none: from whatever the board has.
+        from: Option<Point>,
+    },
 }
 
 /// From which point each run began, recomputed from events.

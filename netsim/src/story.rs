@@ -39,6 +39,10 @@ pub struct Deeds {
     pub voters: u64,
     /// Versions of the table that were chosen.
     pub chosen: u64,
+    /// Boards that started again.
+    pub restarts: u64,
+    /// Standbys in whose place another board came under the same right.
+    pub standbys: u64,
     /// Of [`MARKS`], those that were reached.
     pub marks: BTreeSet<&'static str>,
     /// After the faults, until all named the one master.
@@ -124,6 +128,9 @@ impl Story {
                 self.released.insert((instance.clone(), epoch.0));
             }
             What::Boot(_) | What::DiskLost | What::Effect(Effect::Persist { .. }) => {
+                if let What::Boot(boot) = seen.what {
+                    self.deeds.restarts += u64::from(boot.life > 1);
+                }
                 if let Written::New(version) = self.lineage.on(seen) {
                     self.made(version);
                 }
@@ -169,7 +176,10 @@ impl Story {
                 }
             }
             ServiceEvent::Acknowledged { .. } => self.deeds.commits += 1,
-            ServiceEvent::Kept { .. } | ServiceEvent::Dropped { .. } | ServiceEvent::StateLost => {}
+            ServiceEvent::Kept { .. }
+            | ServiceEvent::Dropped { .. }
+            | ServiceEvent::StateLost
+            | ServiceEvent::Forgiven { .. } => {}
         }
     }
 
@@ -195,10 +205,18 @@ impl Story {
         }
     }
 
-    /// A table was made: perhaps it finishes a joint one that another board began.
+    /// A table was made: perhaps it replaces standbys, or finishes a joint one that another board began.
     fn made(&mut self, version: hedgerow::proto::table::Version) {
         let Some(made) = self.lineage.get(version) else { return };
         let Some(joint) = made.from.and_then(|from| self.lineage.get(from)) else { return };
+        let replaced = made.table.rows.iter().filter(|row| {
+            let before = joint.table.row(&row.instance());
+            before.is_some_and(|before| {
+                let filled = before.standby.is_some() && before.standby != row.standby;
+                filled && before.epoch == row.epoch && row.standby.is_some()
+            })
+        });
+        self.deeds.standbys += replaced.count() as u64;
         if made.table.incoming.is_some() || joint.table.incoming.is_none() {
             return;
         }
@@ -218,6 +236,8 @@ impl Story {
 /// What masters did in all runs of a campaign.
 #[derive(Clone, Default, Debug)]
 pub struct Reigns {
+    restarts: u64,
+    standbys: u64,
     masters: u64,
     voters: u64,
     chosen: u64,
@@ -241,6 +261,8 @@ pub struct Reigns {
 impl Reigns {
     /// Adds one run.
     pub(crate) fn add(&mut self, seed: u64, deeds: &Deeds) {
+        self.restarts += deeds.restarts;
+        self.standbys += deeds.standbys;
         self.masters += deeds.masters;
         self.voters += deeds.voters;
         self.chosen += deeds.chosen;
@@ -277,10 +299,12 @@ impl Reigns {
             self.bereft
         )];
         lines.push(format!(
-            "per run {:.2} service starts, {:.2} takeovers, {:.2} moves, {:.1} acknowledged commits; {} services orphaned",
+            "per run {:.2} restarts of boards, {:.2} service starts, {:.2} takeovers, {:.2} moves, {:.2} standbys replaced, {:.1} acknowledged commits; {} services orphaned",
+            mean(self.restarts),
             mean(self.starts),
             mean(self.takeovers),
             mean(self.moves),
+            mean(self.standbys),
             mean(self.commits),
             self.orphans
         ));

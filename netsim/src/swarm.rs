@@ -8,16 +8,15 @@
 //! own, so a seed's other faults are the same with and without services.
 //!
 //! [`Schedule::Chaos`] is ten minutes of everything, an event every 0.1 to 12 s, with services in every
-//! seed: what a campaign over failover is made of.
+//! seed and boards that an operator drains: what a campaign over failover is made of.
 
-use hedgerow::proto::spec::Commit;
+mod services;
 
 use crate::faults::{Fault, Timed};
 use crate::law::LinkLaw;
 use crate::plan::Plan;
 use crate::queue::BoardIndex;
 use crate::seed::{Purpose, Stream};
-use crate::service::Service;
 use crate::time::{MILLI, Nanos, PPM_MAX, SECOND};
 
 /// Boards of a swarm run unless told otherwise.
@@ -99,7 +98,10 @@ pub fn plan(seed: u64, boards: BoardIndex, family: Schedule) -> Plan {
     }
     plan.heal_at = Some(heal_at);
     plan.schedule = schedule(&plan, &mut options, heal_at, family);
-    add_services(&mut plan, heal_at, family);
+    services::add(&mut plan, heal_at, family);
+    if family == Schedule::Chaos {
+        services::add_drains(&mut plan, heal_at);
+    }
     plan.settle_within = Some(plan.settle_bound());
     plan.horizon = heal_at + plan.settle_bound().max(plan.voters_bound()) + MARGIN;
     for board in plan.late.clone() {
@@ -149,96 +151,6 @@ fn schedule(plan: &Plan, options: &mut Stream, until: Nanos, family: Schedule) -
     }
 }
 
-/// What happens to services, besides what happens to their boards.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum ServiceKind {
-    Move,
-    ServiceCrash,
-    CannotStart,
-    StateLost,
-    Rerun,
-    Stop,
-}
-
-/// Moves are the most telling, and many are refused.
-const SERVICE_KINDS: [ServiceKind; 8] = [
-    ServiceKind::Move,
-    ServiceKind::Move,
-    ServiceKind::Move,
-    ServiceKind::ServiceCrash,
-    ServiceKind::CannotStart,
-    ServiceKind::StateLost,
-    ServiceKind::Rerun,
-    ServiceKind::Stop,
-];
-
-fn add_services(plan: &mut Plan, until: Nanos, family: Schedule) {
-    let (seed, boards) = (plan.seed, plan.boards);
-    let mut draw = Stream::new(seed, Purpose::Services, 0, 0);
-    if family == Schedule::Swarm && draw.percent(20) {
-        return;
-    }
-    let count = draw.between(1, 3).min(u64::from(boards));
-    for number in 0..count {
-        let commit = if draw.percent(70) { Commit::Standby } else { Commit::Async };
-        plan.services.push(Service {
-            name: format!("s{number}"),
-            at: draw.between(8 * SECOND, START + 4 * SECOND),
-            board: draw.below(u64::from(boards)) as BoardIndex,
-            every: draw.between(200, 2000) * MILLI,
-            commit,
-            stateful: draw.percent(90),
-            bytes: draw.between(1, 600) * 1024,
-        });
-    }
-    let chaos = family == Schedule::Chaos;
-    let kinds: Vec<ServiceKind> =
-        SERVICE_KINDS.into_iter().filter(|_| draw.percent(50) || chaos).collect();
-    let gap_max = if chaos { 30 * SECOND } else { draw.between(5 * SECOND, 60 * SECOND) };
-    let mut at = START + 4 * SECOND;
-    let mut number = 0;
-    let mut lost = None;
-    while !kinds.is_empty() {
-        at += draw.between(100 * MILLI, gap_max);
-        if at >= until || number >= FAULTS_MAX as u64 {
-            return;
-        }
-        let kind = draw.pick(&kinds);
-        let mut own = Stream::new(seed, Purpose::Services, 1, number);
-        number += 1;
-        if kind == ServiceKind::StateLost {
-            if lost.is_some_and(|before| at < before + 3 * AFTER_A_LOSS) {
-                continue;
-            }
-            lost = Some(at);
-        }
-        let timed = service_fault(kind, at, plan, &mut own);
-        // Who stops a service wants it back.
-        if let Fault::Stop { service } = &timed.fault {
-            let at = at + own.between(5 * SECOND, 20 * SECOND);
-            let fault = Fault::Run { service: service.clone() };
-            plan.schedule.push(Timed { at: at.min(until), lasts: None, fault });
-        }
-        plan.schedule.push(timed);
-    }
-}
-
-fn service_fault(kind: ServiceKind, at: Nanos, plan: &Plan, draw: &mut Stream) -> Timed {
-    let node = draw.below(u64::from(plan.boards)) as BoardIndex;
-    let which = draw.below(plan.services.len() as u64) as usize;
-    let service = plan.services[which].name.clone();
-    let lasts = draw.between(SECOND, 20 * SECOND);
-    let (lasts, fault) = match kind {
-        ServiceKind::Move => (None, Fault::Move { service }),
-        ServiceKind::ServiceCrash => (None, Fault::ServiceCrash { node }),
-        ServiceKind::CannotStart => (Some(3 * lasts), Fault::CannotStart { node }),
-        ServiceKind::StateLost => (Some(lasts), Fault::StateLost { node }),
-        ServiceKind::Rerun => (None, Fault::Run { service }),
-        ServiceKind::Stop => (None, Fault::Stop { service }),
-    };
-    Timed { at, lasts, fault }
-}
-
 fn fault(kind: Kind, at: Nanos, boards: BoardIndex, draw: &mut Stream) -> Timed {
     let node = draw.below(u64::from(boards)) as BoardIndex;
     let down = draw.between(200 * MILLI, 20 * SECOND);
@@ -277,6 +189,12 @@ fn partition(boards: BoardIndex, draw: &mut Stream) -> Fault {
     let mut groups = vec![Vec::new(); count];
     for board in 0..boards {
         groups[draw.below(count as u64) as usize].push(board);
+    }
+    if boards > 1
+        && let Some(whole) = groups.iter().position(|group| group.len() == usize::from(boards))
+        && let Some(alone) = groups[whole].pop()
+    {
+        groups[(whole + 1) % count].push(alone);
     }
     Fault::Partition { groups }
 }

@@ -31,12 +31,12 @@ use hedgerow::proto::id::NodeId;
 
 use crate::board::Board;
 use crate::evidence::{Blame, ServiceRecord};
-use crate::faults::Tally;
 use crate::net::{Arrival, Load, Net};
 use crate::observe::{Watch, What};
 use crate::plan::{Outcome, Plan};
 use crate::queue::{BoardIndex, ConnIndex, Due, Queue};
 use crate::seed::{Purpose, Stream};
+use crate::tally::Tally;
 use crate::time::{MILLI, Nanos, SECOND};
 use crate::timeline::Timeline;
 use crate::world::dial::Dial;
@@ -271,7 +271,7 @@ impl World {
 
     fn see(&mut self, board: BoardIndex, what: What<'_>) {
         if let What::Service(event) = what {
-            self.note_service(event);
+            self.note_service(board, event);
         }
         self.watch.see(self.now, board, what);
     }

@@ -64,7 +64,9 @@ pub struct Authority {
     stored: Remembered,
     /// The newest table, whether it is chosen or not: what is persisted counts (S1).
     table: Table,
-    /// The version of it that is durable here.
+    /// A newer one that waits for the orders that it names, and the term in which it was sent.
+    offered: Option<(Term, Box<Table>)>,
+    /// The version of the newest table that is durable here.
     durable: Version,
     /// The newest version that is known to be chosen.
     committed: Version,
@@ -148,6 +150,7 @@ impl Authority {
             stored,
             durable: table.version,
             table,
+            offered: None,
             committed: Version::default(),
             role: Role::Follower,
             promise,

@@ -51,6 +51,9 @@ pub struct Hosting {
     pub targets: Vec<NodeId>,
     /// Who must hold a state before a commit that is part of it is answered; nobody: none is.
     pub required: Vec<NodeId>,
+    /// A state that an operator wants it to be started from: it may be older than any that is needed
+    /// otherwise, and the row names it only once that is chosen.
+    pub restoring: Option<CheckpointId>,
     /// Whether there is something to capture.
     pub runs: bool,
     /// Whether this board ran it under this right in an earlier life.

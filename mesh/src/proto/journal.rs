@@ -13,13 +13,14 @@
 //! what tells a torn tail (an unfsynced suffix lost in a power cut: normal, cut off) from rot (bytes
 //! that were durable once and changed: a lost promise, so the node must not start).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 use super::authority::Remembered;
 use super::bounded::List;
 use super::config::Belonging;
+use super::failover::orders::ORDERS_OPEN_MAX;
 use super::holdings::{Held, PINNED_MAX};
 use super::id::{Epoch, Incarnation, MeshId, NodeId, PublicKey, Term};
 use super::order::{Instance, SignedOrder};
@@ -37,6 +38,8 @@ pub const MAGIC: &[u8; 8] = b"hedgejr1";
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 /// A journal is not compacted below this size, bytes.
 pub const COMPACT_BYTES_MIN: u64 = 64 * 1024;
+/// Orders that are kept although no row names them: as many as may be on their way into a table.
+pub const SPECS_UNNAMED_MAX: usize = ORDERS_OPEN_MAX;
 
 const HEAD_BYTES: usize = 12;
 const SUM_BYTES: usize = 8;
@@ -149,6 +152,8 @@ pub struct Durable {
     pub identity: Option<NodeId>,
     /// Orders by hash.
     pub specs: BTreeMap<SpecHash, SignedOrder>,
+    /// The newest of them, oldest first: an order is written before the row that names it.
+    pub newest_specs: VecDeque<SpecHash>,
     /// What it was running.
     pub assigned: BTreeMap<Instance, Tenure>,
     /// States that are kept in its store until others are pinned.
@@ -261,7 +266,13 @@ impl Durable {
             Record::Table(table) => self.table = Some(*table),
             Record::Identity(node) => self.identity = Some(node),
             Record::Spec(order) => {
-                self.specs.insert(order.hash(), *order);
+                let hash = order.hash();
+                self.newest_specs.retain(|known| *known != hash);
+                if self.newest_specs.len() >= SPECS_UNNAMED_MAX {
+                    self.newest_specs.pop_front();
+                }
+                self.newest_specs.push_back(hash);
+                self.specs.insert(hash, *order);
             }
             Record::Assigned(row) => match self.assigned.get_mut(&row.instance()) {
                 Some(tenure) => tenure.row = *row,
@@ -296,12 +307,14 @@ impl Durable {
         }
     }
 
-    /// The orders that a row still names, or that may not have a row yet.
+    /// The orders that a row still names, and those that may not have a row yet.
     fn live_specs(&self) -> impl Iterator<Item = &SignedOrder> {
         let rows = self.table.iter().flat_map(|table| &table.rows);
         let rows = rows.chain(self.assigned.values().map(|tenure| &tenure.row));
-        let named: BTreeSet<SpecHash> = rows.map(|row| row.spec).collect();
-        self.specs.iter().filter(move |(hash, _)| named.contains(*hash)).map(|(_, order)| order)
+        let mut older: BTreeSet<SpecHash> = rows.map(|row| row.spec).collect();
+        older.retain(|hash| !self.newest_specs.contains(hash));
+        let live = older.into_iter().chain(self.newest_specs.iter().copied());
+        live.filter_map(|hash| self.specs.get(&hash))
     }
 
     /// The shortest list of records that adds up to this.
@@ -437,6 +450,10 @@ fn checksum(bytes: &[u8]) -> [u8; SUM_BYTES] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::bounded::{List, Text};
+    use crate::proto::id::{CellId, Keypair};
+    use crate::proto::order::{Action, Order};
+    use crate::proto::ticket::{Role, Ticket, TicketRequest};
 
     fn record(n: u64) -> Record {
         Record::Incarnations { upto: Incarnation(n) }
@@ -498,6 +515,55 @@ mod tests {
     fn a_snapshot_adds_up_to_what_it_was_made_from() {
         let durable = scan(&journal(5).0).unwrap().durable;
         assert_eq!(scan(&snapshot(&durable).unwrap()).unwrap().durable, durable);
+    }
+
+    /// Found by netsim: swarm/1 nodes=5 schedule=chaos seed=20760.
+    #[test]
+    fn an_order_that_no_row_names_yet_survives_a_compaction() {
+        let mut durable = scan(&journal(1).0).unwrap().durable;
+        let orders: Vec<SignedOrder> = (0..3).map(order).collect();
+        for order in &orders {
+            durable.apply(Record::Spec(Box::new(order.clone())));
+        }
+        let kept = scan(&snapshot(&durable).unwrap()).unwrap().durable;
+        assert_eq!(kept, durable);
+        assert!(orders.iter().all(|order| kept.specs.contains_key(&order.hash())));
+    }
+
+    #[test]
+    fn orders_that_no_row_names_do_not_fill_the_journal() {
+        let mut durable = Durable::default();
+        for n in 0..=SPECS_UNNAMED_MAX as u64 {
+            durable.apply(Record::Spec(Box::new(order(n))));
+        }
+        let kept = scan(&snapshot(&durable).unwrap()).unwrap().durable;
+        assert_eq!(kept.specs.len(), SPECS_UNNAMED_MAX);
+        assert!(!kept.specs.contains_key(&order(0).hash()), "the oldest one goes first");
+    }
+
+    fn order(n: u64) -> SignedOrder {
+        let root = Keypair::from_seed(&[1; 32]);
+        let operator = Keypair::from_seed(&[2; 32]);
+        let request = TicketRequest {
+            mesh_name: Text::capped("m"),
+            role: Role::Operator,
+            issued: 0,
+            expires: 0,
+            bootstrap: List::new(),
+        };
+        let ticket = Ticket::issue(&root, request, zeroize::Zeroizing::new([3; 32])).unwrap();
+        let mut nonce = [0; 16];
+        nonce[..8].copy_from_slice(&n.to_le_bytes());
+        let order = Order {
+            mesh: MeshId::of_root(&root.public()),
+            cell: CellId::default(),
+            operator: operator.public(),
+            nonce,
+            issued: 0,
+            expires: 60,
+            action: Action::Stop(Text::capped("kv")),
+        };
+        SignedOrder::seal(&order, &operator, ticket.bind_operator(&operator.public())).unwrap()
     }
 
     #[test]

@@ -405,6 +405,7 @@ impl Node {
                 if let Some(hash) = self.specs.put(*order) {
                     let office = self.office(now);
                     let (Parts { authority, failover, .. }, mut turn) = self.turn(now, out);
+                    authority.take_offered(&mut turn);
                     authority.on_table_stored(&mut turn);
                     failover.on_spec_kept(&mut turn, &office, &hash);
                 }
@@ -502,9 +503,9 @@ struct Parts<'a> {
 fn keep_spec(turn: &mut Turn<'_>, authority: &Authority, from: NodeId, order: SignedOrder) {
     let hash = order.hash();
     let announced = turn.directory.newest().map(|newest| &newest.table);
-    let named = [Some(authority.table()), announced]
-        .into_iter()
-        .flatten()
+    let named = authority
+        .tables()
+        .chain(announced)
         .any(|table| table.rows.iter().any(|row| row.spec == hash));
     if !named || turn.specs.get(&hash).is_some() {
         return;

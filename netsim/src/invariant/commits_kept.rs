@@ -2,9 +2,10 @@
 //!
 //! Every container begins from a state that contains all writes that a client was told to be kept. Only
 //! where no folder and no store anywhere holds such a write any more is it lost without anybody's fault:
-//! the disks of all its holders are gone.
+//! the disks of all its holders are gone. And an operator may have taken the loss upon himself, for one
+//! beginning on one board.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hedgerow::proto::order::Instance;
 use hedgerow::proto::table::CheckpointId;
@@ -23,6 +24,8 @@ pub(super) struct CommitsKept {
     folders: BTreeMap<(BoardIndex, Instance), Point>,
     /// The newest acknowledged write on each run.
     acknowledged: BTreeMap<Instance, BTreeMap<u32, u64>>,
+    /// Beginnings for which an operator answers: where, of what, and from what if that was said.
+    forgiven: BTreeSet<(BoardIndex, Instance, Option<Point>)>,
 }
 
 impl CommitsKept {
@@ -67,6 +70,9 @@ impl CommitsKept {
                 self.stored.remove(&(board, instance.clone(), *id));
             }
             ServiceEvent::StateLost => self.lose(board),
+            ServiceEvent::Forgiven { instance, from } => {
+                self.forgiven.insert((board, instance.clone(), *from));
+            }
         }
     }
 
@@ -90,7 +96,11 @@ impl Invariant for CommitsKept {
             What::DiskLost => self.lose(seen.board),
             What::Service(event) => {
                 if let ServiceEvent::Begins { instance, epoch, from, stateful: true, .. } = event {
-                    if let Some((point, holder)) = self.lost(instance, *from) {
+                    let mut by_order =
+                        |from| self.forgiven.remove(&(seen.board, instance.clone(), from));
+                    let forgiven = by_order(*from) | by_order(None);
+                    if let Some((point, holder)) = self.lost(instance, *from).filter(|_| !forgiven)
+                    {
                         let text = format!(
                             "{instance} begins under epoch {epoch} from {from:?}, without {point:?}, which was acknowledged and which n{holder} has"
                         );

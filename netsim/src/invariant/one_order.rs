@@ -2,7 +2,9 @@
 //!
 //! No version ever has two contents, and of any two chosen versions the later one was made from the
 //! earlier one. Sets are compared, not moments: a master that was deposed may learn late that an older
-//! version of its own was chosen (3b, *Checker note*).
+//! version of its own was chosen (3b, *Checker note*). A mesh that was recovered by force goes on from the
+//! table of one board; what others chose meanwhile is lost by an operator's word, so each generation has
+//! an order of its own.
 
 use std::collections::BTreeSet;
 
@@ -32,6 +34,7 @@ impl OneOrder {
         let after = self.chosen.range(version..).nth(1).copied();
         for (earlier, later) in [(before, Some(version)), (Some(version), after)] {
             if let (Some(earlier), Some(later)) = (earlier, later)
+                && later.generation == earlier.generation
                 && !self.lineage.extends(later, earlier)
             {
                 return Err(format!("{later:?} and {earlier:?} are chosen, one without the other"));

@@ -14,14 +14,15 @@ use crate::time::{Nanos, Seconds};
 
 #[derive(Default)]
 pub(super) struct ReignsApart {
-    /// Term → whose, and until when it was ever claimed.
-    claims: BTreeMap<u64, (BoardIndex, Nanos)>,
+    /// Generation and term → whose, and until when it was ever claimed.
+    claims: BTreeMap<(u32, u64), (BoardIndex, Nanos)>,
 }
 
 impl ReignsApart {
     fn claim(&mut self, seen: &Observation<'_>, belief: Belief) -> Option<String> {
-        let Belief { term, until } = belief;
-        let (by, end) = self.claims.entry(term).or_insert((seen.board, until));
+        let Belief { generation, term, until } = belief;
+        let reign = (generation, term);
+        let (by, end) = self.claims.entry(reign).or_insert((seen.board, until));
         *end = (*end).max(until);
         if *by != seen.board {
             return Some(format!("reigns in term {term}, which is n{by}'s"));
@@ -29,9 +30,10 @@ impl ReignsApart {
         if until <= seen.at {
             return None;
         }
-        let overlaps =
-            |(other, (_, end)): &(&u64, &(BoardIndex, Nanos))| **other != term && *end > seen.at;
-        let (other, (board, end)) = self.claims.iter().rev().find(overlaps)?;
+        let overlaps = |(other, (_, end)): &(&(u32, u64), &(BoardIndex, Nanos))| {
+            **other != reign && *end > seen.at
+        };
+        let ((_, other), (board, end)) = self.claims.iter().rev().find(overlaps)?;
         Some(format!(
             "reigns in term {term} until {}; n{board} claimed term {other} until {}",
             Seconds(until),

@@ -145,6 +145,7 @@ impl World {
             blamed: self.blamed.clone(),
             masters: self.masters(),
             services: self.services(),
+            drained: self.newest_table().map_or_else(Vec::new, |table| table.drained.clone()),
             now: self.now,
         }
     }

@@ -1,54 +1,106 @@
 //! The operator: orders that are given on some board, and given again until one of them succeeds.
 
-use hedgerow::proto::bounded::Text;
-use hedgerow::proto::id::{CellId, MeshId, OpId};
+use hedgerow::proto::bounded::{List, Text};
+use hedgerow::proto::id::{CellId, MeshId, NodeId, OpId};
 use hedgerow::proto::io::{Command, Reply};
 use hedgerow::proto::order::{Action, Order, SignedOrder};
+use hedgerow::proto::table::CheckpointId;
 
 use super::World;
 use super::task::Task;
 use crate::board::{self, Wake};
+use crate::faults::Fault;
+use crate::observe::What as Seen;
 use crate::queue::BoardIndex;
 use crate::seed::{self, Purpose};
+use crate::service::{Point, Service, ServiceEvent};
 use crate::time::{Nanos, SECOND};
 
 /// What an operator wants, and what became of it.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    /// Of which service.
-    pub(super) service: String,
+    /// Of which service, or of what else. Of one subject one thing after another is wanted.
+    pub(super) subject: String,
     pub(super) what: What,
     /// Where it is tried first.
     board: BoardIndex,
-    tries: u32,
+    pub(super) tries: u32,
     /// The command that is not answered yet, and when it was given.
     asked: Option<(OpId, Nanos)>,
     pub(super) outcome: Option<bool>,
     /// The fault of the schedule that it is, if it is one.
-    fault: Option<u32>,
+    pub(super) fault: Option<u32>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum What {
     Run,
     Stop,
     Remove,
     Move,
+    /// Start it from a state so many before the newest one.
+    Restore(usize),
+    /// Let this board run it with what it has.
+    Recover(BoardIndex),
+    /// These are gone for good: the board on which it is ordered decides alone.
+    RecoverMesh(Vec<BoardIndex>),
+    /// Let a board host and decide no more, or (false) again.
+    Drain(NodeId, bool),
 }
 
 impl World {
+    /// The operator wants something; that is felt when it is carried out.
+    /// So it makes no difference at once: false.
+    pub(super) fn order_by_fault(&mut self, number: u32, fault: &Fault) -> bool {
+        let what = match fault {
+            Fault::Run { .. } => What::Run,
+            Fault::Move { .. } => What::Move,
+            Fault::Stop { .. } => What::Stop,
+            Fault::Remove { .. } => What::Remove,
+            Fault::Restore { back, .. } => What::Restore(*back),
+            Fault::Recover { node, .. } => What::Recover(*node),
+            Fault::RecoverMesh { dead, .. } => What::RecoverMesh(dead.clone()),
+            Fault::Drain { node } => What::Drain(self.boards[usize::from(*node)].id, true),
+            _ => return false,
+        };
+        let (subject, board) = match fault {
+            Fault::Drain { node } => (board_called(*node), 0),
+            Fault::RecoverMesh { node, .. } => ("the mesh".to_owned(), *node),
+            _ => {
+                let name = fault.service().unwrap_or_default();
+                let service = self.plan.services.iter().find(|known| known.name == name);
+                (name.to_owned(), service.map_or(0, |service| service.board))
+            }
+        };
+        self.want(self.now, &subject, what, board, Some(number));
+        false
+    }
+
+    /// The identity that was drained may be another one than the board has now.
+    pub(super) fn undrain(&mut self, node: BoardIndex, number: u32) {
+        let drain = self.wanted.iter_mut().find(|wanted| wanted.fault == Some(number));
+        let Some(Wanted { what: What::Drain(id, _), tries, outcome, .. }) = drain else { return };
+        if *tries == 0 {
+            // Nobody could be asked: it is not wanted any more.
+            *outcome = Some(false);
+            return;
+        }
+        let what = What::Drain(*id, false);
+        self.want(self.now, &board_called(node), what, 0, None);
+    }
+
     pub(super) fn want(
         &mut self,
         at: Nanos,
-        service: &str,
+        subject: &str,
         what: What,
         board: BoardIndex,
         fault: Option<u32>,
     ) {
         let number = self.wanted.len();
-        let service = service.to_owned();
+        let subject = subject.to_owned();
         self.wanted.push(Wanted {
-            service,
+            subject,
             what,
             board,
             tries: 0,
@@ -65,7 +117,7 @@ impl World {
         let wanted = &self.wanted[number];
         let before = self.wanted[..number].iter();
         let is_next = before
-            .filter(|earlier| earlier.service == wanted.service)
+            .filter(|earlier| earlier.subject == wanted.subject)
             .all(|earlier| earlier.outcome.is_some());
         if wanted.outcome.is_some() || self.over {
             return;
@@ -74,13 +126,15 @@ impl World {
         let waits = wanted.asked.is_some_and(|(_, at)| now < at + PATIENCE);
         let count = usize::from(self.plan.boards);
         let first = usize::from(wanted.board);
-        let board = (0..count).map(|n| (first + n) % count).find(|board| {
+        // The word by which a board decides alone is said there and nowhere else.
+        let asked = if matches!(wanted.what, What::RecoverMesh(_)) { 1 } else { count };
+        let board = (0..asked).map(|n| (first + n) % count).find(|board| {
             let state = &self.boards[*board];
             state.node.is_some() && state.is_member && !self.net.paused[*board]
         });
-        if let (true, false, Some(board)) = (is_next, waits, board) {
-            let board = board as BoardIndex;
-            let signed = self.order(board, number);
+        let board = board.filter(|_| is_next && !waits).map(|board| board as BoardIndex);
+        if let Some((board, action)) = board.and_then(|board| Some((board, self.action(number)?))) {
+            let signed = self.order(board, number, action);
             let state = self.board(board);
             state.commands += 1;
             let op = OpId(ORDER_OPS + (u64::from(board) << 32) + state.commands);
@@ -92,22 +146,56 @@ impl World {
         self.later(now + LOOK_AGAIN, Task::Order(number));
     }
 
-    fn order(&self, board: BoardIndex, number: usize) -> SignedOrder {
+    /// What is ordered; nothing as long as that cannot be said.
+    fn action(&mut self, number: usize) -> Option<Action> {
         let wanted = &self.wanted[number];
-        let name = Text::capped(&wanted.service);
+        let (name, what) = (Text::capped(&wanted.subject), wanted.what.clone());
+        let service = self.plan.services.iter().find(|known| known.name == wanted.subject).cloned();
+        let id = |board: &BoardIndex| self.boards[usize::from(*board)].id;
+        Some(match what {
+            What::Run => Action::Run(Box::new(service?.spec())),
+            What::Stop => Action::Stop(name),
+            What::Remove => Action::Remove { service: name, force: false },
+            What::Move => Action::Move(name),
+            What::Drain(node, drained) => Action::Drain { node, drained },
+            What::RecoverMesh(dead) => {
+                Action::RecoverMesh { dead: List::capped(dead.iter().map(id)) }
+            }
+            What::Recover(board) => {
+                let from = id(&board);
+                let instance = service?.instance();
+                self.see(board, Seen::Service(&ServiceEvent::Forgiven { instance, from: None }));
+                Action::Recover { service: name, from }
+            }
+            What::Restore(back) => {
+                let (board, at, from) = self.earlier_state(&service?, back)?;
+                let (instance, from) = (crate::service::instance(&name), Some(from));
+                self.see(board, Seen::Service(&ServiceEvent::Forgiven { instance, from }));
+                Action::Restore { service: name, at }
+            }
+        })
+    }
+
+    /// A state that the board of a service keeps, as `hedgerow why SERVICE` lists them there.
+    fn earlier_state(
+        &self,
+        service: &Service,
+        back: usize,
+    ) -> Option<(BoardIndex, CheckpointId, Point)> {
+        let board = self.running(&self.newest_row(service)?.active)?;
+        let states = board.host.store.get(&service.instance())?;
+        let (at, point) = states.iter().rev().nth(back)?;
+        Some((board.index, *at, (*point)?))
+    }
+
+    fn order(&self, board: BoardIndex, number: usize, action: Action) -> SignedOrder {
+        let wanted = &self.wanted[number];
         let issued = self.boards[usize::from(board)].clock.wall(self.now);
         let (root, operator) = board::operator(self.plan.seed);
         let unique = (number as u64) << 32 | u64::from(wanted.tries);
         let random = seed::bytes(self.plan.seed, Purpose::Order, unique, self.now);
         let mut nonce = [0; 16];
         nonce.copy_from_slice(&random[..16]);
-        let spec = self.plan.services.iter().find(|service| service.name == wanted.service);
-        let action = match (wanted.what, spec) {
-            (What::Run, Some(service)) => Action::Run(Box::new(service.spec())),
-            (What::Stop, _) => Action::Stop(name),
-            (What::Remove, _) => Action::Remove { service: name, force: false },
-            (What::Move | What::Run, _) => Action::Move(name),
-        };
         let order = Order {
             mesh: MeshId::of_root(&root.public()),
             cell: CellId::default(),
@@ -132,11 +220,13 @@ impl World {
                 self.felt.extend(wanted.fault);
             }
             Reply::Error(error) => {
-                // Whatever is unknown may have been carried out: that is felt.
-                if matches!(error.code.as_str(), "unknown" | "not-carried-out") {
+                // What nobody knows the outcome of may have been carried out: that is felt.
+                if ["unknown", "not-carried-out"].contains(&&*error.code) {
                     self.felt.extend(wanted.fault);
                 }
-                if wanted.what == What::Move && wanted.tries >= MOVES_MAX {
+                let may_be_impossible =
+                    matches!(wanted.what, What::Move | What::Restore(_) | What::Recover(_));
+                if may_be_impossible && wanted.tries >= TRIES_MAX {
                     wanted.outcome = Some(false);
                 }
             }
@@ -145,12 +235,17 @@ impl World {
     }
 }
 
+/// What an operator's wishes about a board are filed under; no service can be called that.
+fn board_called(node: BoardIndex) -> String {
+    format!("board {node}")
+}
+
 /// An order that is not answered after that long is given again.
 const PATIENCE: Nanos = 12 * SECOND;
 /// Between two tries.
 const LOOK_AGAIN: Nanos = SECOND;
-/// A move is tried so often.
-const MOVES_MAX: u32 = 4;
+/// What may well be impossible is tried so often.
+const TRIES_MAX: u32 = 4;
 /// How long an order may be on its way, seconds.
 const ORDER_SECONDS: u64 = 60;
 /// Numbers of orders start here, far above those of other commands.

@@ -32,9 +32,13 @@ impl World {
     /// Shows what a node believes, in true time by its clock's present rate.
     pub(super) fn convert_belief(&mut self, board: BoardIndex) {
         let state = &self.boards[usize::from(board)];
-        let belief = state
-            .belief
-            .map(|(term, until)| Belief { term: term.0, until: state.clock.when(until) });
+        let table = state.node.as_ref().map(|node| node.authority().table());
+        let generation = table.map_or(0, |table| table.version.generation.0);
+        let belief = state.belief.map(|(term, until)| Belief {
+            generation,
+            term: term.0,
+            until: state.clock.when(until),
+        });
         self.see(board, What::Belief(belief));
     }
 

@@ -7,22 +7,26 @@
 use std::collections::BTreeMap;
 
 use hedgerow::proto::id::NodeId;
-use hedgerow::proto::table::{CheckpointId, Row};
+use hedgerow::proto::table::{CheckpointId, Row, Table};
 
 use super::World;
 use super::operator::What as Asked;
 use crate::board::Board;
 use crate::evidence::{Evidence, ServiceEvidence};
+use crate::queue::BoardIndex;
 use crate::service::{Service, ServiceEvent};
 
 impl World {
     /// Takes note of what became of a service.
-    pub(super) fn note_service(&mut self, event: &ServiceEvent) {
+    pub(super) fn note_service(&mut self, board: BoardIndex, event: &ServiceEvent) {
         let now = self.now;
         match event {
-            ServiceEvent::Begins { instance, epoch, .. } => {
+            ServiceEvent::Begins { instance, epoch, from, .. } => {
                 let record = self.records.entry(instance.to_string()).or_default();
                 record.epochs.insert(*epoch);
+                let by_order = record.forgiven.remove(&(board, *from))
+                    | record.forgiven.remove(&(board, None));
+                record.set_back += u64::from(by_order);
                 if let Some(since) = record.down_since.take() {
                     record.longest_gap = record.longest_gap.max(now - since);
                 }
@@ -32,6 +36,10 @@ impl World {
             }
             ServiceEvent::Acknowledged { instance, .. } => {
                 self.records.entry(instance.to_string()).or_default().commits += 1;
+            }
+            ServiceEvent::Forgiven { instance, from } => {
+                let record = self.records.entry(instance.to_string()).or_default();
+                record.forgiven.insert((board, *from));
             }
             ServiceEvent::Kept { .. } | ServiceEvent::Dropped { .. } | ServiceEvent::StateLost => {}
         }
@@ -55,10 +63,13 @@ impl World {
         self.boards.iter().filter_map(run).collect()
     }
 
-    fn newest_row(&self, service: &Service) -> Option<Row> {
+    pub(super) fn newest_row(&self, service: &Service) -> Option<Row> {
+        self.newest_table()?.row(&service.instance()).cloned()
+    }
+
+    pub(super) fn newest_table(&self) -> Option<&Table> {
         let tables = self.boards.iter().filter_map(|b| Some(b.node.as_ref()?.authority().table()));
-        let newest = tables.max_by_key(|table| table.version)?;
-        newest.row(&service.instance()).cloned()
+        tables.max_by_key(|table| table.version)
     }
 
     /// Whether every service that somebody can start runs, once, under its present right.
@@ -69,7 +80,7 @@ impl World {
             let Some(known) = evidence.services.get(&service.name) else { continue };
             let ordered = |what| {
                 self.wanted.iter().any(|wanted| {
-                    wanted.service == service.name
+                    wanted.subject == service.name
                         && wanted.what == what
                         && wanted.outcome == Some(true)
                 })
@@ -142,7 +153,7 @@ impl World {
         !service.stateful || states.is_some_and(|states| states.keys().any(fits))
     }
 
-    fn running(&self, node: &NodeId) -> Option<&Board> {
+    pub(super) fn running(&self, node: &NodeId) -> Option<&Board> {
         let board = &self.boards[usize::from(*self.directory.get(node)?)];
         (board.id == *node && board.node.is_some()).then_some(board)
     }

@@ -4,7 +4,6 @@ use hedgerow::proto::id::{NodeId, OpId};
 use hedgerow::proto::io::Command;
 
 use super::World;
-use super::operator::What as Asked;
 use crate::board::Wake;
 use crate::evidence::Blame;
 use crate::faults::Fault;
@@ -87,18 +86,15 @@ impl World {
                 self.cut_power(*node);
                 self.boards[usize::from(*node)].wanted && self.lose_state(*node)
             }
-            Fault::Run { service } => self.order_by_fault(number, service, Asked::Run),
-            Fault::Move { service } => self.order_by_fault(number, service, Asked::Move),
-            Fault::Stop { service } => self.order_by_fault(number, service, Asked::Stop),
-            Fault::Remove { service } => self.order_by_fault(number, service, Asked::Remove),
+            Fault::Run { .. }
+            | Fault::Move { .. }
+            | Fault::Stop { .. }
+            | Fault::Remove { .. }
+            | Fault::Restore { .. }
+            | Fault::Recover { .. }
+            | Fault::RecoverMesh { .. }
+            | Fault::Drain { .. } => self.order_by_fault(number, fault),
         }
-    }
-
-    fn order_by_fault(&mut self, number: u32, service: &str, what: Asked) -> bool {
-        let board = self.plan.services.iter().find(|known| known.name == service);
-        let board = board.map_or(0, |known| known.board);
-        self.want(self.now, service, what, board, Some(number));
-        false
     }
 
     pub(super) fn mend(&mut self, number: u32) {
@@ -150,6 +146,7 @@ impl World {
                 let still = self.other(number, |other| *other == fault);
                 self.board(*node).host.barren = still;
             }
+            Fault::Drain { node } => self.undrain(*node, number),
             Fault::Restart { .. }
             | Fault::Leave { .. }
             | Fault::Join { .. }
@@ -157,7 +154,10 @@ impl World {
             | Fault::Run { .. }
             | Fault::Move { .. }
             | Fault::Stop { .. }
-            | Fault::Remove { .. } => {}
+            | Fault::Remove { .. }
+            | Fault::Restore { .. }
+            | Fault::Recover { .. }
+            | Fault::RecoverMesh { .. } => {}
         }
     }
 

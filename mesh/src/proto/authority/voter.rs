@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::{Authority, Owed, Remembered, Role};
 use crate::proto::id::{NodeId, Term};
 use crate::proto::promises::LEASE_MAX;
-use crate::proto::table::Version;
+use crate::proto::table::{Table, Version};
 use crate::proto::turn::Turn;
 use crate::proto::wire::authority::{App, AppOk, PreVote, PreVoteOk, Vote, VoteOk};
 use crate::proto::wire::failover::WantSpec;
@@ -93,11 +93,9 @@ impl Authority {
         self.promise.extend(turn.now, lease);
         self.schedule(turn, self.promise.until());
         self.keep_links(turn);
-        if let Some(table) = app.table
-            && table.version > self.table.version
-        {
-            self.table = *table;
-            self.persist_table(turn);
+        if let Some(table) = app.table {
+            self.offered = Some((app.term, table));
+            self.take_offered(turn);
         }
         if self.table.version >= app.committed {
             self.committed = self.committed.max(app.committed);
@@ -152,19 +150,44 @@ impl Authority {
         }
     }
 
+    /// Takes the table that the master of this term sent last, once every order that it names is here.
+    /// Were it written down before and the master's disk then lost, this board could be elected with a
+    /// table that nobody can complete any more, and no master could ever reign again.
+    pub(crate) fn take_offered(&mut self, turn: &mut Turn<'_>) {
+        let of_now = |(term, table): &(Term, Box<Table>)| {
+            *term == self.term && table.version > self.table.version
+        };
+        let Some((term, table)) = self.offered.take().filter(of_now) else { return };
+        if turn.specs.missing(&table).next().is_some() {
+            self.offered = Some((term, table));
+            return self.want_specs(turn);
+        }
+        self.table = *table;
+        self.persist_table(turn);
+    }
+
     /// The newest version that is durable here together with every order that it names.
     fn complete(&self, turn: &Turn<'_>) -> Version {
         let whole = turn.specs.missing(&self.table).next().is_none();
         if whole { self.durable } else { Version::default() }
     }
 
-    /// Asks for orders that the table names and this board lacks: whoever decides, the boards that the row
-    /// names, and everybody else nearby. A master may lack one too: it was elected with the row alone.
+    /// Tables whose orders are wanted here: the newest one, and the one that waits for its orders.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Table> + Clone {
+        let offered = self.offered.iter().map(|(_, table)| &**table);
+        core::iter::once(&self.table).chain(offered)
+    }
+
+    /// Asks for orders that these tables name and this board lacks: whoever decides, the boards that the row
+    /// names, and everybody else nearby. A master may lack one too: it was told of the table when its mesh was
+    /// recovered by force.
     pub(super) fn want_specs(&self, turn: &mut Turn<'_>) {
         let me = turn.me.id();
-        let missing: Vec<_> = turn.specs.missing(&self.table).take(WANTED_AT_ONCE).collect();
+        let rows = self.tables().flat_map(|table| &table.rows);
+        let missing = self.tables().flat_map(|table| turn.specs.missing(table));
+        let missing: BTreeSet<_> = missing.take(WANTED_AT_ONCE).collect();
         for hash in missing {
-            let row = self.table.rows.iter().find(|row| row.spec == hash);
+            let row = rows.clone().find(|row| row.spec == hash);
             let named = row.into_iter().flat_map(|row| [Some(row.active), row.standby]);
             let mut asked: BTreeSet<NodeId> = self.table.electorate();
             asked.extend(named.chain([self.master]).flatten());

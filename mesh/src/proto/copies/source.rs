@@ -334,7 +334,8 @@ impl Copies {
         self.keep_what_the_row_needs(turn, instance);
     }
 
-    /// An active keeps what its targets have or fetch, to compare with, and its newest.
+    /// An active keeps what its targets have or fetch, to compare with, its newest, and what it is to be
+    /// started from.
     pub(super) fn kept_by_source(&self, turn: &Turn<'_>, instance: &Instance) -> Vec<CheckpointId> {
         let Some(source) = self.sources.get(instance) else { return Vec::new() };
         let offered = source.offered.values().map(|(id, _)| *id);
@@ -343,7 +344,8 @@ impl Copies {
             .targets
             .iter()
             .filter_map(|node| turn.holdings.confirmed(instance, node));
-        offered.chain(confirmed).chain(source.newest.map(|(id, _)| id)).collect()
+        let newest = source.newest.map(|(id, _)| id);
+        offered.chain(confirmed).chain(newest).chain(source.hosting.restoring).collect()
     }
 
     /// Answers the commits that every board holds that must.

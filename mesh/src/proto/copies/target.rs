@@ -108,8 +108,9 @@ impl Copies {
         // of a new right has arrived, those of the one before are what it is compared with.
         let follows = |id: &CheckpointId| id.epoch == row.epoch || id.epoch == row.previous;
         wanted.extend(turn.holdings.own(instance).rev().filter(follows).take(2));
-        if !row.ready {
-            // Nobody else could carry on yet: what is here may be all that there is.
+        if !row.ready || row.lost {
+            // Nobody else could carry on yet, or nobody has what the row names: what is here may be all
+            // that there is.
             wanted.extend(turn.holdings.own(instance).rev().take(UNPROTECTED_KEPT));
         }
         Self::keep(turn, instance, wanted);

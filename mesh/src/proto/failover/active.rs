@@ -503,6 +503,7 @@ impl Failover {
             spec: row.spec,
             targets: row.standby.into_iter().chain(row.fill).collect(),
             required,
+            restoring: assignment.restoring,
             runs: assignment.run == Run::Running,
             resumed: assignment.resumed,
         };

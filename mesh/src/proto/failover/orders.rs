@@ -344,6 +344,7 @@ impl Failover {
                 let held = turn.holdings.own(&instance).any(|id| id == *at);
                 if let Some(assignment) = self.assignments.get_mut(&instance).filter(|_| held) {
                     (assignment.restoring, assignment.claim_at) = (Some(*at), turn.now);
+                    self.tell_copies(&instance);
                 }
             }
             Action::Recover { service, from } if *from == turn.me.id() => {

@@ -1,0 +1,118 @@
+//! The services of a swarm run and what is done to them, from streams of their own.
+
+use hedgerow::proto::spec::Commit;
+
+use super::{AFTER_A_LOSS, FAULTS_MAX, START, Schedule};
+use crate::faults::{Fault, Timed};
+use crate::plan::Plan;
+use crate::queue::BoardIndex;
+use crate::seed::{Purpose, Stream};
+use crate::service::Service;
+use crate::time::{MILLI, Nanos, SECOND};
+
+/// What happens to services, besides what happens to their boards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ServiceKind {
+    Move,
+    ServiceCrash,
+    CannotStart,
+    StateLost,
+    Rerun,
+    Stop,
+}
+
+/// Moves are the most telling, and many are refused.
+const SERVICE_KINDS: [ServiceKind; 8] = [
+    ServiceKind::Move,
+    ServiceKind::Move,
+    ServiceKind::Move,
+    ServiceKind::ServiceCrash,
+    ServiceKind::CannotStart,
+    ServiceKind::StateLost,
+    ServiceKind::Rerun,
+    ServiceKind::Stop,
+];
+
+pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
+    let (seed, boards) = (plan.seed, plan.boards);
+    let mut draw = Stream::new(seed, Purpose::Services, 0, 0);
+    if family == Schedule::Swarm && draw.percent(20) {
+        return;
+    }
+    let count = draw.between(1, 3).min(u64::from(boards));
+    for number in 0..count {
+        let commit = if draw.percent(70) { Commit::Standby } else { Commit::Async };
+        plan.services.push(Service {
+            name: format!("s{number}"),
+            at: draw.between(8 * SECOND, START + 4 * SECOND),
+            board: draw.below(u64::from(boards)) as BoardIndex,
+            every: draw.between(200, 2000) * MILLI,
+            commit,
+            stateful: draw.percent(90),
+            bytes: draw.between(1, 600) * 1024,
+        });
+    }
+    let chaos = family == Schedule::Chaos;
+    let kinds: Vec<ServiceKind> =
+        SERVICE_KINDS.into_iter().filter(|_| draw.percent(50) || chaos).collect();
+    let gap_max = if chaos { 30 * SECOND } else { draw.between(5 * SECOND, 60 * SECOND) };
+    let mut at = START + 4 * SECOND;
+    let mut number = 0;
+    let mut lost = None;
+    while !kinds.is_empty() {
+        at += draw.between(100 * MILLI, gap_max);
+        if at >= until || number >= FAULTS_MAX as u64 {
+            return;
+        }
+        let kind = draw.pick(&kinds);
+        let mut own = Stream::new(seed, Purpose::Services, 1, number);
+        number += 1;
+        if kind == ServiceKind::StateLost {
+            if lost.is_some_and(|before| at < before + 3 * AFTER_A_LOSS) {
+                continue;
+            }
+            lost = Some(at);
+        }
+        let timed = service_fault(kind, at, plan, &mut own);
+        // Who stops a service wants it back.
+        if let Fault::Stop { service } = &timed.fault {
+            let at = at + own.between(5 * SECOND, 20 * SECOND);
+            let fault = Fault::Run { service: service.clone() };
+            plan.schedule.push(Timed { at: at.min(until), lasts: None, fault });
+        }
+        plan.schedule.push(timed);
+    }
+}
+
+/// Boards that an operator drains for a while, one after the other, since who drains several may leave too
+/// few that can decide.
+pub(super) fn add_drains(plan: &mut Plan, until: Nanos) {
+    let mut draw = Stream::new(plan.seed, Purpose::Services, 2, 0);
+    let mut at = START;
+    loop {
+        at += draw.between(20 * SECOND, 120 * SECOND);
+        let lasts = draw.between(10 * SECOND, 40 * SECOND);
+        if at + lasts >= until {
+            return;
+        }
+        let node = draw.below(u64::from(plan.boards)) as BoardIndex;
+        plan.schedule.push(Timed { at, lasts: Some(lasts), fault: Fault::Drain { node } });
+        at += lasts;
+    }
+}
+
+fn service_fault(kind: ServiceKind, at: Nanos, plan: &Plan, draw: &mut Stream) -> Timed {
+    let node = draw.below(u64::from(plan.boards)) as BoardIndex;
+    let which = draw.below(plan.services.len() as u64) as usize;
+    let service = plan.services[which].name.clone();
+    let lasts = draw.between(SECOND, 20 * SECOND);
+    let (lasts, fault) = match kind {
+        ServiceKind::Move => (None, Fault::Move { service }),
+        ServiceKind::ServiceCrash => (None, Fault::ServiceCrash { node }),
+        ServiceKind::CannotStart => (Some(3 * lasts), Fault::CannotStart { node }),
+        ServiceKind::StateLost => (Some(lasts), Fault::StateLost { node }),
+        ServiceKind::Rerun => (None, Fault::Run { service }),
+        ServiceKind::Stop => (None, Fault::Stop { service }),
+    };
+    Timed { at, lasts, fault }
+}
