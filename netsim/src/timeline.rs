@@ -132,6 +132,9 @@ impl Timeline {
             Effect::Stop { instance, kill } => {
                 format!("asks its shim to {} {instance}", if *kill { "kill" } else { "stop" })
             }
+            Effect::KeepAside { instance, epoch } => {
+                format!("keeps aside what {instance} wrote under {} in isolation", epoch.0)
+            }
             Effect::Thaw { instance } => format!("asks its shim to thaw {instance}"),
             Effect::Capture { instance, id, freeze: true } => {
                 format!("captures the last state of {instance}: {}/{}", id.epoch.0, id.seq)

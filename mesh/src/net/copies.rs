@@ -36,11 +36,11 @@ use tokio::task::{AbortHandle, JoinSet};
 use self::capture::{Freezer, capture_as};
 use self::fetch::{FetchError, Fetcher, Job};
 use self::serve::Server;
-use self::shelf::Shelves;
+use self::shelf::{Shelf, Shelves};
 use self::words::WireError;
 use super::swarm::{BulkStream, Swarm};
 use crate::proto::bounded::List;
-use crate::proto::id::NodeId;
+use crate::proto::id::{Epoch, NodeId};
 use crate::proto::io::{COPIES_MAX, Input, NotFetched, STATES_KEPT_MAX};
 use crate::proto::order::Instance;
 use crate::proto::table::CheckpointId;
@@ -107,6 +107,19 @@ impl Copies {
             Ok(queue) if queue.put(job) => Ok(()),
             Ok(_) => Err("the disk does not keep up".to_owned()),
             Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Notes that what lies in the state folder of the service in `folder` is to be kept aside.
+    pub(crate) fn keep_aside(&self, instance: &Instance, folder: PathBuf, epoch: Epoch) {
+        let of = instance.clone();
+        let job = move |_: &mut Shelf| {
+            if let Err(error) = folder::note_split(&folder, epoch) {
+                tracing::error!(instance = %of, %error, "what it wrote in isolation may be lost");
+            }
+        };
+        if !self.shelves.of(instance).is_ok_and(|queue| queue.put(job)) {
+            tracing::error!(%instance, "the disk does not keep up: what it wrote in isolation may be lost");
         }
     }
 

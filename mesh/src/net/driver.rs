@@ -160,6 +160,10 @@ impl Driver {
                     self.workloads.start(start);
                 }
                 Effect::Extend { instance, until, .. } => self.workloads.extend(&instance, until),
+                Effect::KeepAside { instance, epoch } => {
+                    let folder = self.workloads.folder(&instance);
+                    self.copies.keep_aside(&instance, folder, epoch);
+                }
                 Effect::Stop { instance, kill } => self.workloads.stop(&instance, kill),
                 Effect::Capture { instance, id, freeze } => self.capture(instance, id, freeze),
                 Effect::Thaw { instance } => self.workloads.thaw(&instance),

@@ -182,6 +182,49 @@ fn log(event: &Event) {
         Event::Isolated { silent, of, isolated: false } => {
             tracing::info!(silent, of, "no longer isolated");
         }
+        Event::Runs { .. }
+        | Event::Adopted { .. }
+        | Event::Ended { .. }
+        | Event::Copied { .. }
+        | Event::Fetched { .. }
+        | Event::CopyFailed { .. }
+        | Event::Takes { .. }
+        | Event::Appointed { .. }
+        | Event::Protected { .. }
+        | Event::SplitRan { .. } => log_instance(event),
+        Event::SteppedDown { term, why } => tracing::warn!(term, why, "no longer master"),
+        Event::TableChosen { term, number, voters } => {
+            tracing::debug!(term, number, voters, "table chosen");
+        }
+        Event::VotersChanged { voters } => tracing::info!(?voters, "other boards decide"),
+        Event::MasterIs { node, name, term } => {
+            tracing::info!(node = %node.short(), name, term, "master");
+        }
+        Event::Revoked { target } => tracing::warn!(target, "revoked"),
+        Event::Topic { topic, from, body } => {
+            tracing::trace!(topic, from = %from.short(), bytes = body.len(), "published");
+        }
+        Event::Misbehaved { node, what } => {
+            tracing::warn!(node = %node.short(), what, "broke a rule");
+        }
+        Event::Left => tracing::info!("left the mesh"),
+        Event::Stalled { late_ms, carried_ms } => {
+            tracing::warn!(
+                late_ms,
+                carried_ms,
+                "this board stalls for longer than its leases carry"
+            );
+        }
+        Event::RecoveredTwice { generation } => {
+            tracing::error!(generation, "recovered by force in two places: the other one counts");
+        }
+        Event::Halted { why } => tracing::error!(why, "halted"),
+    }
+}
+
+/// What happened to an instance.
+fn log_instance(event: &Event) {
+    match event {
         Event::Runs { instance, epoch } => tracing::info!(instance, epoch, "runs here"),
         Event::Adopted { instance, epoch } => tracing::info!(instance, epoch, "runs on"),
         Event::Ended { instance, epoch, why } => tracing::warn!(instance, epoch, why, "ended"),
@@ -200,25 +243,15 @@ fn log(event: &Event) {
         Event::Protected { instance, epoch, standby: None } => {
             tracing::warn!(instance, epoch, "not protected");
         }
-        Event::SteppedDown { term, why } => tracing::warn!(term, why, "no longer master"),
-        Event::TableChosen { term, number, voters } => {
-            tracing::debug!(term, number, voters, "table chosen");
+        Event::SplitRan { instance, old, new, for_ms } => {
+            tracing::error!(
+                instance,
+                old,
+                new,
+                for_ms,
+                "ran here while another board had the right"
+            );
         }
-        Event::VotersChanged { voters } => tracing::info!(?voters, "other boards decide"),
-        Event::MasterIs { node, name, term } => {
-            tracing::info!(node = %node.short(), name, term, "master");
-        }
-        Event::Revoked { target } => tracing::warn!(target, "revoked"),
-        Event::Topic { topic, from, body } => {
-            tracing::trace!(topic, from = %from.short(), bytes = body.len(), "published");
-        }
-        Event::Misbehaved { node, what } => {
-            tracing::warn!(node = %node.short(), what, "broke a rule");
-        }
-        Event::Left => tracing::info!("left the mesh"),
-        Event::RecoveredTwice { generation } => {
-            tracing::error!(generation, "recovered by force in two places: the other one counts");
-        }
-        Event::Halted { why } => tracing::error!(why, "halted"),
+        _ => {}
     }
 }

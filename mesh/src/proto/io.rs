@@ -171,6 +171,14 @@ pub enum Effect {
         /// The state that it begins with.
         begin: Begin,
     },
+    /// What lies in the folder of an instance was written without a lease, while another board may have
+    /// run it. Before it is begun anew here, the folder is to be kept under another name.
+    KeepAside {
+        /// Which.
+        instance: Instance,
+        /// The right that it was written under.
+        epoch: Epoch,
+    },
     /// Its lease was extended.
     Extend {
         /// Which.
@@ -575,6 +583,25 @@ pub enum Event {
         node: NodeId,
         /// Which rule.
         what: String,
+    },
+    /// This board was not called in time, by more than the leases of its preset carry.
+    Stalled {
+        /// By how much, milliseconds.
+        late_ms: u64,
+        /// What its leases carry, milliseconds.
+        carried_ms: u64,
+    },
+    /// An instance that keeps running in isolation ran here while another board had the right to. What
+    /// was written here meanwhile is kept aside, in its folder.
+    SplitRan {
+        /// Which.
+        instance: String,
+        /// The right that it ran under here.
+        old: u64,
+        /// The right that counts.
+        new: u64,
+        /// For how long it ran without a lease, milliseconds.
+        for_ms: u64,
     },
     /// Operators recovered the mesh in two places; this board follows the other one from now on. What was
     /// decided here since may be lost.

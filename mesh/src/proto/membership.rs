@@ -39,6 +39,7 @@ use super::io::Event;
 use super::machine::{Time, Timeout};
 use super::record::{Leave, NodeRecord};
 use super::signed::Signed;
+use super::table::Version;
 use super::ticket::Revocation;
 use super::turn::Turn;
 use super::wire::gossip::{Answer, Ask, Fact, Joined, Probe, ProbeAck, ROUTE_MAX, Standing};
@@ -55,6 +56,8 @@ const ASKED_MAX: usize = 4;
 const RINGS_INTERVAL: Duration = Duration::from_secs(1);
 /// A member that left the rings' successors is watched that long still.
 const FORMER_WATCH: Duration = Duration::from_secs(10);
+/// The same table is sent to the same peer that rarely; what it says may cross it on the way.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// An answer is given at once from an ack that fresh; otherwise the member is probed first.
 const FRESH: Duration = Duration::from_millis(150);
 /// How long an isolated node that still hears somebody judges nobody.
@@ -75,6 +78,8 @@ pub struct Membership {
     outbox: Outbox,
     leaves: BTreeMap<NodeId, Signed<Leave>>,
     compare: digest::Compare,
+    /// Which table was sent to whom last because it spoke of an older one, and when.
+    told: BTreeMap<NodeId, (Version, Time)>,
     /// Since when this node hears too few of those it watches.
     isolated: Option<Time>,
     /// See `slowness_now`, when it was last judged.
@@ -117,6 +122,7 @@ impl Membership {
             outbox: Outbox::default(),
             leaves: BTreeMap::new(),
             compare: digest::Compare::default(),
+            told: BTreeMap::new(),
             isolated: None,
             slowness: 1000,
             wander_at: now + timing.wander_interval / 4,
@@ -187,6 +193,7 @@ impl Membership {
     pub(crate) fn on_link_lost(&mut self, turn: &mut Turn<'_>, peer: NodeId) {
         self.outbox.drop_link(&peer);
         self.compare.drop_link(&peer);
+        self.told.remove(&peer);
         let asks = self.watches.get_mut(&peer).is_some_and(|w| w.watch.on_link_lost(turn.now));
         if asks && turn.members.is_up(&peer) {
             self.ask_others(turn, peer);

@@ -8,6 +8,7 @@ mod commands;
 mod door;
 mod recover;
 mod services;
+mod stalls;
 mod view;
 
 use core::time::Duration;
@@ -79,6 +80,7 @@ pub struct Node {
     holdings: Holdings,
     ops: Ops,
     bootstrap_at: Time,
+    stalls: stalls::Stalls,
     rng: ChaCha8Rng,
 }
 
@@ -150,6 +152,7 @@ impl Node {
             // One thing due can make another due at once: an alert brings a verdict forward, a verdict
             // renews the rings, new rings begin to probe.
             Phase::Running => {
+                self.note_stall(now, out);
                 for _ in 0..ROUNDS_MAX {
                     self.run_timeouts(now, out);
                     if self.poll_timeout().is_none_or(|timeout| timeout.at > now) {
@@ -158,6 +161,17 @@ impl Node {
                 }
             }
             Phase::Starting | Phase::Leaving | Phase::Left | Phase::Halted(_) => {}
+        }
+    }
+
+    fn note_stall(&mut self, now: Time, out: &mut Effects) {
+        let preset = self.me.config().preset;
+        let due = self.poll_timeout().map_or(now, |timeout| timeout.at.min(now));
+        if self.stalls.note(&preset, due, now) {
+            let (late, carried) = (now.since(due), preset.stall_max());
+            let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            let event = Event::Stalled { late_ms: ms(late), carried_ms: ms(carried) };
+            out.push(Effect::Event(event));
         }
     }
 

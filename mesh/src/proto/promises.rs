@@ -38,6 +38,13 @@ pub struct Preset {
 }
 
 impl Preset {
+    /// How long a board may stall without its services being fenced: L − D − 3h.
+    pub fn stall_max(&self) -> Duration {
+        self.lease.saturating_sub(self.kill_bound + self.heartbeat * 3)
+    }
+}
+
+impl Preset {
     /// Measured, unrelayed LAN paths (round trip p99 under 20 ms) and boards that never stall for
     /// more than 0.55 s.
     pub const LAN: Self = Self {

@@ -192,6 +192,8 @@ impl World {
                 self.extend(board, &instance, epoch, until);
             }
             Effect::Stop { instance, kill } => self.stop_service(board, instance, kill),
+            // Simulated folders of services that keep running are not compared.
+            Effect::KeepAside { .. } => {}
             Effect::Thaw { instance } => self.thaw(board, &instance),
             Effect::Commit { instance, ticket, outcome } => {
                 self.commit_answered(board, instance, ticket, outcome);

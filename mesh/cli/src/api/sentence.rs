@@ -63,6 +63,7 @@ impl Names {
             | Event::Fetched { .. }
             | Event::CopyFailed { .. }
             | Event::Takes { .. }
+            | Event::SplitRan { .. }
             | Event::Appointed { .. }
             | Event::Protected { .. } => self.about_instance(event),
             Event::SteppedDown { term, why } => {
@@ -80,6 +81,9 @@ impl Names {
                 format!("{} published {} bytes on {topic}", self.of(from), body.len())
             }
             Event::Misbehaved { node, what } => format!("{} broke a rule: {what}", self.of(node)),
+            Event::Stalled { late_ms, carried_ms } => {
+                format!("this board stalled for {late_ms} ms; its leases carry {carried_ms} ms")
+            }
             Event::RecoveredTwice { generation } => format!(
                 "the mesh was recovered by force in two places (time {generation}): this board follows the other one, and what was decided here since may be lost"
             ),
@@ -104,6 +108,9 @@ impl Names {
                 cost.wire_bytes, cost.state_bytes
             ),
             Event::CopyFailed { instance, why } => format!("{instance} was not copied: {why}"),
+            Event::SplitRan { instance, old, new, for_ms } => format!(
+                "{instance} ran here under epoch {old} for {for_ms} ms although epoch {new} had the right elsewhere; what was written here meanwhile is kept beside its state folder"
+            ),
             Event::Takes { instance, epoch } => {
                 format!("this board asks to take {instance} over; epoch {epoch} is silent")
             }

@@ -24,7 +24,9 @@ use crate::proto::table::CheckpointId;
 /// The mark's name in the service's folder.
 const MARK: &str = ".hedgerow-epoch";
 /// What the name of a folder ends in that a removed service left.
-const ASIDE: &str = "~former";
+const FORMER: &str = "~former";
+/// The note that the folder holds what was written in isolation.
+const SPLIT: &str = ".hedgerow-split";
 /// Nothing that is a mark is longer.
 const MARK_BYTES_MAX: usize = 512;
 
@@ -92,6 +94,7 @@ pub(crate) fn begin(
     if let Some(mark) = begun.filter(|mark| mark.state != state) {
         return Err(FolderError::Renamed { old: mark.state.clone(), new: state.to_owned() });
     }
+    keep_split(service, &folder, epoch)?;
     let boot = clock::boot_id().unwrap_or_default();
     let lost_power = begun.is_some_and(|mark| mark.boot != boot);
     match (begin, begun.is_some(), folder.is_dir()) {
@@ -108,7 +111,7 @@ pub(crate) fn begin(
         (Begin::Empty { anew: true }, false, true) if mark.is_some() => {
             // What a removed service of that name left: nothing that the new one should find, and
             // nothing to throw away unasked.
-            set_aside(&folder)?;
+            set_aside(&folder, FORMER)?;
             make(service, &folder)?;
         }
         (Begin::Empty { .. }, _, _) => make(service, &folder)?,
@@ -134,17 +137,38 @@ fn put_in_place(shelf: &mut Shelf, id: CheckpointId, folder: &Path) -> Result<()
     }
 }
 
-/// Gives a folder another name, in the place of one that was set aside before.
-fn set_aside(folder: &Path) -> Result<(), FolderError> {
+/// Notes that what lies in the state folder was written under `epoch` without a lease. It is set aside
+/// before the service is begun under another right: until then it may run still.
+pub(crate) fn note_split(service: &Path, epoch: Epoch) -> io::Result<()> {
+    write_durably(&service.join(SPLIT), format!("{}\n", epoch.0).as_bytes())
+}
+
+/// Sets aside what was written without a lease, if that is noted and another right begins.
+fn keep_split(service: &Path, folder: &Path, epoch: Epoch) -> Result<(), FolderError> {
+    let note = service.join(SPLIT);
+    let failed = |source| FolderError::Io { path: note.clone(), source };
+    let Ok(text) = fs::read_to_string(&note) else { return Ok(()) };
+    let of = text.trim();
+    if of == epoch.0.to_string() {
+        return Ok(());
+    }
+    if folder.is_dir() {
+        set_aside(folder, &format!("~split-{of}"))?;
+    }
+    fs::remove_file(&note).map_err(failed)
+}
+
+/// Gives a folder another name, in the place of one that was set aside under that name before.
+fn set_aside(folder: &Path, suffix: &str) -> Result<(), FolderError> {
     let mut aside = folder.as_os_str().to_owned();
-    aside.push(ASIDE);
+    aside.push(suffix);
     let aside = PathBuf::from(aside);
     let failed = |source| FolderError::Io { path: aside.clone(), source };
     match fs::remove_dir_all(&aside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    tracing::info!(aside = %aside.display(), "what a removed service of that name left was set aside");
+    tracing::warn!(aside = %aside.display(), "what lay in a state folder was set aside");
     fs::rename(folder, &aside).map_err(failed)
 }
 

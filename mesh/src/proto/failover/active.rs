@@ -22,7 +22,7 @@ use crate::proto::ops::Purpose;
 use crate::proto::order::{Endpoint, Instance, Serving};
 use crate::proto::record::Name;
 use crate::proto::signed::Signed;
-use crate::proto::spec::{Commit, PORTS_MAX, Restart};
+use crate::proto::spec::{Commit, OnIsolation, PORTS_MAX, Restart};
 use crate::proto::specs::SpecHash;
 use crate::proto::table::{CheckpointId, Row};
 use crate::proto::turn::Turn;
@@ -218,6 +218,7 @@ impl Failover {
 
     fn drop_assignment(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
         self.found.remove(instance);
+        self.note_split(turn, instance);
         self.assignments.remove(instance);
         turn.persist(Record::Unassigned(instance.clone()), Purpose::Memory);
         // What was removed may end in peace; what another board has the right to run may not.
@@ -225,6 +226,28 @@ impl Failover {
             turn.directory.newest().is_some_and(|newest| newest.table.row(instance).is_some());
         turn.out.push(Effect::Stop { instance: instance.clone(), kill });
         self.notices.push(Notice::NotHosting(instance.clone()));
+    }
+
+    /// A service that keeps running in isolation (3b.6) ran here without a lease, and by now the right is
+    /// another one: both sides may have written.
+    fn note_split(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
+        let Some(assignment) = self.assignments.get(instance) else { return };
+        let Some(newest) = turn.directory.newest() else { return };
+        let Some(row) = newest.table.row(instance) else { return };
+        let until = assignment.lease.until();
+        let alone = assignment.run == Run::Running && until <= turn.now;
+        let keeps = turn.specs.get(&assignment.row.spec).is_some_and(|spec| {
+            spec.on_isolation == OnIsolation::KeepRunning && spec.state.is_some()
+        });
+        let (old, new) = (assignment.row.epoch, row.epoch);
+        if !alone || !keeps || new <= old {
+            return;
+        }
+        let for_ms = u64::try_from(turn.now.since(until).as_millis()).unwrap_or(u64::MAX);
+        let event =
+            Event::SplitRan { instance: instance.to_string(), old: old.0, new: new.0, for_ms };
+        turn.event(event);
+        turn.out.push(Effect::KeepAside { instance: instance.clone(), epoch: old });
     }
 
     /// What this board was running when it stopped may run still, under its shim.
@@ -252,6 +275,7 @@ impl Failover {
             return false;
         }
         turn.persist(Record::Assigned(Box::new(row.clone())), Purpose::Memory);
+        self.note_split(turn, &instance);
         let assignment = self
             .assignments
             .entry(instance.clone())

@@ -77,9 +77,15 @@ impl Membership {
 
     /// Sends one peer the newest table: what it said rests on an older one.
     pub(crate) fn tell_table(&mut self, turn: &mut Turn<'_>, to: NodeId) {
-        if let Some(newest) = turn.directory.newest() {
-            let fact = Fact::Chosen(Box::new(newest.clone()));
-            turn.send(to, Facts { facts: List::capped([fact]) });
+        let Some(newest) = turn.directory.newest() else { return };
+        let version = newest.table.version;
+        let known = self
+            .told
+            .get(&to)
+            .is_some_and(|(told, at)| *told == version && turn.now.since(*at) < super::TELL_AGAIN);
+        let fact = Fact::Chosen(Box::new(newest.clone()));
+        if !known && turn.send(to, Facts { facts: List::capped([fact]) }) {
+            self.told.insert(to, (version, turn.now));
         }
     }
 

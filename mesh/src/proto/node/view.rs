@@ -180,7 +180,13 @@ impl Node {
             seen_ms: watch.and_then(|w| w.heard).map(|heard| now.since(heard).as_millis() as u64),
             rtt_us: watch.and_then(|w| w.rtt).map(|rtt| rtt.as_micros() as u64),
             addresses: member.record.addresses.iter().map(ToString::to_string).collect(),
-            why: if state == "up" { String::new() } else { self.reason(now, node, member) },
+            why: match (state, me) {
+                ("up", true) => {
+                    self.stalls.advice(&self.me.config().preset, now).unwrap_or_default()
+                }
+                ("up", false) => String::new(),
+                _ => self.reason(now, node, member),
+            },
         }
     }
 

@@ -178,3 +178,19 @@ async fn after_a_power_cut_a_service_that_commits_goes_on_from_what_the_store_ho
     assert_eq!(begin(&queue, &home.service(), 3, committed).await, Begun::Ready);
     assert_eq!(orders(&home), "newest", "it has gone on since");
 }
+
+#[tokio::test]
+async fn what_was_written_in_isolation_is_kept_when_another_right_begins() {
+    let home = Home::new();
+    let (_shelves, queue) = moved_on(&home).await;
+    folder::note_split(&home.service(), Epoch(3)).unwrap();
+    assert_eq!(begin(&queue, &home.service(), 3, GO_ON).await, Begun::Ready);
+    assert_eq!(orders(&home), "newer", "the same right goes on");
+    assert_eq!(begin(&queue, &home.service(), 5, Begin::From(id(3, 1))).await, Begun::Ready);
+    assert_eq!(orders(&home), "old");
+    let kept = fs::read_to_string(home.service().join("state~split-3/orders")).unwrap();
+    assert_eq!(kept, "newer");
+    fs::write(home.state().join("orders"), "newest").unwrap();
+    assert_eq!(begin(&queue, &home.service(), 6, Begin::From(id(3, 1))).await, Begun::Ready);
+    assert!(!home.service().join("state~split-5").exists(), "that was a planned move");
+}
