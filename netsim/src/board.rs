@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use hedgerow::proto::bounded::{List, Text};
 use hedgerow::proto::config::{Config, MembershipTiming};
-use hedgerow::proto::id::{CellId, Keypair, NodeId, OpId, Term};
+use hedgerow::proto::id::{CellId, Keypair, MeshId, NodeId, OpId, Term};
 use hedgerow::proto::io::{Command, Input, StatusView};
 use hedgerow::proto::machine::{Effects, Time};
 use hedgerow::proto::node::Node;
@@ -211,15 +211,21 @@ pub fn ticket(
     Ticket::issue(&root, request, Zeroizing::new(secret)).expect("a ticket of four contacts fits")
 }
 
-/// The mesh's root key and the operator's key.
-pub fn operator(seed: u64) -> (Keypair, Keypair) {
-    let operator = Keypair::from_seed(&seed::bytes(seed, Purpose::Keys, ROOT, 2));
-    (root(seed, false), operator)
+/// Whoever gives orders.
+#[derive(Debug)]
+pub struct Operator {
+    /// The mesh that this is an operator of.
+    pub mesh: MeshId,
+    /// Signs orders.
+    pub key: Keypair,
+    /// The proof that this key may give orders.
+    pub credential: Credential,
 }
 
-/// The proof that the operator's key may give orders.
-pub fn operator_credential(seed: u64) -> Credential {
-    let (root, operator) = operator(seed);
+/// The operator of the mesh. Made once for a run: three signatures for each order would be a third of it.
+pub fn operator(seed: u64) -> Operator {
+    let key = Keypair::from_seed(&seed::bytes(seed, Purpose::Keys, ROOT, 2));
+    let root = root(seed, false);
     let request = TicketRequest {
         mesh_name: Text::capped("sim"),
         role: Role::Operator,
@@ -229,7 +235,8 @@ pub fn operator_credential(seed: u64) -> Credential {
     };
     let secret = seed::bytes(seed, Purpose::Ticket, ROOT, 0);
     let ticket = Ticket::issue(&root, request, Zeroizing::new(secret)).expect("it fits");
-    ticket.bind_operator(&operator.public())
+    let credential = ticket.bind_operator(&key.public());
+    Operator { mesh: MeshId::of_root(&root.public()), key, credential }
 }
 
 fn root(seed: u64, stranger: bool) -> Keypair {

@@ -29,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hedgerow::proto::id::NodeId;
 
-use crate::board::Board;
+use crate::board::{Board, Operator};
 use crate::evidence::{Blame, ServiceRecord};
 use crate::net::{Arrival, Load, Net};
 use crate::observe::{Watch, What};
@@ -62,6 +62,7 @@ pub struct World {
     runs: u32,
     /// Counts commits.
     tickets: u64,
+    operator: Operator,
     wanted: Vec<Wanted>,
     /// What became of each service.
     records: BTreeMap<String, ServiceRecord>,
@@ -118,6 +119,7 @@ impl World {
             serial: 0,
             runs: 0,
             tickets: 0,
+            operator: crate::board::operator(plan.seed),
             wanted: Vec::new(),
             records: BTreeMap::new(),
             orphans: 0,

@@ -1,14 +1,14 @@
 //! The operator: orders that are given on some board, and given again until one of them succeeds.
 
 use hedgerow::proto::bounded::{List, Text};
-use hedgerow::proto::id::{CellId, MeshId, NodeId, OpId};
+use hedgerow::proto::id::{CellId, NodeId, OpId};
 use hedgerow::proto::io::{Command, Reply};
 use hedgerow::proto::order::{Action, Order, SignedOrder};
 use hedgerow::proto::table::CheckpointId;
 
 use super::World;
 use super::task::Task;
-use crate::board::{self, Wake};
+use crate::board::{Operator, Wake};
 use crate::faults::Fault;
 use crate::observe::What as Seen;
 use crate::queue::BoardIndex;
@@ -191,22 +191,21 @@ impl World {
     fn order(&self, board: BoardIndex, number: usize, action: Action) -> SignedOrder {
         let wanted = &self.wanted[number];
         let issued = self.boards[usize::from(board)].clock.wall(self.now);
-        let (root, operator) = board::operator(self.plan.seed);
         let unique = (number as u64) << 32 | u64::from(wanted.tries);
         let random = seed::bytes(self.plan.seed, Purpose::Order, unique, self.now);
         let mut nonce = [0; 16];
         nonce.copy_from_slice(&random[..16]);
         let order = Order {
-            mesh: MeshId::of_root(&root.public()),
+            mesh: self.operator.mesh,
             cell: CellId::default(),
-            operator: operator.public(),
+            operator: self.operator.key.public(),
             nonce,
             issued,
             expires: issued + ORDER_SECONDS,
             action,
         };
-        let credential = board::operator_credential(self.plan.seed);
-        SignedOrder::seal(&order, &operator, credential).expect("a small order fits")
+        let Operator { key, credential, .. } = &self.operator;
+        SignedOrder::seal(&order, key, credential.clone()).expect("a small order fits")
     }
 
     /// A board answers.
