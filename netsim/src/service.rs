@@ -128,6 +128,11 @@ pub enum ServiceEvent {
     },
     /// All folders and the store of this board are gone.
     StateLost,
+    /// From now on that name is another service's: the operator removed the one that had it.
+    Anew {
+        /// Which instance.
+        instance: Instance,
+    },
     /// An operator takes it upon himself that writes are lost when an instance next begins on this board.
     Forgiven {
         /// Which instance.

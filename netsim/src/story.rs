@@ -179,6 +179,7 @@ impl Story {
             ServiceEvent::Kept { .. }
             | ServiceEvent::Dropped { .. }
             | ServiceEvent::StateLost
+            | ServiceEvent::Anew { .. }
             | ServiceEvent::Forgiven { .. } => {}
         }
     }

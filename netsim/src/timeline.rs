@@ -167,6 +167,7 @@ impl Timeline {
                 format!("SERVICE {instance} drops state {}/{}", id.epoch.0, id.seq)
             }
             ServiceEvent::StateLost => "its folders and its store are lost".to_owned(),
+            ServiceEvent::Anew { instance } => format!("{instance} is another service's name now"),
             ServiceEvent::Forgiven { instance, from } => {
                 let from = from.map_or("whatever is here".to_owned(), |from| state(&Some(from)));
                 format!("SERVICE {instance} may begin here from {from}, says the operator")

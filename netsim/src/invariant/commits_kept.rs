@@ -70,6 +70,11 @@ impl CommitsKept {
                 self.stored.remove(&(board, instance.clone(), *id));
             }
             ServiceEvent::StateLost => self.lose(board),
+            ServiceEvent::Anew { instance } => {
+                self.acknowledged.remove(instance);
+                self.stored.retain(|(_, of, _), _| of != instance);
+                self.folders.retain(|(_, of), _| of != instance);
+            }
             ServiceEvent::Forgiven { instance, from } => {
                 self.forgiven.insert((board, instance.clone(), *from));
             }

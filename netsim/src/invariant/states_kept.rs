@@ -85,6 +85,11 @@ impl Invariant for StatesKept {
                     ServiceEvent::Kept { instance, id, point } => {
                         self.stored.insert((board, instance.clone(), *id), *point);
                     }
+                    ServiceEvent::Anew { instance } => {
+                        self.confirmed.retain(|(_, of), _| of != instance);
+                        self.stored.retain(|(_, of, _), _| of != instance);
+                        self.used.remove(instance);
+                    }
                     ServiceEvent::Dropped { instance, id } => {
                         self.stored.remove(&(board, instance.clone(), *id));
                     }

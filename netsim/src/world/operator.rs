@@ -153,7 +153,17 @@ impl World {
         let service = self.plan.services.iter().find(|known| known.name == wanted.subject).cloned();
         let id = |board: &BoardIndex| self.boards[usize::from(*board)].id;
         Some(match what {
-            What::Run => Action::Run(Box::new(service?.spec())),
+            What::Run => {
+                let earlier = self.wanted[..number].iter().rev();
+                let before = earlier.clone().find(|other| other.subject == *name);
+                let service = service?;
+                if before.is_some_and(|before| before.what == What::Remove) {
+                    // Another service of that name: nothing of the removed one is its state.
+                    let instance = service.instance();
+                    self.see(0, Seen::Service(&ServiceEvent::Anew { instance }));
+                }
+                Action::Run(Box::new(service.spec()))
+            }
             What::Stop => Action::Stop(name),
             What::Remove => Action::Remove { service: name, force: false },
             What::Move => Action::Move(name),

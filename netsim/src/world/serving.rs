@@ -41,7 +41,10 @@ impl World {
                 let record = self.records.entry(instance.to_string()).or_default();
                 record.forgiven.insert((board, *from));
             }
-            ServiceEvent::Kept { .. } | ServiceEvent::Dropped { .. } | ServiceEvent::StateLost => {}
+            ServiceEvent::Anew { .. }
+            | ServiceEvent::Kept { .. }
+            | ServiceEvent::Dropped { .. }
+            | ServiceEvent::StateLost => {}
         }
     }
 
