@@ -11,6 +11,7 @@ mod disk;
 mod faults;
 mod flow;
 mod kv;
+mod lan;
 mod life;
 mod machine;
 mod services;
