@@ -7,7 +7,7 @@
 //! a frame that is sent after it.
 //!
 //! A peer exists here exactly while it has a connection. One connection, the *carrier*, writes what
-//! we send; when it closes, the oldest other one takes over. A frame stays in its queue until the
+//! we send: the newest one since admission. A frame stays in its queue until the
 //! carrier's substream has accepted all of it, so a broken substream loses none that were waiting.
 //!
 //! Locks are held for a few instructions, never across an await, and never two at once.
@@ -309,7 +309,9 @@ impl Peer {
         state.links.remove(&connection);
         let was_carrier = state.carrier == Some(connection);
         if was_carrier {
-            state.carrier = state.links.keys().next().copied();
+            // The newest, once more: the oldest may lead to a former life of the peer, and what is
+            // written to it is lost until it times out.
+            state.carrier = state.links.keys().next_back().copied();
         }
         if state.carrier.is_none() {
             // Whoever waits for a bulk stream is told now, even if an older one keeps `self` alive.
@@ -397,4 +399,24 @@ fn wake(waker: Option<Waker>) {
 /// Nothing in here is left half-changed by a panic, so a poisoned lock is still good.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_the_carrier_closes_the_newest_other_connection_takes_over() {
+        let (hub, id) = (Hub::default(), crate::proto::id::PublicKey([7; 32]));
+        let [former_life, second, third] = [1, 2, 3].map(ConnectionId::new_unchecked);
+        let peer = hub.attach(id, former_life);
+        peer.admit();
+        hub.attach(id, second);
+        hub.attach(id, third);
+        assert!(peer.push(Lane::Control, vec![1]));
+        assert!(peer.has_frames(Lane::Control, third), "the newest one carries");
+        hub.detach(&peer, third);
+        assert!(peer.has_frames(Lane::Control, second));
+        assert!(!peer.has_frames(Lane::Control, former_life));
+    }
 }
