@@ -266,9 +266,13 @@ impl Authority {
 
     /// Stands at the earliest `not_before`, in the order of rank.
     fn schedule(&mut self, turn: &mut Turn<'_>, not_before: Time) {
+        self.stand_at = not_before.max(turn.now) + self.place(turn);
+    }
+
+    /// How much later than the first in the order this board stands.
+    fn place(&self, turn: &mut Turn<'_>) -> Duration {
         let band = BAND * rank::place(&self.table, turn.members, &turn.me.id());
-        let jitter = JITTER / 256 * (turn.rng.next_u32() >> 24);
-        self.stand_at = not_before.max(turn.now) + band + jitter;
+        band + JITTER / 256 * (turn.rng.next_u32() >> 24)
     }
 
     fn schedule_retry(&mut self, turn: &mut Turn<'_>) {

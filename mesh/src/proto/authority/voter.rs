@@ -30,8 +30,9 @@ impl Authority {
         let term = if granted { question.term } else { self.term };
         turn.send(from, PreVoteOk { term, granted });
         if free && newer_here && self.may_stand(turn) {
-            // The other cannot win; without this both would wait for each other (L1).
-            self.stand_at = self.stand_at.min(turn.now + super::JITTER);
+            // The other cannot win; without this both would wait for each other (L1). In the bully's
+            // order: it asks several boards, and those that stand at one moment split the votes.
+            self.stand_at = self.stand_at.min(turn.now + self.place(turn));
         }
     }
 
