@@ -398,7 +398,7 @@ fn report(steps: &mut Bytes<'_>) -> Report {
         3 => Report::Ended { epoch, exit: Exit::Code { code: 1 } },
         4 => Report::Ended { epoch, exit: Exit::Fenced },
         5 => Report::Ended { epoch, exit: Exit::Stopped },
-        6 => Report::Lost,
+        6 => Report::Lost { epoch },
         _ => Report::Commit { ticket: steps.byte().into() },
     }
 }

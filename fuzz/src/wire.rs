@@ -115,6 +115,7 @@ fn sealed(content: &[u8]) -> String {
 /// A row of the shop, on the first peer.
 pub(crate) fn row() -> Row {
     Row {
+        generation: Generation(0),
         service: service(0),
         ordinal: 0,
         epoch: Epoch(3),

@@ -32,4 +32,5 @@ pub mod table;
 pub mod ticket;
 pub mod topics;
 pub(crate) mod turn;
+pub mod views;
 pub mod wire;

@@ -130,6 +130,10 @@ impl Journal {
         self.file = OpenOptions::new().append(true).open(&self.path)?;
         self.len = snapshot.len() as u64;
         self.snapshot_len = self.len;
+        // What the snapshot left out is not needed in memory either.
+        let mut shorter = Durable::default();
+        self.durable.records().into_iter().for_each(|record| shorter.apply(record));
+        self.durable = shorter;
         Ok(())
     }
 

@@ -191,7 +191,8 @@ fn log(event: &Event) {
         | Event::Takes { .. }
         | Event::Appointed { .. }
         | Event::Protected { .. }
-        | Event::SplitRan { .. } => log_instance(event),
+        | Event::SplitRan { .. }
+        | Event::Orphaned { .. } => log_instance(event),
         Event::SteppedDown { term, why } => tracing::warn!(term, why, "no longer master"),
         Event::TableChosen { term, number, voters } => {
             tracing::debug!(term, number, voters, "table chosen");
@@ -233,6 +234,12 @@ fn log_instance(event: &Event) {
         }
         Event::Fetched { instance, epoch, seq, cost } => {
             tracing::debug!(instance, epoch, seq, wire_bytes = cost.wire_bytes, "fetched");
+        }
+        Event::Orphaned { instance } => {
+            tracing::error!(
+                instance,
+                "the recovered mesh does not know it; its newest state is kept"
+            );
         }
         Event::CopyFailed { instance, why } => tracing::warn!(instance, why, "copying failed"),
         Event::Takes { instance, epoch } => tracing::warn!(instance, epoch, "asks to take over"),

@@ -140,7 +140,7 @@ impl Workloads {
             match prepare(&start, &folder, shelves, worker.launched()) {
                 Ok(Begun::Ready) => {}
                 Ok(Begun::Lost) => {
-                    worker.report(Report::Lost);
+                    worker.report(Report::Lost { epoch: start.epoch });
                     return Ok(None);
                 }
                 Err(why) => return Ok(Some(Exit::Failed { why })),

@@ -67,6 +67,8 @@ pub struct Failover {
     silent_until: Time,
     /// As master: when to look for rows that lack a standby.
     appoint_at: Time,
+    /// As master: boards that were of no use as a standby, and until when others are tried first.
+    passed_over: BTreeMap<Instance, BTreeMap<NodeId, Time>>,
     desk: Desk,
     notices: Vec<Notice>,
 }
@@ -149,6 +151,7 @@ impl Failover {
             granted: BTreeMap::new(),
             silent_until: if grants_ms > 0 { now + forgotten } else { now },
             appoint_at: now,
+            passed_over: BTreeMap::new(),
             desk: Desk::default(),
             notices: Vec::new(),
         }
@@ -187,6 +190,7 @@ impl Failover {
         let (table, now) = (&newest.table, turn.now);
         let exists = |instance: &Instance| table.row(instance).is_some();
         self.granted.retain(|instance, g| g.promise.binds(now) || exists(instance));
+        self.passed_over.retain(|instance, _| exists(instance));
         turn.holdings.retain(exists);
         let assigned = |hash: &[u8; 32]| self.assignments.values().any(|a| a.row.spec == *hash);
         let named = |hash: &[u8; 32]| table.rows.iter().any(|row| row.spec == *hash);

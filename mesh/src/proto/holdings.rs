@@ -9,7 +9,7 @@ use super::failover::INSTANCES_MAX;
 use super::id::NodeId;
 use super::machine::Time;
 use super::order::Instance;
-use super::table::{CheckpointId, Row};
+use super::table::{CheckpointId, Generation, Row};
 
 /// Pinned states of one instance on one board.
 pub const PINNED_MAX: usize = 4;
@@ -23,6 +23,8 @@ pub struct Holding {
     pinned: BTreeSet<CheckpointId>,
     /// The newest state that each of the other boards has confirmed.
     confirmed: BTreeMap<NodeId, CheckpointId>,
+    /// The generation of the newest table that had a row for it.
+    seen: Option<Generation>,
     /// Since when the disk of another board has taken nothing.
     unable: BTreeMap<NodeId, Time>,
 }
@@ -45,6 +47,18 @@ impl Holdings {
             (instance, Holding { own, pinned, ..Holding::default() })
         });
         Self { instances: instances.collect() }
+    }
+
+    /// The table of this generation has a row for an instance.
+    pub(crate) fn note_seen(&mut self, instance: &Instance, generation: Generation) {
+        if let Some(holding) = self.instances.get_mut(instance) {
+            holding.seen = Some(generation);
+        }
+    }
+
+    /// In which generation an instance was seen to have a row last, in this life.
+    pub fn seen(&self, instance: &Instance) -> Option<Generation> {
+        self.instances.get(instance)?.seen
     }
 
     /// The states that are kept until others are pinned.
@@ -110,6 +124,13 @@ impl Holdings {
         let news = !holding.unable.contains_key(&node);
         holding.unable.entry(node).or_insert(now);
         news
+    }
+
+    /// Forgets that the disks of some boards took nothing: they may have room by now.
+    pub(crate) fn forget_unable(&mut self, instance: &Instance, of: impl Fn(&NodeId) -> bool) {
+        if let Some(holding) = self.instances.get_mut(instance) {
+            holding.unable.retain(|node, _| !of(node));
+        }
     }
 
     /// A state is complete in this board's store.

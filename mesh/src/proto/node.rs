@@ -521,7 +521,10 @@ fn keep_spec(turn: &mut Turn<'_>, authority: &Authority, from: NodeId, order: Si
         .tables()
         .chain(announced)
         .any(|table| table.rows.iter().any(|row| row.spec == hash));
-    if !named || turn.specs.get(&hash).is_some() {
+    // Several boards were asked, and the first answer may not be on the disk yet.
+    let on_its_way =
+        turn.ops.any(|p| matches!(p, Purpose::Spec(written) if written.hash() == hash));
+    if !named || on_its_way || turn.specs.get(&hash).is_some() {
         return;
     }
     match order.verify(&turn.me.belonging.root, turn.me.config().cell) {

@@ -4,7 +4,7 @@
 //! counts a table as durable only once it has every order that the table names, so that a new master
 //! can always place what it finds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::order::{Action, SignedOrder};
 use super::spec::ServiceSpec;
@@ -13,6 +13,9 @@ use super::table::Table;
 /// Orders that are kept: one per row, and those that rows have just stopped naming.
 pub const SPECS_MAX: usize = 2048;
 
+/// The newest orders are kept although no row names them: one that is being chosen has none yet.
+const NEWEST_MAX: usize = 512;
+
 /// BLAKE3 of a signed order.
 pub type SpecHash = [u8; 32];
 
@@ -20,6 +23,8 @@ pub type SpecHash = [u8; 32];
 #[derive(Clone, Default, Debug)]
 pub struct Specs {
     known: BTreeMap<SpecHash, (SignedOrder, ServiceSpec)>,
+    /// Oldest first.
+    newest: VecDeque<SpecHash>,
 }
 
 impl Specs {
@@ -32,14 +37,20 @@ impl Specs {
         if self.known.len() >= SPECS_MAX && !self.known.contains_key(&hash) {
             return None;
         }
-        self.known.insert(hash, (signed, *spec));
+        if self.known.insert(hash, (signed, *spec)).is_none() {
+            self.newest.push_back(hash);
+            if self.newest.len() > NEWEST_MAX {
+                self.newest.pop_front();
+            }
+        }
         Some(hash)
     }
 
     /// Once half of the room is used, forgets what nobody names any more.
     pub fn retain(&mut self, named: impl Fn(&SpecHash) -> bool) {
         if self.known.len() > SPECS_MAX / 2 {
-            self.known.retain(|hash, _| named(hash));
+            let newest = &self.newest;
+            self.known.retain(|hash, _| named(hash) || newest.contains(hash));
         }
     }
 

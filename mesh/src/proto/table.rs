@@ -102,6 +102,9 @@ pub struct Table {
 /// One instance of a service. Written in full in a journal, compactly in a table.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Row {
+    /// The generation of the table that it is in. What was decided in a generation that is void counts for
+    /// nothing, however high its epochs are.
+    pub generation: Generation,
     /// The service.
     pub service: Name,
     /// Which of its instances.
@@ -151,10 +154,10 @@ impl Row {
         Epoch(self.epoch.0 + 1).max(generation.first_epoch())
     }
 
-    /// Of two rows of one instance the one with the higher age is the newer one. The epoch first: an
-    /// instance that was removed and made anew counts its revisions from one.
-    pub fn age(&self) -> (Epoch, u64) {
-        (self.epoch, self.revision)
+    /// Of two rows of one instance the one with the higher age is the newer one. The epoch before the
+    /// revision: an instance that was removed and made anew counts its revisions from one.
+    pub fn age(&self) -> (Generation, Epoch, u64) {
+        (self.generation, self.epoch, self.revision)
     }
 }
 
@@ -162,6 +165,13 @@ impl Table {
     /// Every board that counts in some majority.
     pub fn electorate(&self) -> BTreeSet<NodeId> {
         self.voters.iter().chain(self.incoming.iter().flatten()).copied().collect()
+    }
+
+    /// The same, as the first of a later generation: one voter, and everything else goes on.
+    pub fn recovered(self, version: Version, voter: NodeId) -> Self {
+        let mut rows = self.rows;
+        rows.iter_mut().for_each(|row| row.generation = version.generation);
+        Self { version, voters: List::capped([voter]), incoming: None, rows, ..self }
     }
 
     /// Whether an operator is about to switch this board off.
@@ -278,6 +288,7 @@ impl TryFrom<Compact> for Table {
                 return Err(Crooked);
             }
             rows.push(Row {
+                generation: compact.version.generation,
                 service: row.service.clone(),
                 ordinal: row.ordinal,
                 epoch: row.epoch,
@@ -325,6 +336,7 @@ mod tests {
 
     fn table() -> Table {
         let row = |service: &str, active, standby| Row {
+            generation: Generation(0),
             service: Name::capped(service),
             ordinal: 0,
             epoch: Epoch(3),

@@ -104,7 +104,7 @@ impl World {
             }
             (Begin::GoOn { .. }, None) => {
                 state.host.shims.remove(instance);
-                return self.report(board, instance, Report::Lost);
+                return self.report(board, instance, Report::Lost { epoch });
             }
         };
         let run = self.runs;

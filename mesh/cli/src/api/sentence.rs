@@ -64,6 +64,7 @@ impl Names {
             | Event::CopyFailed { .. }
             | Event::Takes { .. }
             | Event::SplitRan { .. }
+            | Event::Orphaned { .. }
             | Event::Appointed { .. }
             | Event::Protected { .. } => self.about_instance(event),
             Event::SteppedDown { term, why } => {
@@ -108,6 +109,9 @@ impl Names {
                 cost.wire_bytes, cost.state_bytes
             ),
             Event::CopyFailed { instance, why } => format!("{instance} was not copied: {why}"),
+            Event::Orphaned { instance } => format!(
+                "the mesh was recovered from a table that does not know {instance}; its newest state is kept here: run its file again, then `hedgerow recover {instance} --from` this board `--force`"
+            ),
             Event::SplitRan { instance, old, new, for_ms } => format!(
                 "{instance} ran here under epoch {old} for {for_ms} ms although epoch {new} had the right elsewhere; what was written here meanwhile is kept beside its state folder"
             ),

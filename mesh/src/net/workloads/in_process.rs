@@ -62,7 +62,7 @@ pub(super) fn run(thread: &Thread, job: Job) -> Option<Exit> {
     match prepare(&start, &folder, shelves, Arc::default()) {
         Ok(Begun::Ready) => {}
         Ok(Begun::Lost) => {
-            thread.report(Report::Lost);
+            thread.report(Report::Lost { epoch: start.epoch });
             return None;
         }
         Err(why) => return failed(why),

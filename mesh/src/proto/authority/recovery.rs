@@ -13,7 +13,6 @@
 use core::time::Duration;
 
 use super::{Authority, Role};
-use crate::proto::bounded::List;
 use crate::proto::id::NodeId;
 use crate::proto::io::Event;
 use crate::proto::promises::{LEASE_MAX, promised};
@@ -60,9 +59,8 @@ impl Authority {
             term: self.term,
             number: newest.version.number + 1,
         };
-        let voters = List::capped([turn.me.id()]);
         let from = newest.version;
-        self.adopt(turn, Table { version, voters, incoming: None, ..newest });
+        self.adopt(turn, newest.recovered(version, turn.me.id()));
         (self.gathers, self.gone_on_from) = (true, from);
         // What a master that is not heard any more may have granted runs out first.
         let wait = promised(self.preset.lease.min(LEASE_MAX)).max(GATHER);
@@ -97,8 +95,8 @@ impl Authority {
         self.gone_on_from = newest.table.version;
         let Version { generation, term, number } = self.table.version;
         let number = number.max(newest.table.version.number) + 1;
-        let (voters, version) = (self.table.voters.clone(), Version { generation, term, number });
-        self.table = Table { version, voters, incoming: None, ..newest.table.clone() };
+        let version = Version { generation, term, number };
+        self.table = newest.table.clone().recovered(version, turn.me.id());
         self.persist_table(turn);
     }
 

@@ -127,6 +127,7 @@ impl Copies {
         match known {
             Some(source) => {
                 source.offered.retain(|node, _| hosting.targets.contains(node));
+                turn.holdings.forget_unable(&instance, |node| !hosting.targets.contains(node));
                 source.hosting = hosting;
                 source.replicate = replicate;
             }

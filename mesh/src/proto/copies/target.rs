@@ -8,7 +8,7 @@ use crate::proto::io::{Effect, Event, NotFetched, Transferred};
 use crate::proto::journal::Record;
 use crate::proto::ops::Purpose;
 use crate::proto::order::Instance;
-use crate::proto::table::{CheckpointId, Row};
+use crate::proto::table::{CheckpointId, Generation, Row};
 use crate::proto::turn::Turn;
 use crate::proto::wire::copies::{Offer, Stored, Unstorable};
 
@@ -91,7 +91,12 @@ impl Copies {
     /// Keeps what a takeover, a handover or the next comparison may start from.
     pub(super) fn keep_what_the_row_needs(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
         let Some(newest) = turn.directory.newest() else { return };
+        let generation = newest.table.version.generation;
         let Some(row) = newest.table.row(instance) else {
+            if turn.holdings.own(instance).next().is_some() && is_orphan(turn, instance, generation)
+            {
+                return Self::keep_orphan(turn, instance);
+            }
             if turn.holdings.pinned(instance).next().is_some() {
                 let record = Record::Pinned { instance: instance.clone(), states: List::new() };
                 turn.persist(record, Purpose::Memory);
@@ -99,6 +104,7 @@ impl Copies {
             return Self::keep(turn, instance, Vec::new());
         };
         let row = row.clone();
+        turn.holdings.note_seen(instance, generation);
         self.pin_what_was_gone_back_behind(turn, &row);
         let mut wanted = self.kept_by_source(turn, instance);
         wanted.push(row.base);
@@ -118,13 +124,26 @@ impl Copies {
 }
 
 impl Copies {
-    /// An operator let the instance go on from an older state than the newest that is here: that one
-    /// may still be wanted.
+    /// A mesh that was recovered by force knows nothing of this instance. Nobody removed it: its newest
+    /// state stays, for `recover SERVICE --from` this board once it is run again.
+    fn keep_orphan(turn: &mut Turn<'_>, instance: &Instance) {
+        let Some(newest) = turn.holdings.own(instance).next_back() else { return };
+        if turn.holdings.pinned(instance).all(|id| id != newest) {
+            turn.event(Event::Orphaned { instance: instance.to_string() });
+            Self::pin(turn, instance, newest);
+        }
+        let pinned: Vec<CheckpointId> = turn.holdings.pinned(instance).collect();
+        Self::keep(turn, instance, pinned);
+    }
+
+    /// An operator let the instance go on from an older state than the newest that is here, or from before
+    /// it by recovering the mesh: that one may still be wanted.
     fn pin_what_was_gone_back_behind(&self, turn: &mut Turn<'_>, row: &Row) {
         let instance = row.instance();
         let by_hand = row.previous == Epoch::default() && row.base != CheckpointId::default();
-        let before = |id: &CheckpointId| id.epoch < row.epoch && *id > row.base;
-        let newest = turn.holdings.own(&instance).rev().find(before).filter(|_| by_hand);
+        let before = |id: &CheckpointId| by_hand && id.epoch < row.epoch && *id > row.base;
+        let beside = |id: &CheckpointId| id.epoch > row.epoch;
+        let newest = turn.holdings.own(&instance).rev().find(|id| before(id) || beside(id));
         if let Some(id) = newest {
             Self::pin(turn, &instance, id);
         }
@@ -136,6 +155,18 @@ impl Copies {
             let states = List::capped(turn.holdings.pinned(instance));
             let record = Record::Pinned { instance: instance.clone(), states };
             turn.persist(record, Purpose::Memory);
+        }
+    }
+}
+
+/// Whether the row of an instance went because of a recovery of the mesh, not by an order to remove it. In
+/// the generation in which it was seen last only an order can have removed it. A board that restarted
+/// remembers by its pins: what it keeps of an orphan is pinned.
+fn is_orphan(turn: &Turn<'_>, instance: &Instance, generation: Generation) -> bool {
+    match turn.holdings.seen(instance) {
+        Some(seen) => seen != generation,
+        None => {
+            turn.holdings.pinned(instance).next().is_some() && generation != Generation::default()
         }
     }
 }

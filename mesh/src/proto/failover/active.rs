@@ -56,8 +56,8 @@ pub struct Assignment {
     /// What it ran on is lost.
     pub lost: bool,
     pub(super) handover: Option<Handover>,
-    /// An operator wants it started again from this state.
-    pub(super) restoring: Option<CheckpointId>,
+    /// An operator wants it started again from this state, and is told by then that it was not done.
+    pub(super) restoring: Option<(CheckpointId, Time)>,
     /// After a handover that failed the service is left in peace until then, unless somebody orders it.
     pub(super) hand_over_after: Time,
     /// Until when a former standby's word prolonged its lease.
@@ -261,7 +261,7 @@ impl Failover {
         assignment.released = tenure.released;
         assignment.switching = tenure.switching;
         // What a former standby granted to an earlier life is not remembered.
-        assignment.former_until = turn.now + self.preset.lease;
+        assignment.former_until = self.silent_until.max(turn.now + self.preset.lease);
         self.assignments.insert(instance, assignment);
     }
 
@@ -397,7 +397,7 @@ impl Failover {
             (true, own) if goes_on => {
                 // Whoever commits relies on copies, not on its own syncs.
                 let commits = spec.replicate.commit == Commit::Standby;
-                let after_power_cut = own.filter(|id| commits && id.epoch == assignment.row.epoch);
+                let after_power_cut = own.filter(|_| commits);
                 Begin::GoOn { after_power_cut }
             }
             (true, Some(id)) => Begin::From(id),
@@ -442,14 +442,17 @@ impl Failover {
         match report {
             Report::Found(found) => self.on_found(turn, instance.clone(), found),
             // A late word about an earlier right says nothing about this one.
-            Report::Started { epoch, .. } | Report::Ended { epoch, .. }
+            Report::Started { epoch, .. }
+            | Report::Ended { epoch, .. }
+            | Report::Lost { epoch }
                 if self.is_of_another_right(instance, epoch) => {}
             Report::Started { ports, .. } => self.on_started(turn, instance, &ports),
             Report::Ended { exit, .. } => self.on_ended(turn, instance, exit),
-            Report::Lost => {
-                let starting = |a: &&mut Assignment| a.run == Run::Starting;
-                if let Some(assignment) = self.assignments.get_mut(instance).filter(starting) {
-                    (assignment.lost, assignment.run) = (true, Run::Idle);
+            Report::Lost { .. } => {
+                if let Some(assignment) = self.assignments.get_mut(instance) {
+                    // It was to stop: what it would have begun with is the next one's business.
+                    assignment.lost |= assignment.run == Run::Starting;
+                    assignment.run = Run::Idle;
                     assignment.claim_at = turn.now;
                     self.tell_copies(instance);
                 }
@@ -527,7 +530,7 @@ impl Failover {
             spec: row.spec,
             targets: row.standby.into_iter().chain(row.fill).collect(),
             required,
-            restoring: assignment.restoring,
+            restoring: assignment.restoring.map(|(at, _)| at),
             runs: assignment.run == Run::Running,
             resumed: assignment.resumed,
         };

@@ -18,6 +18,7 @@ use crate::proto::turn::Turn;
 use crate::proto::wire::failover::{Claim, Claimed};
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 /// A master looks that often for rows that lack a standby; also whenever the table changes.
 const APPOINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -25,6 +26,10 @@ const APPOINT_INTERVAL: Duration = Duration::from_secs(1);
 const LINK_ERRAND: Duration = Duration::from_secs(30);
 /// A board whose disk takes no state for so long is of no use as a standby.
 const UNABLE_PATIENCE: Duration = Duration::from_secs(10);
+/// A board that was of no use as a standby is tried last for so long.
+const PASSED_OVER_FOR: Duration = Duration::from_secs(300);
+/// Boards that are remembered so, for one instance.
+const PASSED_OVER_MAX: usize = 8;
 /// The change behind no order: nobody waits for its verdict.
 const NOBODY: u64 = 0;
 
@@ -73,11 +78,11 @@ impl Failover {
             // Not before it is durable: a message may be believed long after it was sent (S7).
             return assignment.handover.is_none().then_some(Claimed::Release { to, last });
         }
+        if let Some((at, _)) = assignment.restoring.filter(|(_, until)| turn.now < *until) {
+            return Some(Claimed::Restore(at));
+        }
         if assignment.lost {
             return Some(Claimed::Lost);
-        }
-        if let Some(at) = assignment.restoring {
-            return Some(Claimed::Restore(at));
         }
         if assignment.is_switching() {
             // What the former standby granted has run out here, whatever presets the others use: the
@@ -179,8 +184,9 @@ impl Failover {
         let Some(newest) = turn.directory.newest() else { return };
         let generation = newest.table.version.generation;
         let Some(row) = newest.table.row(&claim.instance).cloned() else { return };
-        if row.age() != (claim.epoch, claim.revision) {
-            if row.age() > (claim.epoch, claim.revision) && from != turn.me.id() {
+        let claimed = (row.generation, claim.epoch, claim.revision);
+        if row.age() != claimed {
+            if row.age() > claimed && from != turn.me.id() {
                 self.notices.push(Notice::Tell(from));
             }
             return;
@@ -192,7 +198,8 @@ impl Failover {
             Claimed::Take { from: base } => self.judge_take(turn, office, &row, (from, base), next),
             Claimed::Recover(base) => self.judge_recovery(from, next, base),
             Claimed::Stopped => {
-                if row.removing && self.is_surely_over(turn, &row, from) {
+                let over = from == row.active || self.is_unbound(turn, &row, from);
+                if row.removing && over {
                     self.change(&row, None);
                 }
                 None
@@ -201,12 +208,18 @@ impl Failover {
                 return turn.misbehaved(from, "a claim for an instance that it does not run");
             }
             Claimed::Release { to, last } => Some(self.judge_release(&row, next, to, last)),
-            Claimed::Restore(base) => Some(Row { previous: Epoch(0), base, ready: false, ..next }),
+            Claimed::Restore(base) => {
+                Some(Row { previous: Epoch(0), base, ready: false, lost: false, ..next })
+            }
             Claimed::NeedStandby if row.fill.is_none() => {
                 self.choose(turn, office, &row).map(|fill| Row { fill: Some(fill), ..row.clone() })
             }
-            Claimed::AbortFill => Some(Row { fill: None, ..row.clone() }),
+            Claimed::AbortFill => {
+                self.pass_over(turn, &row, row.fill);
+                Some(Row { fill: None, ..row.clone() })
+            }
             Claimed::Filled if row.fill.is_some() => {
+                self.pass_over(turn, &row, row.standby);
                 Some(Row { standby: row.fill, fill: None, ready: true, ..row.clone() })
             }
             Claimed::Ready => row.standby.map(|_| Row { ready: true, ..row.clone() }),
@@ -219,12 +232,14 @@ impl Failover {
         }
     }
 
-    /// Whether nothing can run any more of an instance that is being removed: its active says so, or its
-    /// standby is not bound any more and neither is this master. Any two of the three, as ever.
-    fn is_surely_over(&self, turn: &Turn<'_>, row: &Row, by: NodeId) -> bool {
-        let unbound = turn.now >= self.silent_until
-            && !self.granted.get(&row.instance()).is_some_and(|g| g.promise.binds(turn.now));
-        by == row.active || (row.standby.unwrap_or(turn.me.id()) == by && unbound)
+    /// Whether `by` is the standby of an instance, which is not bound to its active any more, and neither is
+    /// this master: then nothing of it can run, whatever its active says. Without a standby the master's
+    /// word is enough.
+    fn is_unbound(&self, turn: &Turn<'_>, row: &Row, by: NodeId) -> bool {
+        let granted = self.granted.get(&row.instance());
+        let binds = granted.is_some_and(|granted| granted.promise.binds(turn.now));
+        let silent = turn.now < self.silent_until;
+        row.standby.unwrap_or(turn.me.id()) == by && !binds && !silent
     }
 
     /// The standby votes for itself; this is the master's vote.
@@ -301,7 +316,7 @@ impl Failover {
         }
         self.appoint_at = turn.now + APPOINT_INTERVAL;
         let Some(newest) = turn.directory.newest() else { return };
-        let over = |row: &&Row| row.removing && self.is_surely_over(turn, row, turn.me.id());
+        let over = |row: &&Row| row.removing && self.is_unbound(turn, row, turn.me.id());
         let over: Vec<Row> = newest.table.rows.iter().filter(over).cloned().collect();
         let lacking: Vec<Row> = newest
             .table
@@ -326,7 +341,24 @@ impl Failover {
     fn choose(&self, turn: &Turn<'_>, office: &Office, row: &Row) -> Option<NodeId> {
         let spec = turn.specs.get(&row.spec)?;
         let table = &turn.directory.newest()?.table;
-        choose_standby(row, spec, turn.members, table, &turn.me.id(), &office.suspected).ok()
+        let choose = |without: &BTreeSet<NodeId>| {
+            choose_standby(row, spec, turn.members, table, &turn.me.id(), without).ok()
+        };
+        let passed_over = self.passed_over.get(&row.instance()).into_iter().flatten();
+        let passed_over =
+            passed_over.filter(|(_, until)| turn.now < **until).map(|(node, _)| *node);
+        // One that did not do is better than none.
+        choose(&office.suspected.iter().copied().chain(passed_over).collect())
+            .or_else(|| choose(&office.suspected))
+    }
+
+    /// A board was of no use as a standby: others are tried first for a while.
+    fn pass_over(&mut self, turn: &Turn<'_>, row: &Row, node: Option<NodeId>) {
+        let of = self.passed_over.entry(row.instance()).or_default();
+        of.retain(|_, until| turn.now < *until);
+        if of.len() < PASSED_OVER_MAX {
+            of.extend(node.map(|node| (node, turn.now + PASSED_OVER_FOR)));
+        }
     }
 
     fn change(&mut self, row: &Row, changed: Option<Row>) {

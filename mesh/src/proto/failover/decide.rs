@@ -147,6 +147,7 @@ pub(super) fn decide_drain(turn: &Turn<'_>, node: NodeId, drained: bool) -> Deci
 /// versions of the table only rise.
 fn first_row(service: &Name, active: NodeId, spec: SpecHash, version: Version) -> Row {
     Row {
+        generation: version.generation,
         service: service.clone(),
         ordinal: 0,
         epoch: Epoch(version.generation.first_epoch().0 + version.number + 1),

@@ -220,7 +220,7 @@ impl Failover {
         self.desk.close(turn, answer.seq, verdict);
     }
 
-    /// An order is durable here. Returns whether one was waiting for that.
+    /// An order is durable here: one may have been waiting for that.
     pub(crate) fn on_spec_kept(&mut self, turn: &mut Turn<'_>, office: &Office, hash: &SpecHash) {
         let waiting: Vec<u64> = self
             .desk
@@ -343,7 +343,9 @@ impl Failover {
                 let instance = instance(service);
                 let held = turn.holdings.own(&instance).any(|id| id == *at);
                 if let Some(assignment) = self.assignments.get_mut(&instance).filter(|_| held) {
-                    (assignment.restoring, assignment.claim_at) = (Some(*at), turn.now);
+                    let until = turn.now + PASSED_PATIENCE;
+                    assignment.restoring = Some((*at, until));
+                    assignment.claim_at = turn.now;
                     self.tell_copies(&instance);
                 }
             }
