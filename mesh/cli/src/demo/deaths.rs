@@ -2,6 +2,9 @@
 
 use std::time::Instant;
 
+use hedgerow::proto::promises::promised;
+use tokio::time::sleep_until;
+
 use super::caller::Audit;
 use super::caller::ledger::unix_us;
 use super::play::Play;
@@ -107,7 +110,7 @@ pub(super) async fn loss(play: &mut Play, death: &Death, from: usize) -> Outcome
 }
 
 /// Starts a dead board again and waits until nothing is missing: everybody sees everybody, three
-/// living boards decide, and the service has a standby that can carry on.
+/// living boards decide and have a voice, and the service has a standby that can carry on.
 ///
 /// # Errors
 /// A board ended by itself. False: it took too long.
@@ -115,7 +118,12 @@ pub(super) async fn heal(play: &mut Play, board: usize) -> Outcome<bool> {
     if !play.stage.boards[board].runs() {
         play.stage.boards[board].start()?;
     }
-    healthy(play).await
+    // Until then it keeps silent as a voter, for what it may have promised: should another voter die
+    // meanwhile there is no master, which is another fault than the one that is tried.
+    let has_a_voice = Instant::now() + promised(play.stage.bounds.0.lease);
+    let well = healthy(play).await?;
+    sleep_until(has_a_voice.into()).await;
+    Ok(well)
 }
 
 /// Waits until nothing is missing, as after [`heal`].
