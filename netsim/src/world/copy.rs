@@ -13,6 +13,7 @@ use hedgerow::proto::table::CheckpointId;
 use super::World;
 use super::task::Task;
 use crate::board::Wake;
+use crate::host::Folder;
 use crate::law::LinkLaw;
 use crate::observe::What;
 use crate::queue::BoardIndex;
@@ -81,7 +82,9 @@ impl World {
         };
         let run = state.host.shims.get_mut(&instance).and_then(|shim| shim.run.as_mut());
         // Of a service that does not run the folder is captured as it lies, if it is one of this right.
-        let folder = state.host.folders.get(&instance).filter(|folder| folder.epoch == id.epoch);
+        // Nor is one that nobody has put in order since the board lost power.
+        let of_now = |folder: &&Folder| folder.epoch == id.epoch && !folder.lost_power;
+        let folder = state.host.folders.get(&instance).filter(of_now);
         let lies = folder.and_then(|folder| folder.state);
         let point = match run {
             Some(run) => {

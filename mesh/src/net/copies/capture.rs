@@ -45,6 +45,9 @@ pub(crate) enum CaptureFailure {
     /// The folder is not the one that this right was given for.
     #[error("its state folder was not begun under this right ({0:?})")]
     OtherEpoch(Option<Epoch>),
+    /// The board lost power since its service ran in it.
+    #[error("its board lost power, and its state folder has not been put in order since")]
+    LostPower,
     /// It could not be frozen.
     #[error("it could not be frozen: {0}")]
     NotFrozen(String),
@@ -78,6 +81,10 @@ pub(crate) fn capture_as(
     let Some(mark) = mark.as_ref().filter(|mark| mark.epoch == id.epoch) else {
         return Err(CaptureFailure::OtherEpoch(mark.map(|mark| mark.epoch)));
     };
+    // What lies there may be older than what was committed; the next start puts it in order.
+    if mark.lost_power() {
+        return Err(CaptureFailure::LostPower);
+    }
     shelf.captures += 1;
     let full = last || shelf.captures.is_multiple_of(FULL_EVERY);
     let (store, kept) = shelf.parts()?;

@@ -95,8 +95,7 @@ pub(crate) fn begin(
         return Err(FolderError::Renamed { old: mark.state.clone(), new: state.to_owned() });
     }
     keep_split(service, &folder, epoch)?;
-    let boot = clock::boot_id().unwrap_or_default();
-    let lost_power = begun.is_some_and(|mark| mark.boot != boot);
+    let lost_power = begun.is_some_and(Mark::lost_power);
     match (begin, begun.is_some(), folder.is_dir()) {
         (Begin::GoOn { after_power_cut: Some(id) } | Begin::From(id), true, true) if lost_power => {
             put_in_place(shelf, id, &folder)?;
@@ -116,7 +115,7 @@ pub(crate) fn begin(
         }
         (Begin::Empty { .. }, _, _) => make(service, &folder)?,
     }
-    Mark { epoch, state: state.to_owned(), boot }.write(service)?;
+    Mark { epoch, state: state.to_owned(), boot: boot() }.write(service)?;
     Ok(Begun::Ready)
 }
 
@@ -186,7 +185,17 @@ fn make(service: &Path, folder: &Path) -> Result<(), FolderError> {
     Ok(())
 }
 
+/// Which boot of this board this is.
+fn boot() -> String {
+    clock::boot_id().unwrap_or_default()
+}
+
 impl Mark {
+    /// Whether the board lost power since the folder was put in order last.
+    pub(crate) fn lost_power(&self) -> bool {
+        self.boot != boot()
+    }
+
     /// Reads the mark in a service's folder; one that makes no sense is none.
     pub(crate) fn read(service: &Path) -> Result<Option<Self>, FolderError> {
         let path = service.join(MARK);

@@ -14,6 +14,8 @@ use crate::exit::Outcome;
 
 /// A run of `commit` kills between these times after everything was well.
 const INSTANTS: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(3)];
+/// So many acknowledgements before a run are looked at, too: two seconds of writing.
+const LOOKED_BACK: usize = 1000;
 /// What was acknowledged within this time before the death tells the rate.
 const RATE_OVER: Duration = Duration::from_millis(500);
 
@@ -64,7 +66,7 @@ async fn die(
         summary.fails(format!("run {run}: nobody knows where the service is"));
         return Ok(None);
     };
-    let from = play.caller.ledger().len().saturating_sub(1000);
+    let from = play.caller.ledger().len().saturating_sub(LOOKED_BACK);
     let death = deaths::cut(play, seen.active).await?;
     let Some(taken) = deaths::taken_over(play, &death).await else {
         summary.fails(format!("run {run}: nobody took over in time"));
@@ -84,7 +86,9 @@ pub(super) async fn commit(play: &mut Play, runs: u32, summary: &mut Summary) ->
     eprintln!("run  board  writes/s  answer   looked    lost  age ms  bound ms");
     for run in 1..=runs {
         let instant = play.dice.between(INSTANTS[0], INSTANTS[1]);
-        let from = play.caller.ledger().len();
+        // What was written before the last copy but one cannot be lost; with asynchronous copies that may
+        // have been before this run.
+        let from = play.caller.ledger().len().saturating_sub(LOOKED_BACK);
         sleep(instant).await;
         let Some(seen) = service::seen(&play.stage).await else { break };
         let before = unix_us() - u64::try_from(RATE_OVER.as_micros()).unwrap_or(0);

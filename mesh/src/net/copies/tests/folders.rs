@@ -172,6 +172,8 @@ async fn after_a_power_cut_a_service_that_commits_goes_on_from_what_the_store_ho
     assert_eq!(begin(&queue, &home.service(), 3, GO_ON).await, Begun::Ready);
     assert_eq!(orders(&home), "newer", "it syncs its files itself");
     power_cut();
+    let captured = captured(&queue, &home.service(), id(3, 2)).await;
+    assert!(matches!(captured, Err(CaptureFailure::LostPower)), "{captured:?}");
     assert_eq!(begin(&queue, &home.service(), 3, committed).await, Begun::Ready);
     assert_eq!(orders(&home), "old");
     fs::write(home.state().join("orders"), "newest").unwrap();
