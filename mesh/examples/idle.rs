@@ -113,7 +113,11 @@ fn look_at(boards: &[Board]) -> Vec<[f64; 6]> {
         for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let read = |file| fs::read_to_string(process.path().join(file)).unwrap_or_default();
             // The agent and its shims name their folder; a service does not.
-            if !read("cmdline").contains(&*home.to_string_lossy()) {
+            // As a whole word, or as a folder above something: board-1 is not board-11.
+            let home = home.to_string_lossy();
+            let line = read("cmdline");
+            let whole = line.split('\0').any(|word| word == home);
+            if !whole && !line.contains(&format!("{home}/")) {
                 continue;
             }
             let (memory, stat) = (read("smaps_rollup"), after(&read("stat"), ") "));
