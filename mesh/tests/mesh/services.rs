@@ -176,6 +176,7 @@ async fn an_order_that_no_operator_signed_and_a_repeated_one_change_nothing() {
     let remove =
         order(&mesh, Role::Operator, Action::Remove { service: Name::capped("api"), force: false });
     assert_eq!(give(&host, remove).await, Reply::Done);
+    until("it is gone", || async { instances(&host).await.is_empty() }).await;
     // Whoever recorded the first order and gives it again is told that it was carried out …
     assert_eq!(give(&host, run).await, Reply::Done);
     // … and nothing comes of it.
