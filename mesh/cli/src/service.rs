@@ -30,6 +30,8 @@ use crate::names::ShortName;
 use crate::schema::{Done, Instance, Moved};
 use crate::text;
 
+/// How long `failover` waits until this board knows of it.
+const MOVE_WAIT: Duration = Duration::from_secs(3);
 /// How long `rm` waits for the service to be gone before it says what it waits for.
 const REMOVE_WAIT: Duration = Duration::from_secs(8);
 /// How long `run` waits for the service to run before it says what it waits for.
@@ -109,13 +111,17 @@ pub(crate) async fn remove(context: &Context, name: &ShortName, force: bool) -> 
 /// # Errors
 /// As for [`stop`]; or no standby is ready to carry on.
 pub(crate) async fn failover(context: &Context, name: &ShortName) -> Outcome {
+    let before = active_of(context, name).await?;
     operator::order(context, Action::Move(name.to_name())).await?;
-    let all: Vec<Instance> = context.client().get("/v1/instances").await?;
-    let moved = Moved {
-        done: "moved".to_owned(),
-        object: name.to_string(),
-        to: all.into_iter().find(|it| it.instance == name.to_string()).map(|it| it.active),
-    };
+    let begun = Instant::now();
+    let mut to = active_of(context, name).await?;
+    // Another board decided: this one may hear of it a moment later.
+    while to == before && begun.elapsed() < MOVE_WAIT {
+        sleep(LOOK_AGAIN).await;
+        to = active_of(context, name).await?;
+    }
+    let to = if to == before { None } else { to };
+    let moved = Moved { done: "moved".to_owned(), object: name.to_string(), to };
     context.show(&moved, |moved| {
         let to = moved.to.as_deref().unwrap_or("its standby");
         let sentence = format!(
@@ -125,6 +131,12 @@ pub(crate) async fn failover(context: &Context, name: &ShortName) -> Outcome {
         );
         text::wrap(&sentence, 2)
     })
+}
+
+/// The board that runs a service, as this board knows it.
+async fn active_of(context: &Context, name: &ShortName) -> Outcome<Option<String>> {
+    let all: Vec<Instance> = context.client().get("/v1/instances").await?;
+    Ok(all.into_iter().find(|it| it.instance == name.to_string()).map(|it| it.active))
 }
 
 fn read(path: &Path) -> Outcome<(String, String)> {

@@ -80,6 +80,8 @@ pub struct Node {
     holdings: Holdings,
     ops: Ops,
     bootstrap_at: Time,
+    /// When it was called last.
+    called_at: Time,
     stalls: stalls::Stalls,
     rng: ChaCha8Rng,
 }
@@ -102,6 +104,7 @@ impl Node {
         if let Phase::Halted(why) = &self.phase {
             return answer_halted(input, why, out);
         }
+        self.note_call(now, out);
         match input {
             Input::WallClock(unix) => self.clock.saw(unix, now),
             Input::Addresses(addresses) => {
@@ -147,12 +150,12 @@ impl Node {
 
     /// Time has passed. A call before [`Node::poll_timeout`] is due does nothing.
     pub fn handle_timeout(&mut self, now: Time, out: &mut Effects) {
+        self.note_call(now, out);
         match self.phase {
             Phase::Fresh => self.start(out),
             // One thing due can make another due at once: an alert brings a verdict forward, a verdict
             // renews the rings, new rings begin to probe.
             Phase::Running => {
-                self.note_stall(now, out);
                 for _ in 0..ROUNDS_MAX {
                     self.run_timeouts(now, out);
                     if self.poll_timeout().is_none_or(|timeout| timeout.at > now) {
@@ -164,9 +167,15 @@ impl Node {
         }
     }
 
-    fn note_stall(&mut self, now: Time, out: &mut Effects) {
+    /// Notes when this node is called, and whether that is late. What a call made due in the past was not
+    /// due before that call: nobody could have been in time for it.
+    fn note_call(&mut self, now: Time, out: &mut Effects) {
         let preset = self.me.config().preset;
-        let due = self.poll_timeout().map_or(now, |timeout| timeout.at.min(now));
+        let before = core::mem::replace(&mut self.called_at, now);
+        if self.phase != Phase::Running || now.since(before) <= preset.stall_max() {
+            return;
+        }
+        let due = self.poll_timeout().map_or(now, |timeout| timeout.at.max(before).min(now));
         if self.stalls.note(&preset, due, now) {
             let (late, carried) = (now.since(due), preset.stall_max());
             let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);

@@ -50,7 +50,7 @@ impl Node {
 
     fn master_why(&self, master: &NodeId, voters: usize, up: usize) -> String {
         if up * 2 <= voters {
-            return "too few of the boards that decide are up: nothing can be changed until one of them returns".to_owned();
+            return "too few of the boards that decide are up: nothing can be changed until one of them returns. If they are gone for good: `hedgerow recover --dead BOARD --force`".to_owned();
         }
         if !self.members.is_up(master) {
             return "the master is down; the others elect a new one".to_owned();
@@ -181,6 +181,9 @@ impl Node {
             rtt_us: watch.and_then(|w| w.rtt).map(|rtt| rtt.as_micros() as u64),
             addresses: member.record.addresses.iter().map(ToString::to_string).collect(),
             why: match (state, me) {
+                ("up", _) if self.directory.newest().is_some_and(|n| n.table.is_drained(node)) => {
+                    "drained: it hosts and decides nothing until `hedgerow undrain`".to_owned()
+                }
                 ("up", true) => {
                     self.stalls.advice(&self.me.config().preset, now).unwrap_or_default()
                 }
