@@ -38,6 +38,8 @@ pub struct ServiceEvidence {
     pub runs: Vec<(BoardIndex, u64)>,
     /// Its row in the newest table that any running board has.
     pub row: Option<Row>,
+    /// Boards that keep a state of it.
+    pub kept_by: Vec<BoardIndex>,
     /// What became of it so far.
     pub record: ServiceRecord,
 }

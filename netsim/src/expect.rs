@@ -95,6 +95,13 @@ pub enum Expect {
         /// Milliseconds.
         ms: u64,
     },
+    /// This board keeps a state of a service.
+    Keeps {
+        /// Its name.
+        service: String,
+        /// Which board.
+        node: BoardIndex,
+    },
     /// Its client was told at least so often that its writes are kept.
     Commits {
         /// Its name.
@@ -165,6 +172,10 @@ impl Expect {
                 let was = if longest <= *ms { Ok(()) } else { Err(()) };
                 was.map_err(|()| format!("it was down for {longest} ms"))
             }
+            Self::Keeps { service, node } => {
+                let kept = &evidence.service(service)?.kept_by;
+                if kept.contains(node) { Ok(()) } else { Err(format!("it is kept by {kept:?}")) }
+            }
             Self::Commits { service, at_least } => {
                 let commits = evidence.service(service)?.record.commits;
                 let are = if commits >= *at_least { Ok(()) } else { Err(()) };
@@ -202,6 +213,7 @@ impl Expect {
             Self::Left { node }
             | Self::Unknown { node }
             | Self::RunsOn { node, .. }
+            | Self::Keeps { node, .. }
             | Self::Isolated { node } => {
                 vec![*node]
             }
@@ -227,6 +239,7 @@ impl Expect {
         match self {
             Self::RunsOn { service, .. }
             | Self::RunsNowhere { service }
+            | Self::Keeps { service, .. }
             | Self::Roles { service, .. }
             | Self::Rights { service, .. }
             | Self::NeverDownFor { service, .. }

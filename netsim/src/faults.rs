@@ -91,6 +91,17 @@ pub enum Fault {
         /// Which board.
         node: BoardIndex,
     },
+    /// Services on the board do not end when they are asked to: they are killed once the shim's patience is
+    /// over.
+    SlowStop {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// The board's disk has no room for states of other boards' services.
+    FullStore {
+        /// Which board.
+        node: BoardIndex,
+    },
     /// Power is cut, and the folders of services and the store of their states are gone; the journal
     /// and the identity are not.
     StateLost {
@@ -177,6 +188,8 @@ impl Fault {
             Self::Join { .. } => "join",
             Self::ServiceCrash { .. } => "service-crash",
             Self::CannotStart { .. } => "cannot-start",
+            Self::SlowStop { .. } => "slow-stop",
+            Self::FullStore { .. } => "full-store",
             Self::StateLost { .. } => "state-lost",
             Self::Run { .. } => "run",
             Self::Move { .. } => "move",
@@ -212,6 +225,8 @@ impl Fault {
             | Self::Leave { node }
             | Self::ServiceCrash { node }
             | Self::CannotStart { node }
+            | Self::SlowStop { node }
+            | Self::FullStore { node }
             | Self::StateLost { node }
             | Self::Recover { node, .. }
             | Self::Drain { node }

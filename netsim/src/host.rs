@@ -37,6 +37,10 @@ pub struct Host {
     pub began: BTreeMap<Instance, u64>,
     /// Nothing can be started here at present.
     pub barren: bool,
+    /// Services do not end when they are asked to.
+    pub stubborn: bool,
+    /// There is no room for a state from elsewhere.
+    pub full: bool,
     /// For what takes how long.
     pub draws: Stream,
     /// For fsyncs of states.
@@ -129,6 +133,8 @@ impl Host {
             fetches: BTreeMap::new(),
             began: BTreeMap::new(),
             barren: false,
+            stubborn: false,
+            full: false,
             draws: Stream::new(seed, Purpose::Shim, board, 0),
             fsyncs: Stream::new(seed, Purpose::Store, board, 0),
         }

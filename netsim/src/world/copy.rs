@@ -13,6 +13,7 @@ use hedgerow::proto::table::CheckpointId;
 use super::World;
 use super::task::Task;
 use crate::board::Wake;
+use crate::faults::Fault;
 use crate::host::Folder;
 use crate::law::LinkLaw;
 use crate::observe::What;
@@ -227,6 +228,10 @@ impl World {
             Stage::Arrives if life != fetch.peer_life => {
                 self.fetch_ends(&fetch, Err("the connection broke"));
             }
+            Stage::Arrives if self.boards[usize::from(board)].host.full => {
+                self.feel(|fault| *fault == Fault::FullStore { node: board });
+                self.fetch_ends(&fetch, Err(NO_ROOM));
+            }
             Stage::Arrives => {
                 let takes = self.fsync_of_state(board);
                 let fetch = Fetch { stage: Stage::Durable(point), ..fetch };
@@ -245,7 +250,7 @@ impl World {
                 self.keep_state(board, instance, id, point);
                 Ok(Transferred { wire_bytes: state_bytes, state_bytes, full: true })
             }
-            Err(why) => Err(NotFetched { why: why.to_owned(), own_disk: false }),
+            Err(why) => Err(NotFetched { why: why.to_owned(), own_disk: why == NO_ROOM }),
         };
         let input = Input::Fetched { instance: instance.clone(), id, from, result };
         self.wake(board, Wake::Input(Box::new(input)));
@@ -298,6 +303,8 @@ impl World {
     }
 }
 
+/// Why a full store keeps nothing.
+const NO_ROOM: &str = "no room for it on this board's disk";
 /// A fetch that makes no progress ends after that long.
 const PATIENCE: Nanos = 20 * SECOND;
 /// How often it is looked whether a fetch can go on.

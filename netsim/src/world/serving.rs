@@ -52,7 +52,9 @@ impl World {
         let of = |service: &Service| {
             let record = self.records.get(&service.name).cloned().unwrap_or_default();
             let (runs, row) = (self.runs_of(service), self.newest_row(service));
-            (service.name.clone(), ServiceEvidence { runs, row, record })
+            let keeps = |board: &&Board| board.host.store.contains_key(&service.instance());
+            let kept_by = self.boards.iter().filter(keeps).map(|board| board.index).collect();
+            (service.name.clone(), ServiceEvidence { runs, row, kept_by, record })
         };
         self.plan.services.iter().map(of).collect()
     }

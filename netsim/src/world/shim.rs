@@ -21,7 +21,7 @@ use crate::host::{Folder, Run, Shim};
 use crate::observe::What;
 use crate::queue::BoardIndex;
 use crate::service::{Point, ServiceEvent};
-use crate::time::{MILLI, Nanos};
+use crate::time::{MILLI, Nanos, SECOND};
 
 /// What an agent asks a shim for.
 pub(super) struct Start {
@@ -86,6 +86,13 @@ impl World {
         let Some(shim) = state.host.shims.get(instance) else { return };
         let (epoch, begin, stateful) = (shim.epoch, shim.begin, shim.stateful);
         let folder = state.host.folders.get(instance).filter(|folder| folder.epoch == epoch);
+        // What lies in a folder that lost power is torn, for all that anybody knows.
+        let kept = state.host.store.get(instance).is_some_and(|states| !states.is_empty());
+        let torn = shim.commits && folder.is_some_and(|folder| folder.lost_power) && kept;
+        if torn && matches!(begin, Begin::GoOn { after_power_cut: None }) {
+            let text = format!("{instance} goes on from files that nobody has synced");
+            return self.find("nothing-torn-is-gone-on-from", Some(board), text);
+        }
         let from = match (begin, folder) {
             (Begin::GoOn { after_power_cut: Some(id) }, Some(folder)) if folder.lost_power => {
                 state.host.store.get(instance).and_then(|states| states.get(&id)).copied().flatten()
@@ -172,7 +179,11 @@ impl World {
         shim.stopping = true;
         let serial = shim.serial;
         let longest = if kill { 50 * MILLI } else { 400 * MILLI };
-        let takes = host.draws.between(MILLI, longest);
+        let mut takes = host.draws.between(MILLI, longest);
+        if host.stubborn && !kill {
+            takes += STOP_GRACE;
+            self.feel(|fault| *fault == Fault::SlowStop { node: board });
+        }
         self.later(now + takes, Task::Stopped(board, instance, serial));
     }
 
@@ -335,6 +346,8 @@ fn ports() -> List<(hedgerow::proto::record::Name, u16), PORTS_MAX> {
     List::capped([(Text::capped("web"), 8000)])
 }
 
+/// A shim kills what has not ended by itself so long after it was asked to.
+const STOP_GRACE: Nanos = 5 * SECOND;
 /// Between two commits of one client.
 const COMMIT_GAP_MIN: Nanos = 100 * MILLI;
 const COMMIT_GAP_MAX: Nanos = 900 * MILLI;

@@ -82,6 +82,14 @@ impl World {
                 self.board(*node).host.barren = true;
                 false
             }
+            Fault::SlowStop { node } => {
+                self.board(*node).host.stubborn = true;
+                false
+            }
+            Fault::FullStore { node } => {
+                self.board(*node).host.full = true;
+                false
+            }
             Fault::StateLost { node } => {
                 self.cut_power(*node);
                 self.boards[usize::from(*node)].wanted && self.lose_state(*node)
@@ -145,6 +153,14 @@ impl World {
             Fault::CannotStart { node } => {
                 let still = self.other(number, |other| *other == fault);
                 self.board(*node).host.barren = still;
+            }
+            Fault::SlowStop { node } => {
+                let still = self.other(number, |other| *other == fault);
+                self.board(*node).host.stubborn = still;
+            }
+            Fault::FullStore { node } => {
+                let still = self.other(number, |other| *other == fault);
+                self.board(*node).host.full = still;
             }
             Fault::Drain { node } => self.undrain(*node, number),
             Fault::Restart { .. }

@@ -160,13 +160,14 @@ impl Copies {
 }
 
 /// Whether the row of an instance went because of a recovery of the mesh, not by an order to remove it. In
-/// the generation in which it was seen last only an order can have removed it. A board that restarted
-/// remembers by its pins: what it keeps of an orphan is pinned.
+/// the generation in which it was seen last only an order can have removed it. A board that has seen no row
+/// since it was started has to go by what it keeps: states from before the recovery are nobody's to delete.
 fn is_orphan(turn: &Turn<'_>, instance: &Instance, generation: Generation) -> bool {
     match turn.holdings.seen(instance) {
         Some(seen) => seen != generation,
         None => {
-            turn.holdings.pinned(instance).next().is_some() && generation != Generation::default()
+            let newest = turn.holdings.own(instance).next_back();
+            newest.is_some_and(|newest| newest.epoch < generation.first_epoch())
         }
     }
 }
