@@ -450,10 +450,12 @@ fn checksum(bytes: &[u8]) -> [u8; SUM_BYTES] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::bounded::{List, Text};
-    use crate::proto::id::{CellId, Keypair};
-    use crate::proto::order::{Action, Order};
-    use crate::proto::ticket::{Role, Ticket, TicketRequest};
+    use crate::proto::bounded::Text;
+    use crate::proto::order::{Action, samples};
+
+    fn stop(n: u64) -> SignedOrder {
+        samples::order(n, Action::Stop(Text::capped("kv")))
+    }
 
     fn record(n: u64) -> Record {
         Record::Incarnations { upto: Incarnation(n) }
@@ -521,7 +523,7 @@ mod tests {
     #[test]
     fn an_order_that_no_row_names_yet_survives_a_compaction() {
         let mut durable = scan(&journal(1).0).unwrap().durable;
-        let orders: Vec<SignedOrder> = (0..3).map(order).collect();
+        let orders: Vec<SignedOrder> = (0..3).map(stop).collect();
         for order in &orders {
             durable.apply(Record::Spec(Box::new(order.clone())));
         }
@@ -534,36 +536,11 @@ mod tests {
     fn orders_that_no_row_names_do_not_fill_the_journal() {
         let mut durable = Durable::default();
         for n in 0..=SPECS_UNNAMED_MAX as u64 {
-            durable.apply(Record::Spec(Box::new(order(n))));
+            durable.apply(Record::Spec(Box::new(stop(n))));
         }
         let kept = scan(&snapshot(&durable).unwrap()).unwrap().durable;
         assert_eq!(kept.specs.len(), SPECS_UNNAMED_MAX);
-        assert!(!kept.specs.contains_key(&order(0).hash()), "the oldest one goes first");
-    }
-
-    fn order(n: u64) -> SignedOrder {
-        let root = Keypair::from_seed(&[1; 32]);
-        let operator = Keypair::from_seed(&[2; 32]);
-        let request = TicketRequest {
-            mesh_name: Text::capped("m"),
-            role: Role::Operator,
-            issued: 0,
-            expires: 0,
-            bootstrap: List::new(),
-        };
-        let ticket = Ticket::issue(&root, request, zeroize::Zeroizing::new([3; 32])).unwrap();
-        let mut nonce = [0; 16];
-        nonce[..8].copy_from_slice(&n.to_le_bytes());
-        let order = Order {
-            mesh: MeshId::of_root(&root.public()),
-            cell: CellId::default(),
-            operator: operator.public(),
-            nonce,
-            issued: 0,
-            expires: 60,
-            action: Action::Stop(Text::capped("kv")),
-        };
-        SignedOrder::seal(&order, &operator, ticket.bind_operator(&operator.public())).unwrap()
+        assert!(!kept.specs.contains_key(&stop(0).hash()), "the oldest one goes first");
     }
 
     #[test]

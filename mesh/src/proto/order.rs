@@ -231,3 +231,37 @@ impl Serving {
 impl Signable for Serving {
     const DOMAIN: Domain = Domain::Serving;
 }
+
+/// For tests.
+#[cfg(test)]
+pub(crate) mod samples {
+    use super::*;
+    use crate::proto::id::Keypair;
+    use crate::proto::ticket::{Role, Ticket, TicketRequest};
+
+    /// A genuine order, unlike those of other numbers.
+    pub(crate) fn order(n: u64, action: Action) -> SignedOrder {
+        let root = Keypair::from_seed(&[1; 32]);
+        let operator = Keypair::from_seed(&[2; 32]);
+        let request = TicketRequest {
+            mesh_name: Text::capped("m"),
+            role: Role::Operator,
+            issued: 0,
+            expires: 0,
+            bootstrap: List::new(),
+        };
+        let ticket = Ticket::issue(&root, request, zeroize::Zeroizing::new([3; 32])).unwrap();
+        let mut nonce = [0; 16];
+        nonce[..8].copy_from_slice(&n.to_le_bytes());
+        let order = Order {
+            mesh: MeshId::of_root(&root.public()),
+            cell: CellId::default(),
+            operator: operator.public(),
+            nonce,
+            issued: 0,
+            expires: 60,
+            action,
+        };
+        SignedOrder::seal(&order, &operator, ticket.bind_operator(&operator.public())).unwrap()
+    }
+}

@@ -69,3 +69,47 @@ impl Specs {
         table.rows.iter().map(|row| row.spec).filter(|hash| !self.known.contains_key(hash))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::bounded::{List, Text};
+    use crate::proto::order::samples;
+    use crate::proto::spec::{Limits, OnIsolation, Replicate, Restart};
+
+    fn run(n: u64) -> SignedOrder {
+        let spec = ServiceSpec {
+            name: Text::capped("kv"),
+            command: List::capped([Text::capped("./kv")]),
+            state: None,
+            on_isolation: OnIsolation::default(),
+            ports: List::new(),
+            replicate: Replicate {
+                every_ms: 1000,
+                commit: crate::proto::spec::Commit::Async,
+                commit_timeout_ms: 0,
+            },
+            classes: List::new(),
+            labels: List::new(),
+            restart: Restart { max: 3, within_ms: 60_000 },
+            limits: Limits::default(),
+            env: List::new(),
+        };
+        samples::order(n, Action::Run(Box::new(spec)))
+    }
+
+    #[test]
+    fn an_order_that_is_being_chosen_is_kept_when_nobody_names_it_yet() {
+        let mut specs = Specs::default();
+        let hashes: Vec<_> =
+            (0..SPECS_MAX as u64).map(|n| specs.put(run(n)).expect("there is room")).collect();
+        assert_eq!(specs.put(run(u64::MAX)), None, "there is no room");
+
+        specs.retain(|hash| *hash == hashes[0]);
+        let kept: Vec<bool> = hashes.iter().map(|hash| specs.get(hash).is_some()).collect();
+        let newest = SPECS_MAX - NEWEST_MAX;
+        assert!(kept[0], "a row names it");
+        assert!(kept[1..newest].iter().all(|kept| !kept), "nobody wants them");
+        assert!(kept[newest..].iter().all(|kept| *kept), "they may be chosen still");
+    }
+}

@@ -380,6 +380,17 @@ mod tests {
     }
 
     #[test]
+    fn what_a_void_generation_decided_is_older_than_anything_since() {
+        let version = Version { generation: Generation(1 << 16), term: Term(1), number: 13 };
+        let void = Row { epoch: Epoch(90), revision: 500, ..table().rows[0].clone() };
+        let recovered = table().recovered(version, node(4));
+        let of_now = recovered.row(&void.instance()).unwrap();
+        assert!(of_now.age() > void.age());
+        assert_eq!((of_now.epoch, of_now.active), (Epoch(3), node(1)), "it goes on as it was");
+        assert_eq!(recovered.electorate(), BTreeSet::from([node(4)]));
+    }
+
+    #[test]
     fn while_the_voters_change_a_majority_is_one_of_both() {
         let agree = |nodes: &[u8]| {
             let nodes: Vec<NodeId> = nodes.iter().map(|n| node(*n)).collect();
