@@ -167,8 +167,7 @@ impl Mesh {
     }
 
     async fn stop(&mut self) {
-        let handed_over = tokio::time::timeout(HAND_OVER_MAX, self.hand_over()).await;
-        if handed_over.is_err() {
+        if !self.client.hand_over(HAND_OVER_MAX).await {
             tracing::warn!("not every service has gone to its standby in time");
         }
         self.hosts.close();
@@ -196,21 +195,6 @@ impl Mesh {
     fn crash(&mut self) {
         self.keeps_members.abort();
         self.node = None;
-    }
-
-    async fn hand_over(&self) {
-        // Where it is known what a board's lease is, it is this one's.
-        let leaves = |view: &InstanceView| view.lease_ms.is_some() && view.ready;
-        let mut asked = false;
-        while let Ok(all) = self.services().await {
-            if !all.iter().any(leaves) {
-                return;
-            }
-            if !asked {
-                asked = matches!(self.ask(Command::HandOver).await, Ok(Reply::Done));
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
     }
 
     async fn wait(&self, done: impl Fn(&Self) -> bool) {

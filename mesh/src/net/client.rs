@@ -1,11 +1,16 @@
 //! A handle to a running node.
 
+use core::time::Duration;
+
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::driver::Request;
 use super::observe::{Events, Published, Stamped, Watcher};
 use crate::error::Gone;
-use crate::proto::io::{Command, Reply};
+use crate::proto::io::{Command, InstanceView, Reply};
+
+/// Between two looks at what has changed, where nobody tells.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A handle to a running node that can be cloned and shared.
 #[derive(Clone, Debug)]
@@ -31,6 +36,26 @@ impl Client {
         let (answer, reply) = oneshot::channel();
         self.requests.send((command, answer)).await.map_err(|_| Gone)?;
         reply.await.map_err(|_| Gone)
+    }
+
+    /// Lets every service that runs here and has a standby go there. False if that took longer than `within`:
+    /// what is left then is taken over once its lease has run out.
+    pub async fn hand_over(&self, within: Duration) -> bool {
+        // Where it is known what a board's lease is, it is this one's.
+        let leaves = |view: &InstanceView| view.lease_ms.is_some() && view.ready;
+        let all_gone = async {
+            let mut asked = false;
+            while let Ok(Reply::Instances(all)) = self.ask(Command::Instances).await {
+                if !all.iter().any(leaves) {
+                    return;
+                }
+                if !asked {
+                    asked = matches!(self.ask(Command::HandOver).await, Ok(Reply::Done));
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        tokio::time::timeout(within, all_gone).await.is_ok()
     }
 
     /// Gives a command if there is room for it right now; the reply is not waited for.

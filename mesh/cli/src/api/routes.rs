@@ -53,6 +53,8 @@ const BODY_BYTES_MAX: usize = PUBLICATION_BYTES_MAX;
 const SIGNED_ORDER_BYTES_MAX: usize = ORDER_BYTES_MAX + 8 * 1024;
 /// From a request's header to its answer; a stream may go on after that.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// How long a board that leaves waits until its services have gone to their standbys.
+const HAND_OVER_MAX: Duration = Duration::from_secs(6);
 /// Streams of events at once, so that they cannot take every connection.
 const FOLLOWERS_MAX: usize = 16;
 
@@ -163,6 +165,8 @@ async fn version() -> Result<Response, Problem> {
 }
 
 async fn leave(State(board): State<Board>) -> Result<Response, Problem> {
+    // In vain if something has no standby that could carry on: nobody will, and `leave` was meant.
+    board.node.hand_over(HAND_OVER_MAX).await;
     done(ask(&board, Command::Leave).await?)
 }
 

@@ -155,4 +155,21 @@ fn a_standby_whose_disk_takes_nothing_is_replaced_and_a_removed_service_leaves_n
     let again = settled(&boards, 0);
     let state = again.home.join("services/counts/state");
     assert_eq!(fs::read_dir(state).unwrap().count(), 1, "its log, begun anew");
+
+    boards[0].json(&["run", file.to_str().unwrap()]);
+    let so_far = lines(again).len();
+    until("it has counted on", || lines(again).len() > so_far + 10);
+    let starts = |board: &Board| lines(board).iter().filter(|line| **line == 1).count();
+    assert_eq!(starts(again), 1, "the same order once more changes nothing");
+
+    let leaver = counts(&boards[0])["active"].clone();
+    again.json(&["leave"]);
+    let stays = boards.iter().find(|board| board.home != again.home).unwrap();
+    until("another board runs it", || {
+        let it = counts(stays);
+        it["state"] == "running" && it["active"] != leaver
+    });
+    let at: usize = counts(stays)["active"].as_str().unwrap()["pi-".len()..].parse().unwrap();
+    let (left, kept) = (lines(again), lines(&boards[at]));
+    assert!(kept.starts_with(&left), "it was handed over, with its last line: {left:?} {kept:?}");
 }

@@ -44,7 +44,9 @@ pub(super) fn decide_run(
             );
             return Err(("state-changed", text));
         }
-        let row = Row { spec: hash, retiring: false, ..row.clone() };
+        // The same once more changes nothing: what runs is not restarted for it.
+        let spec_hash = if before == Some(spec) { row.spec } else { hash };
+        let row = Row { spec: spec_hash, retiring: false, ..row.clone() };
         return Ok(What::Row { made_for: Some(row.revision), instance, row: Some(row) });
     }
     let active = choose_active(&instance, spec, turn.members, &table, &me, &office.suspected)
