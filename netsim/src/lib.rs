@@ -32,6 +32,7 @@ pub mod replay;
 pub mod scenario;
 pub mod seed;
 pub mod service;
+pub mod shrink;
 pub mod story;
 pub mod swarm;
 pub mod tally;

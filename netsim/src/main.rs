@@ -15,6 +15,7 @@ use hedgerow_netsim::plan::Outcome;
 use hedgerow_netsim::queue::BoardIndex;
 use hedgerow_netsim::replay::Replay;
 use hedgerow_netsim::scenario::{self, BOARDS_MAX};
+use hedgerow_netsim::shrink::{self, Shrunk};
 use hedgerow_netsim::swarm::{self, Schedule};
 use hedgerow_netsim::time::{SECOND, Seconds};
 use hedgerow_netsim::timeline::Timeline;
@@ -79,6 +80,17 @@ enum Command {
         #[command(flatten)]
         show: Show,
     },
+    /// Makes a failing run as small as possible, and prints it as a scenario file.
+    Shrink {
+        /// Such as 'swarm/1 nodes=5 schedule=chaos seed=42'.
+        line: String,
+        /// Stops after this long with the least that was found so far, such as 60s.
+        #[arg(long, default_value = "120s", value_parser = budget)]
+        budget: Duration,
+        /// Writes the scenario into this file instead.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
     /// Breaks the node in many small ways and checks that each is noticed.
     Exam {
         /// Only mutants whose name contains this.
@@ -135,8 +147,34 @@ fn execute(command: Command) -> Result<bool> {
             }
             Ok(summary.failures.is_empty() && missing.is_empty())
         }
+        Command::Shrink { line, budget, out } => shrink(&line.parse()?, budget, out.as_deref()),
         Command::Exam { only } => exam::run(only.as_deref()),
     }
+}
+
+/// False, as for every run that fails; true if this one does not.
+fn shrink(replay: &Replay, budget: Duration, out: Option<&Path>) -> Result<bool> {
+    let Some(shrunk) = shrink::shrink(&replay.plan()?, budget) else {
+        say!("nothing to shrink: this run breaks no rule");
+        return Ok(true);
+    };
+    let Shrunk { plan, finding, faults_before, runs, took, minimal } = shrunk;
+    let about = format!("{}: {}", finding.rule, finding.text);
+    let text = scenario::text(&plan, &about);
+    match out {
+        Some(file) => std::fs::write(file, text)
+            .with_context(|| format!("cannot write {}", file.display()))?,
+        None => say!("{text}"),
+    }
+    let boards = shrink::present(&plan).len();
+    say!(
+        "from {faults_before} faults to {}, on {boards} boards, in {runs} runs and {:.1} s{}",
+        plan.schedule.len(),
+        took.as_secs_f64(),
+        if minimal { "" } else { "; the time was over: a longer --budget may find less" }
+    );
+    print_failure(&Replay::explicit(plan), &[finding]);
+    Ok(false)
 }
 
 fn single(replay: &Replay, show: &Show) -> Result<bool> {

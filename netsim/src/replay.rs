@@ -4,10 +4,11 @@
 //! swarm/1 seed=42 nodes=5 drop=3,7
 //! swarm/1 seed=42 nodes=5 schedule=chaos
 //! scenario/1 file=netsim/scenarios/one-crash.toml seed=9
+//! plan/1 { nodes = 3, seed = 42, horizon = "40s", fault = [{ at = "20s", do = "crash", node = 1 }] }
 //! ```
 //!
 //! `drop` leaves faults of the schedule out, by number: removing one changes no other draw, so a
-//! schedule is narrowed down by hand with it (and by `shrink`, later).
+//! schedule can be narrowed down by hand. A `plan` says everything itself, as `shrink` writes it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,17 +22,18 @@ use crate::swarm::Schedule;
 use crate::{scenario, swarm};
 
 /// See the module.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Replay {
     source: Source,
     seed: Option<u64>,
     drop: Vec<usize>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 enum Source {
     Swarm { nodes: BoardIndex, family: Schedule },
     Scenario { file: PathBuf },
+    Plan(Box<Plan>),
 }
 
 impl Replay {
@@ -43,6 +45,11 @@ impl Replay {
     /// A scenario, perhaps with another seed than the file's.
     pub fn scenario(file: PathBuf, seed: Option<u64>) -> Self {
         Self { source: Source::Scenario { file }, seed, drop: Vec::new() }
+    }
+
+    /// A plan that says everything itself.
+    pub fn explicit(plan: Plan) -> Self {
+        Self { source: Source::Plan(Box::new(plan)), seed: None, drop: Vec::new() }
     }
 
     /// The plan that this line stands for.
@@ -59,6 +66,7 @@ impl Replay {
                     .with_context(|| format!("cannot read the scenario {}", file.display()))?;
                 scenario::parse(file, &text)?
             }
+            Source::Plan(plan) => (**plan).clone(),
         };
         plan.seed = self.seed.unwrap_or(plan.seed);
         let mut number = 0;
@@ -80,6 +88,7 @@ impl fmt::Display for Replay {
                 write!(f, "swarm/1 nodes={nodes} schedule={}", family.name())?;
             }
             Source::Scenario { file } => write!(f, "scenario/1 file={}", file.display())?,
+            Source::Plan(plan) => write!(f, "plan/1 {}", scenario::line(plan))?,
         }
         if let Some(seed) = self.seed {
             write!(f, " seed={seed}")?;
@@ -96,6 +105,9 @@ impl FromStr for Replay {
     type Err = anyhow::Error;
 
     fn from_str(line: &str) -> Result<Self> {
+        if let Some(plan) = line.trim().strip_prefix("plan/1 ") {
+            return Ok(Self::explicit(scenario::parse_line(plan)?));
+        }
         let mut words = line.split_whitespace();
         let head = words.next().unwrap_or_default();
         let (mut seed, mut nodes, mut file, mut drop) = (None, swarm::BOARDS, None, Vec::new());
@@ -148,6 +160,7 @@ mod tests {
             "swarm/1 nodes=5 schedule=chaos seed=1",
             "scenario/1 file=a/b.toml",
             "swarm/1 nodes=9 seed=0",
+            r#"plan/1 { fault = [{ at = "20s", do = "crash", node = 1 }], horizon = "40s", link = "lan", nodes = 3, preset = "lan", seed = 7 }"#,
         ] {
             assert_eq!(line.parse::<Replay>().unwrap().to_string(), line);
         }

@@ -19,6 +19,8 @@
 //! A file that is wrong is told as file, line, column, what is wrong there and what was probably
 //! meant.
 
+mod write;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
@@ -37,6 +39,8 @@ use crate::plan::Plan;
 use crate::queue::BoardIndex;
 use crate::service::Service;
 use crate::time::{MILLI, Nanos, PPM_MAX, SECOND};
+
+pub use write::{line, text};
 
 /// Boards of one world.
 pub const BOARDS_MAX: BoardIndex = 1024;
@@ -149,6 +153,21 @@ pub fn parse(path: &Path, text: &str) -> Result<Plan, ScenarioError> {
         at: line_and_column(text, wrong.at.start),
         what: wrong.what,
     })
+}
+
+/// Reads a plan in one line, as [`line`] writes it.
+///
+/// # Errors
+/// It is none.
+pub fn parse_line(line: &str) -> Result<Plan, ScenarioError> {
+    // Taken apart and put together again: what it says is the same, and every place has a line.
+    let path = Path::new("the replay line");
+    let wrong = |what: String| ScenarioError { file: path.to_owned(), at: (1, 1), what };
+    let whole: Table = toml::from_str(&format!("plan = {line}"))
+        .map_err(|error| wrong(error.message().to_owned()))?;
+    let mut plan = whole.get("plan").and_then(Value::as_table).cloned().unwrap_or_default();
+    plan.insert("about".to_owned(), "one run".into());
+    parse(path, &plan.to_string())
 }
 
 fn plan(path: &Path, text: &str) -> Result<Plan, Wrong> {
@@ -311,11 +330,13 @@ fn duration(text: &Spanned<String>) -> Result<Nanos, Wrong> {
     nanos(text.get_ref()).ok_or_else(|| Wrong { at: text.span(), what: what() })
 }
 
-/// `250ms`, `10s`, `2m` or `1h` as nanoseconds.
+/// `250ms`, `10s`, `2m` or `1h` as nanoseconds; also `ns` and `us`.
 pub fn nanos(text: &str) -> Option<Nanos> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(digits);
     let unit = match unit {
+        "ns" => 1,
+        "us" => 1000,
         "ms" => MILLI,
         "s" => SECOND,
         "m" => 60 * SECOND,
