@@ -96,6 +96,18 @@ enum Command {
         /// Only mutants whose name contains this.
         #[arg(long)]
         only: Option<String>,
+        /// Lets random schedules notice each, swarm or chaos, instead of what its file names.
+        #[arg(long, value_parser = schedule)]
+        schedule: Option<Schedule>,
+        /// Which seeds, the second one excluded.
+        #[arg(long, default_value = "0..1000", value_parser = seeds, requires = "schedule")]
+        seeds: Range<u64>,
+        /// For each mutant begins no new run after this long.
+        #[arg(long, default_value = "60s", requires = "schedule")]
+        budget: String,
+        /// Makes the first failure of each as small as possible.
+        #[arg(long, requires = "schedule")]
+        shrink: bool,
     },
 }
 
@@ -148,7 +160,15 @@ fn execute(command: Command) -> Result<bool> {
             Ok(summary.failures.is_empty() && missing.is_empty())
         }
         Command::Shrink { line, budget, out } => shrink(&line.parse()?, budget, out.as_deref()),
-        Command::Exam { only } => exam::run(only.as_deref()),
+        Command::Exam { only, schedule, seeds, budget, shrink } => {
+            let campaign = |schedule: Schedule| {
+                let seeds = format!("{}..{}", seeds.start, seeds.end);
+                let (kind, limit) = (schedule.name(), budget.as_str());
+                let words = ["campaign", "--seeds", &seeds, "--schedule", kind, "--budget", limit];
+                exam::Random { campaign: words.map(str::to_owned).to_vec(), shrink }
+            };
+            exam::run(only.as_deref(), schedule.map(campaign).as_ref())
+        }
     }
 }
 
