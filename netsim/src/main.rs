@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Parser, Subcommand};
 use hedgerow_netsim::campaign::{self, Campaign};
 use hedgerow_netsim::exam;
+use hedgerow_netsim::golden;
 use hedgerow_netsim::observe::Finding;
 use hedgerow_netsim::plan::Outcome;
 use hedgerow_netsim::queue::BoardIndex;
@@ -91,6 +92,12 @@ enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// Compares the trace hashes of some runs with those in netsim/golden.txt.
+    Golden {
+        /// Writes the hashes of today into it instead.
+        #[arg(long)]
+        write: bool,
+    },
     /// Breaks the node in many small ways and checks that each is noticed.
     Exam {
         /// Only mutants whose name contains this.
@@ -160,6 +167,7 @@ fn execute(command: Command) -> Result<bool> {
             Ok(summary.failures.is_empty() && missing.is_empty())
         }
         Command::Shrink { line, budget, out } => shrink(&line.parse()?, budget, out.as_deref()),
+        Command::Golden { write } => golden(write),
         Command::Exam { only, schedule, seeds, budget, shrink } => {
             let campaign = |schedule: Schedule| {
                 let seeds = format!("{}..{}", seeds.start, seeds.end);
@@ -170,6 +178,23 @@ fn execute(command: Command) -> Result<bool> {
             exam::run(only.as_deref(), schedule.map(campaign).as_ref())
         }
     }
+}
+
+fn golden(write: bool) -> Result<bool> {
+    let file = golden::file()?;
+    if write {
+        std::fs::write(&file, golden::renewed(&file)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        return Ok(true);
+    }
+    let changed = golden::changed(&file)?;
+    for golden::Changed { line, was, is } in &changed {
+        say!("FAILED {line}: {is}, and it was {was}");
+    }
+    if !changed.is_empty() {
+        say!("if the core or the simulator was changed: netsim golden --write");
+    }
+    Ok(changed.is_empty())
 }
 
 /// False, as for every run that fails; true if this one does not.
