@@ -69,14 +69,21 @@ impl Directory {
         self.serving.values().map(|(_, signed)| signed)
     }
 
+    /// Whether a word about where an instance serves is as new as what is known, so that its signature is not
+    /// worth checking.
+    pub fn knows_serving(&self, serving: &Serving) -> bool {
+        let known = self.serving.get(&serving.instance);
+        known.is_some_and(|(known, _)| known.age() >= serving.age())
+    }
+
     /// Keeps a verified word about where an instance serves, if it is newer than what is known, and
     /// forgets those about instances that the table does not name. Returns whether it was news.
     pub fn put_serving(&mut self, serving: Serving, signed: Signed<Serving>) -> bool {
-        let known = self.serving.get(&serving.instance);
-        if known.is_some_and(|(known, _)| known.age() >= serving.age()) {
+        if self.knows_serving(&serving) {
             return false;
         }
-        if self.serving.len() >= SERVING_MAX && known.is_none() {
+        let is_new = !self.serving.contains_key(&serving.instance);
+        if self.serving.len() >= SERVING_MAX && is_new {
             let table = self.newest.as_ref().map(|newest| &newest.table);
             self.serving.retain(|instance, _| table.is_some_and(|t| t.row(instance).is_some()));
             if self.serving.len() >= SERVING_MAX {

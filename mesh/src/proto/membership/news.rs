@@ -97,7 +97,7 @@ impl Membership {
         signed: &Signed<Serving>,
     ) {
         let Ok(claimed) = signed.peek() else { return };
-        if turn.members.get(&claimed.node).is_none() {
+        if turn.members.get(&claimed.node).is_none() || turn.directory.knows_serving(&claimed) {
             return;
         }
         let Ok(serving) = signed.open(&claimed.node) else {
