@@ -25,6 +25,14 @@ pub enum StartError {
     /// It cannot run services here.
     #[error("cannot run services on this board: {0}")]
     Runtime(#[from] RuntimeError),
+    /// The recording that was wanted cannot be begun.
+    #[error("cannot record into {}: {source}; give a file that does not exist yet", path.display())]
+    Recording {
+        /// Which file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The operating system refused something basic.
     #[error("the operating system refused {what}: {source}")]
     System {

@@ -14,6 +14,7 @@ mod driver;
 mod home;
 pub(crate) mod hosted;
 mod observe;
+mod recorder;
 mod swarm;
 mod workloads;
 
@@ -31,6 +32,7 @@ pub use disk::JournalError;
 pub(crate) use driver::unix_now;
 pub use home::{Home, HomeError, HomeLock, KeyFile, random_seed, write_durably};
 pub use observe::{EVENTS_KEPT, EVENTS_LAG_MAX, Events, Observed, Stamped, TOPIC_LAG_MAX};
+pub use recorder::RECORDING_BYTES_MAX;
 pub(crate) use swarm::fresh_memory_address;
 
 use crate::clock;
@@ -39,11 +41,11 @@ use crate::proto::bounded::List;
 use crate::proto::config::{Config, MembershipTiming};
 use crate::proto::holdings::Held;
 use crate::proto::id::{CellId, Keypair, NodeId};
-use crate::proto::journal::Record;
+use crate::proto::journal::{Durable, Record};
 use crate::proto::machine::Time;
-use crate::proto::node;
 use crate::proto::promises::Preset;
 use crate::proto::record::{LABELS_MAX, Name};
+use crate::proto::recording::{self, Head};
 use crate::proto::ticket::Ticket;
 use copies::Copies;
 use copies::shelf::Shelves;
@@ -52,6 +54,7 @@ use driver::{Driver, Request};
 use hosted::{Hosts, Overrun};
 pub(crate) use observe::Published;
 use observe::{Observer, Watcher};
+use recorder::Recorder;
 use swarm::{SwarmConfig, SwarmError};
 use workloads::Workloads;
 
@@ -81,6 +84,9 @@ pub struct Settings {
     pub membership: MembershipTiming,
     /// Lease timing.
     pub preset: Preset,
+    /// A file, which must not exist yet, for a [recording](crate::proto::recording) of this life. It will hold
+    /// the board's private key.
+    pub record: Option<PathBuf>,
     /// The program that is run as shim, see [`workload::dispatch`](crate::workload::dispatch). Empty: this
     /// node runs no processes.
     pub shim: PathBuf,
@@ -123,17 +129,8 @@ impl Node {
     ) -> Result<Self, StartError> {
         let home = Home::open(&settings.home)?;
         let lock = Arc::new(lock_soon(&home).await?);
-        let (mut journal, durable) = Journal::open(home.journal())?;
-        let identity = home.identity(durable.identity)?;
+        let (journal, durable, identity) = open_journal(&home)?;
         let id = identity.public();
-        if durable.identity.is_none() {
-            journal.append(&[Record::Identity(id)]).map_err(|source| JournalError::Io {
-                what: "write",
-                path: home.journal(),
-                source,
-            })?;
-        }
-        home.confirm_identity()?;
         let config = Config {
             keypair: identity.clone(),
             name: settings.name,
@@ -146,7 +143,19 @@ impl Node {
         };
         let (shelves, held) = open_shelves(home.path()).await?;
         let now = Time(clock::now_ns());
-        let node = node::Node::recover(config, *random_seed(), durable, held, now)?;
+        let head = Head {
+            version: recording::VERSION.to_owned(),
+            config,
+            seed: *random_seed(),
+            durable,
+            held,
+            now,
+        };
+        let node = head.node()?;
+        let begin = |path: PathBuf| {
+            Recorder::begin(&path, &head).map_err(|source| StartError::Recording { path, source })
+        };
+        let recorder = settings.record.map(begin).transpose()?;
         let swarm_config = swarm_config(identity, settings.listen, settings.mdns);
         let (swarm, swarm_events) =
             swarm::start(swarm_config()).await.map_err(ListenError::from)?;
@@ -174,6 +183,7 @@ impl Node {
             requests: request_queue,
             stop: stopped,
             observer,
+            recorder,
             announce: settings.announce,
             state: driver::State::default(),
         };
@@ -234,6 +244,23 @@ async fn lock_soon(home: &Home) -> Result<HomeLock, HomeError> {
         }
         waited += STEP;
     }
+}
+
+/// The journal, what it says, and the key that it belongs to: from the first start on.
+fn open_journal(home: &Home) -> Result<(Journal, Durable, Keypair), StartError> {
+    let (mut journal, durable) = Journal::open(home.journal())?;
+    let identity = home.identity(durable.identity)?;
+    if durable.identity.is_none() {
+        let first = [Record::Identity(identity.public())];
+        let path = home.journal();
+        journal.append(&first).map_err(|source| JournalError::Io {
+            what: "write",
+            path,
+            source,
+        })?;
+    }
+    home.confirm_identity()?;
+    Ok((journal, durable, identity))
 }
 
 /// Opens the stores, off the runtime: there may be much to read.

@@ -25,6 +25,7 @@ pub mod order;
 pub mod placement;
 pub mod promises;
 pub mod record;
+pub mod recording;
 pub mod signed;
 pub mod spec;
 pub mod specs;

@@ -158,6 +158,14 @@ impl Host {
         }
     }
 
+    /// Whether what lies in the folder of an instance lost power, and is torn for all that anybody knows,
+    /// while there is a state of it in the store.
+    pub fn is_torn(&self, instance: &Instance, epoch: Epoch) -> bool {
+        let folder = self.folders.get(instance);
+        let lost = folder.is_some_and(|folder| folder.epoch == epoch && folder.lost_power);
+        lost && self.store.get(instance).is_some_and(|states| !states.is_empty())
+    }
+
     /// The shim of that number, if it is there still.
     pub fn shim(&mut self, instance: &Instance, serial: u64) -> Option<&mut Shim> {
         self.shims.get_mut(instance).filter(|shim| shim.serial == serial)

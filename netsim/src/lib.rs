@@ -21,6 +21,7 @@ pub mod evidence;
 pub mod exam;
 pub mod expect;
 pub mod faults;
+pub mod flight;
 pub mod golden;
 pub mod host;
 pub mod invariant;

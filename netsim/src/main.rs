@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Parser, Subcommand};
 use hedgerow_netsim::campaign::{self, Campaign};
 use hedgerow_netsim::exam;
+use hedgerow_netsim::flight;
 use hedgerow_netsim::golden;
 use hedgerow_netsim::observe::Finding;
 use hedgerow_netsim::plan::Outcome;
@@ -74,9 +75,9 @@ enum Command {
         #[arg(long, conflicts_with_all = ["budget", "keep_going", "twice"])]
         mutant: Option<String>,
     },
-    /// Runs a failure again, by the line that it printed.
+    /// Runs a failure again, by the line that it printed; or a real board's life, from a recording.
     Replay {
-        /// Such as 'swarm/1 nodes=5 seed=42'.
+        /// Such as 'swarm/1 nodes=5 seed=42', or a file made by `hedgerow up --record FILE`.
         line: String,
         #[command(flatten)]
         show: Show,
@@ -145,6 +146,9 @@ fn execute(command: Command) -> Result<bool> {
         Command::Run { scenario, seed, show } => {
             single(&Replay::scenario(find_scenario(&scenario)?, seed), &show)
         }
+        Command::Replay { line, show } if flight::is_recording(Path::new(&line)) => {
+            fly(Path::new(&line), &show)
+        }
         Command::Replay { line, show } => single(&line.parse()?, &show),
         Command::Campaign { seeds, nodes, schedule, mutant: Some(mutant), .. } => {
             let seeds = format!("{}..{}", seeds.start, seeds.end);
@@ -178,6 +182,29 @@ fn execute(command: Command) -> Result<bool> {
             exam::run(only.as_deref(), schedule.map(campaign).as_ref())
         }
     }
+}
+
+/// Replays a recording. True if the core did the same again.
+fn fly(file: &Path, show: &Show) -> Result<bool> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let to = show.timeline.then_some(&mut out as &mut dyn Write);
+    let flight = flight::replay(file, to, show.all)?;
+    drop(out);
+    let seconds = Seconds(flight.lasted);
+    say!("{}: {} calls in {seconds} s, {} effects", file.display(), flight.calls, flight.effects);
+    if flight.torn > 0 {
+        say!("  its last {} bytes are no whole call: the board ended there", flight.torn);
+    }
+    let Some(call) = flight.differs else {
+        say!("  the core did the same again, call by call");
+        return Ok(true);
+    };
+    say!("FAILED call {call} came to something else than when it was recorded");
+    if !flight::is_of_this_version(&flight) {
+        let (was, is) = (&flight.version, hedgerow::proto::recording::VERSION);
+        say!("  version {was} recorded it, and this is {is}: replay it with that one");
+    }
+    Ok(false)
 }
 
 fn golden(write: bool) -> Result<bool> {

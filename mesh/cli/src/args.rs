@@ -225,6 +225,10 @@ pub(crate) struct UpArgs {
     /// everywhere else [default: wan].
     #[arg(long, env = "HEDGEROW_PRESET")]
     pub(crate) preset: Option<PresetName>,
+    /// Record everything that happens to this board's core into this new file, for `netsim replay FILE`. It
+    /// will hold the board's private key: treat it as such.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<std::path::PathBuf>,
     /// End together with this process, which must be the one that started this board.
     #[arg(long, hide = true, value_name = "PID")]
     pub(crate) parent: Option<u32>,

@@ -56,12 +56,17 @@ pub(crate) async fn demo(context: &Context, args: DemoArgs) -> Outcome {
         let folder = play.stage.folder().display().to_string();
         play.timeline.tell(&format!("Their folders stay in {folder}."))?;
     }
+    let recordings = play.stage.record()?.display().to_string();
+    let fate =
+        if args.keep { "" } else { " They go with the boards, unless something does not hold." };
+    play.timeline.tell(&format!("Each board's core is recorded in {recordings}.{fate}"))?;
     let played = tokio::select! {
         played = script::play(&mut play) => played,
         interrupted = interrupted() => interrupted,
     };
     // Before the report: what it says about leaving nothing behind is true by then.
-    let (timeline, kept) = play.end(args.keep);
+    let keep = args.keep || !play.timeline.not_held().is_empty();
+    let (timeline, kept) = play.end(keep);
     let report = timeline.finish(kept);
     if played.is_ok() || !report.steps.is_empty() {
         context.show(&report, report::verdict)?;
@@ -69,7 +74,14 @@ pub(crate) async fn demo(context: &Context, args: DemoArgs) -> Outcome {
     played?;
     match report.held {
         true => Ok(()),
-        false => Err(not_held()),
+        false => Err(Failure::new(
+            Exit::Failed,
+            "not-held",
+            format!(
+                "not everything held; what each board's core did is in {recordings}: `netsim replay FILE \
+                 --timeline` steps through it again"
+            ),
+        )),
     }
 }
 

@@ -144,6 +144,7 @@ impl From<StartError> for Failure {
         let message = error.to_string();
         match error {
             StartError::Home(error) => error.into(),
+            StartError::Recording { .. } => Self::new(Exit::Folder, "recording", message),
             StartError::Journal(_) => Self::new(Exit::Folder, "journal", message),
             StartError::Listen(_) => Self::new(Exit::Listen, "cannot-listen", message),
             StartError::Recover(RecoverError::OtherMesh) => {

@@ -84,6 +84,7 @@ pub(crate) fn resolve(home: &Home, flags: UpArgs, ticket: Option<Ticket>) -> Out
         mdns: flags.no_mdns.map(|no| !no).or(file.mdns).unwrap_or(true),
         labels: bounded(labels)?,
         ticket,
+        record: flags.record,
         membership: MembershipTiming::default(),
         // This very binary, see `main`.
         shim: std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into()),

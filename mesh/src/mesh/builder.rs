@@ -159,6 +159,7 @@ impl Builder {
         }
         let overrun = if self.may_overrun { Overrun::GoOn } else { Overrun::Abort };
         let settings = Settings {
+            record: None,
             home: home.path().to_owned(),
             name,
             listen: std::mem::take(&mut self.listen),

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::copies::Copies;
 use super::disk::Persisted;
 use super::observe::Observer;
+use super::recorder::Recorder;
 use super::swarm::{self, Swarm, SwarmConfig, SwarmEvent};
 use super::workloads::{Reported, Start, Workloads};
 use crate::clock;
@@ -52,6 +53,8 @@ pub(crate) struct Driver {
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) stop: oneshot::Receiver<()>,
     pub(crate) observer: Observer,
+    /// Writes down every call of the node, if that is wanted.
+    pub(crate) recorder: Option<Recorder>,
     /// Told to others instead of the listening addresses, if not empty.
     pub(crate) announce: Vec<String>,
     pub(crate) state: State,
@@ -124,6 +127,7 @@ impl Driver {
             if self.node.poll_timeout().is_none_or(|timeout| timeout.at > now) {
                 return;
             }
+            self.record(now, None);
             self.node.handle_timeout(now, &mut self.state.effects);
             self.carry_out();
         }
@@ -131,11 +135,21 @@ impl Driver {
 
     fn input(&mut self, input: Input) {
         let now = Time(clock::now_ns());
+        self.record(now, Some(&input));
         self.node.handle_input(now, input, &mut self.state.effects);
         self.carry_out();
     }
 
+    fn record(&mut self, now: Time, input: Option<&Input>) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.call(now, input);
+        }
+    }
+
     fn carry_out(&mut self) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.effects(self.state.effects.as_slice());
+        }
         let effects: Vec<Effect> = self.state.effects.drain().collect();
         for effect in effects {
             match effect {

@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::bounded::List;
 use super::id::{CellId, Keypair, MeshId, NodeId, PublicKey};
 use super::promises::Preset;
@@ -31,7 +33,7 @@ pub struct Config {
 
 /// Membership timing (design of the detector: Rapid's observers, Lifeguard's scaling). Every board of
 /// a mesh should use the same.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MembershipTiming {
     /// Between two probes of one member. Shorter finds deaths sooner and costs bytes; 1 s.
     pub probe_interval: Duration,

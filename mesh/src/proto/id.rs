@@ -31,7 +31,9 @@ pub struct MeshId(pub [u8; 32]);
 pub struct CellId(pub u16);
 
 /// Identifies one request to the driver and its one answer, unique within a process.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub struct OpId(pub u64);
 
 /// A node's count of its own lives and refutations. Survives restarts, only ever rises.

@@ -7,7 +7,7 @@
 
 use core::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::bounded::{Blob, List, Text};
 use super::failover::active::Found;
@@ -34,7 +34,7 @@ pub const COPIES_MAX: usize = 2;
 pub const STATES_KEPT_MAX: usize = 16;
 
 /// Something happened.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant, reason = "short-lived: built, handled, dropped")]
 pub enum Input {
     /// The board's clock shows these unix seconds. At start and about every ten seconds.
@@ -74,6 +74,7 @@ pub enum Input {
         /// From whom; the transport has proved it.
         from: NodeId,
         /// What.
+        #[serde(with = "super::wire::as_frame")]
         message: Message,
     },
     /// Bytes arrived that are not a message, or broke a limit of the transport.
@@ -260,7 +261,7 @@ pub enum Effect {
 }
 
 /// What the runtime says about an instance.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Report {
     /// It was running already when this node started.
     Found(Found),
@@ -276,6 +277,7 @@ pub enum Report {
         /// Under which right it ran or was to run.
         epoch: Epoch,
         /// How it ended.
+        #[serde(with = "plain::Exit")]
         exit: Exit,
     },
     /// It was to go on with the state that it left behind, but that state is not there any more.
@@ -310,7 +312,7 @@ pub enum Begin {
 }
 
 /// What it cost to fetch a state.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Transferred {
     /// Bytes that crossed the network.
     pub wire_bytes: u64,
@@ -321,7 +323,7 @@ pub struct Transferred {
 }
 
 /// Why a state did not arrive.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
 #[error("{why}")]
 pub struct NotFetched {
     /// For people.
@@ -378,6 +380,23 @@ pub enum Exit {
         /// Why.
         why: String,
     },
+}
+
+/// Endings as they are written into recordings: the form that people read has its kind among its fields,
+/// which the codec cannot read back.
+mod plain {
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(remote = "super::Exit")]
+    pub(super) enum Exit {
+        Code { code: i32 },
+        Signal { signal: i32 },
+        Fenced,
+        Stopped,
+        Error { why: String },
+        Failed { why: String },
+    }
 }
 
 /// What the outside world is told: the one source for the application, logs, metrics and timeline.
@@ -633,7 +652,7 @@ pub enum Event {
 }
 
 /// What an operator or an application wants.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Command {
     /// The mesh as seen from here.
     Status,

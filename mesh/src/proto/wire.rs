@@ -159,3 +159,19 @@ pub enum FrameError {
     #[error("{0}")]
     Malformed(String),
 }
+
+/// For `#[serde(with)]`: a message inside of something else is written as its frame.
+pub(crate) mod as_frame {
+    use serde::de::{Deserialize, Deserializer, Error as _};
+    use serde::ser::{Error as _, Serialize, Serializer};
+
+    use super::Message;
+
+    pub(crate) fn serialize<S: Serializer>(message: &Message, to: S) -> Result<S::Ok, S::Error> {
+        super::encode(message).map_err(S::Error::custom)?.serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Message, D::Error> {
+        super::decode(&Vec::<u8>::deserialize(from)?).map_err(D::Error::custom)
+    }
+}

@@ -84,6 +84,7 @@ impl Host {
         let tcp = "/ip4/127.0.0.1/tcp/0".to_owned();
         let quic = "/ip4/127.0.0.1/udp/0/quic-v1".to_owned();
         Settings {
+            record: None,
             home: self.home.clone(),
             name: Name::capped(&self.name),
             listen: if unique().is_multiple_of(2) { vec![tcp] } else { vec![quic, tcp] },

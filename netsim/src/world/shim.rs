@@ -86,29 +86,25 @@ impl World {
         let Some(shim) = state.host.shims.get(instance) else { return };
         let (epoch, begin, stateful) = (shim.epoch, shim.begin, shim.stateful);
         let folder = state.host.folders.get(instance).filter(|folder| folder.epoch == epoch);
-        // What lies in a folder that lost power is torn, for all that anybody knows.
-        let kept = state.host.store.get(instance).is_some_and(|states| !states.is_empty());
-        let torn = shim.commits && folder.is_some_and(|folder| folder.lost_power) && kept;
-        if torn && matches!(begin, Begin::GoOn { after_power_cut: None }) {
+        let goes_on = matches!(begin, Begin::GoOn { after_power_cut: None });
+        if goes_on && shim.commits && state.host.is_torn(instance, epoch) {
             let text = format!("{instance} goes on from files that nobody has synced");
             return self.find("nothing-torn-is-gone-on-from", Some(board), text);
         }
+        let stored = |id| state.host.store.get(instance)?.get(&id).copied();
         let from = match (begin, folder) {
             (Begin::GoOn { after_power_cut: Some(id) }, Some(folder)) if folder.lost_power => {
-                state.host.store.get(instance).and_then(|states| states.get(&id)).copied().flatten()
+                stored(id).flatten()
             }
             (_, Some(folder)) => folder.state,
             (Begin::Empty { .. }, None) => None,
-            (Begin::From(id), None) => {
-                match state.host.store.get(instance).and_then(|states| states.get(&id)) {
-                    Some(state) => *state,
-                    None => {
-                        let why = format!("there is no state {id:?}");
-                        let exit = Exit::Failed { why };
-                        return self.shim_ends(board, instance, "no such state", Some(exit));
-                    }
+            (Begin::From(id), None) => match stored(id) {
+                Some(state) => state,
+                None => {
+                    let exit = Exit::Failed { why: format!("there is no state {id:?}") };
+                    return self.shim_ends(board, instance, "no such state", Some(exit));
                 }
-            }
+            },
             (Begin::GoOn { .. }, None) => {
                 state.host.shims.remove(instance);
                 return self.report(board, instance, Report::Lost { epoch });
@@ -119,10 +115,8 @@ impl World {
         let state = self.board(board);
         let life = state.life;
         if stateful {
-            state
-                .host
-                .folders
-                .insert(instance.clone(), Folder { epoch, state: from, lost_power: false });
+            let folder = Folder { epoch, state: from, lost_power: false };
+            state.host.folders.insert(instance.clone(), folder);
         }
         state.host.began.insert(instance.clone(), epoch.0);
         let Some(shim) = state.host.shims.get_mut(instance) else { return };

@@ -56,8 +56,11 @@ impl World {
                 }
                 false
             }
-            Fault::SlowFsync { node } => {
-                self.board(*node).disk.set_slow(true);
+            Fault::SlowFsync { .. }
+            | Fault::CannotStart { .. }
+            | Fault::SlowStop { .. }
+            | Fault::FullStore { .. } => {
+                self.ail(fault, true);
                 false
             }
             Fault::Partition { .. } | Fault::OneWayCut { .. } => {
@@ -78,18 +81,6 @@ impl World {
                 runs
             }
             Fault::ServiceCrash { node } => self.services_exit(*node),
-            Fault::CannotStart { node } => {
-                self.board(*node).host.barren = true;
-                false
-            }
-            Fault::SlowStop { node } => {
-                self.board(*node).host.stubborn = true;
-                false
-            }
-            Fault::FullStore { node } => {
-                self.board(*node).host.full = true;
-                false
-            }
             Fault::StateLost { node } => {
                 self.cut_power(*node);
                 self.boards[usize::from(*node)].wanted && self.lose_state(*node)
@@ -131,9 +122,12 @@ impl World {
                     self.resume(*node, pauses);
                 }
             }
-            Fault::SlowFsync { node } => {
+            Fault::SlowFsync { .. }
+            | Fault::CannotStart { .. }
+            | Fault::SlowStop { .. }
+            | Fault::FullStore { .. } => {
                 let still = self.other(number, |other| *other == fault);
-                self.board(*node).disk.set_slow(still);
+                self.ail(&fault, still);
             }
             Fault::Partition { .. } | Fault::OneWayCut { .. } => self.cut_ways(&fault, false),
             Fault::Loss { .. } => {
@@ -150,18 +144,6 @@ impl World {
                 self.net.loss_percent = u64::from(percent);
             }
             Fault::ClockRate { node, .. } => self.set_rate(*node, 0),
-            Fault::CannotStart { node } => {
-                let still = self.other(number, |other| *other == fault);
-                self.board(*node).host.barren = still;
-            }
-            Fault::SlowStop { node } => {
-                let still = self.other(number, |other| *other == fault);
-                self.board(*node).host.stubborn = still;
-            }
-            Fault::FullStore { node } => {
-                let still = self.other(number, |other| *other == fault);
-                self.board(*node).host.full = still;
-            }
             Fault::Drain { node } => self.undrain(*node, number),
             Fault::Restart { .. }
             | Fault::Leave { .. }
@@ -187,6 +169,17 @@ impl World {
         self.net.loss_percent = 0;
         self.see(0, What::Healed);
         self.begin_settling();
+    }
+
+    /// Something is wrong with one board, or no longer; that shows when it next matters.
+    fn ail(&mut self, fault: &Fault, on: bool) {
+        match fault {
+            Fault::SlowFsync { node } => self.board(*node).disk.set_slow(on),
+            Fault::CannotStart { node } => self.board(*node).host.barren = on,
+            Fault::SlowStop { node } => self.board(*node).host.stubborn = on,
+            Fault::FullStore { node } => self.board(*node).host.full = on,
+            _ => {}
+        }
     }
 
     fn other(&self, number: u32, is_like: impl Fn(&Fault) -> bool) -> bool {

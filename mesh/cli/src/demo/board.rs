@@ -37,13 +37,22 @@ pub(super) struct Board {
     /// Its data folder.
     pub(super) home: PathBuf,
     preset: &'static str,
+    /// Where its lives are recorded, if they are, and how many there were.
+    recordings: Option<PathBuf>,
+    lives: u32,
     process: Option<Child>,
 }
 
 impl Board {
     /// A board that does not run yet, with its data folder in `stage`.
     pub(super) fn new(stage: &Path, name: String, preset: &'static str) -> Self {
-        Self { home: stage.join(&name), name, id: None, preset, process: None }
+        let home = stage.join(&name);
+        Self { home, name, id: None, preset, recordings: None, lives: 0, process: None }
+    }
+
+    /// From now on each of its lives is recorded in that folder.
+    pub(super) fn record(&mut self, folder: &Path) {
+        self.recordings = Some(folder.to_owned());
     }
 
     /// Runs one command of this binary on this board's folder and reads its JSON.
@@ -92,8 +101,13 @@ impl Board {
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(log);
+        let life = self.lives + 1;
+        if let Some(folder) = &self.recordings {
+            let file = folder.join(format!("{}-{life}.recording", self.name));
+            command.arg("--record").arg(file);
+        }
         let process = command.spawn().map_err(fault)?;
-        self.process = Some(process);
+        (self.process, self.lives) = (Some(process), life);
         Ok(())
     }
 

@@ -96,7 +96,10 @@ impl Play {
 
     /// Ends every process, removes the folder, and gives what is to be told, with the folder if it was
     /// kept.
-    pub(super) fn end(self, keep: bool) -> (Timeline, Option<String>) {
+    pub(super) fn end(mut self, keep: bool) -> (Timeline, Option<String>) {
+        if keep {
+            self.stage.keep();
+        }
         let kept = keep.then(|| self.stage.folder().display().to_string());
         let Self { caller, ears, stage, timeline, .. } = self;
         drop((caller, ears));

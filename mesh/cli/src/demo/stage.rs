@@ -96,6 +96,24 @@ impl Stage {
         Ok(Self { boards, bounds, folder: Folder { path, keep: args.keep } })
     }
 
+    /// Records every life of every board from now on; gives the folder.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub(super) fn record(&mut self) -> Outcome<PathBuf> {
+        let folder = self.folder.path.join("recordings");
+        std::fs::create_dir(&folder).map_err(|error| {
+            Failure::failed(format!("cannot make {}: {error}", folder.display()))
+        })?;
+        self.boards.iter_mut().for_each(|board| board.record(&folder));
+        Ok(folder)
+    }
+
+    /// The folder stays when this is dropped.
+    pub(super) fn keep(&mut self) {
+        self.folder.keep = true;
+    }
+
     /// Where the boards live.
     pub(super) fn folder(&self) -> &Path {
         &self.folder.path

@@ -9,6 +9,8 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::handover::Handover;
 use super::renewal::Lease;
 use super::{Failover, INSTANCES_MAX, Notice, Office, want_spec};
@@ -95,7 +97,7 @@ pub enum Run {
 }
 
 /// An instance that a shim runs already.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Found {
     /// Under which right it was started.
     pub epoch: Epoch,
