@@ -11,8 +11,9 @@
 //!                     disks, faults
 //! ```
 //!
-//! Read [`plan`], then [`world`], then [`faults`]; [`service`] and [`host`] for what runs on boards. Bit
-//! rot, NATs, hostile peers and shrinking are not here yet.
+//! Read [`plan`], then [`world`], then [`faults`]; [`service`] and [`host`] for what runs on boards. A failure
+//! is made small by [`shrink`], and [`flight`] replays what a real board recorded. Bit rot, NATs and hostile
+//! peers are not here yet.
 
 pub mod board;
 pub mod campaign;
