@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use hedgerow_netsim::campaign::{self, Campaign};
 use hedgerow_netsim::exam;
 use hedgerow_netsim::golden;
-use hedgerow_netsim::observe::Finding;
+use hedgerow_netsim::observe::{Finding, Watcher};
 use hedgerow_netsim::plan::Outcome;
 use hedgerow_netsim::queue::BoardIndex;
 use hedgerow_netsim::replay::Replay;
@@ -224,9 +224,10 @@ fn shrink(replay: &Replay, budget: Duration, out: Option<&Path>) -> Result<bool>
 
 fn single(replay: &Replay, show: &Show) -> Result<bool> {
     let plan = replay.plan()?;
-    let timeline = show.timeline.then(|| Timeline::stdout(show.all));
+    let watcher: Option<Box<dyn Watcher>> =
+        if show.timeline { Some(Box::new(Timeline::stdout(show.all))) } else { None };
     let cpu = campaign::cpu_time();
-    let outcome = campaign::run(&plan, timeline);
+    let outcome = campaign::run(&plan, watcher);
     let cpu = campaign::cpu_time().saturating_sub(cpu);
     print_outcome(&plan.name, &outcome, cpu);
     if !outcome.findings.is_empty() {

@@ -32,13 +32,12 @@ use hedgerow::proto::id::NodeId;
 use crate::board::{Board, Operator};
 use crate::evidence::{Blame, ServiceRecord};
 use crate::net::{Arrival, Load, Net};
-use crate::observe::{Watch, What};
+use crate::observe::{Watch, Watcher, What};
 use crate::plan::{Outcome, Plan};
 use crate::queue::{BoardIndex, ConnIndex, Due, Queue};
 use crate::seed::{Purpose, Stream};
 use crate::tally::Tally;
 use crate::time::{MILLI, Nanos, SECOND};
-use crate::timeline::Timeline;
 use crate::world::dial::Dial;
 use crate::world::operator::Wanted;
 use crate::world::task::Task;
@@ -94,15 +93,15 @@ pub struct World {
     bytes: u64,
 }
 
-/// Runs a plan.
-pub fn run(plan: &Plan, timeline: Option<Timeline>) -> Outcome {
-    let mut world = World::new(plan.clone(), timeline);
+/// Runs a plan, before the eyes of a watcher if there is one.
+pub fn run(plan: &Plan, watcher: Option<Box<dyn Watcher>>) -> Outcome {
+    let mut world = World::new(plan.clone(), watcher);
     world.run();
     world.finish()
 }
 
 impl World {
-    fn new(plan: Plan, timeline: Option<Timeline>) -> Self {
+    fn new(plan: Plan, watcher: Option<Box<dyn Watcher>>) -> Self {
         let count = usize::from(plan.boards);
         let boards: Vec<Board> =
             (0..plan.boards).map(|index| Board::new(plan.seed, index, plan.ppm_max)).collect();
@@ -125,7 +124,7 @@ impl World {
             orphans: 0,
             serving_after: None,
             protected_after: None,
-            watch: Watch::new(count, timeline),
+            watch: Watch::new(count, watcher),
             begun: BTreeSet::new(),
             felt: BTreeSet::new(),
             active: BTreeSet::new(),
