@@ -245,6 +245,7 @@ impl Watch {
 
     /// Adds a finding of the world itself.
     pub fn find(&mut self, at: Nanos, rule: &'static str, board: Option<BoardIndex>, text: String) {
+        debug_assert!(invariant::means(rule).is_some(), "{rule} says nowhere what it means");
         let finding = Finding { at, rule, board, text };
         if let Some(watcher) = &mut self.watcher {
             watcher.find(&finding);

@@ -10,7 +10,7 @@
 //! - `trouble`: faults beginning and ending;
 //! - `reign`: who believes to be master, and whether the mesh has one again;
 //! - `shim`: services on hosts; `copy`: their states; `operator`: orders; `task`: what all these do later;
-//! - `judge`: asking the boards what they see.
+//! - `judge`: asking the boards what they see; `rules`: what the world looks after, in words.
 
 mod copy;
 mod dial;
@@ -20,6 +20,7 @@ mod judge;
 mod life;
 mod operator;
 mod reign;
+mod rules;
 mod serving;
 mod shim;
 mod task;
@@ -41,6 +42,8 @@ use crate::time::{MILLI, Nanos, SECOND};
 use crate::world::dial::Dial;
 use crate::world::operator::Wanted;
 use crate::world::task::Task;
+
+pub use crate::world::rules::RULES;
 
 /// See the module.
 pub struct World {
