@@ -102,14 +102,15 @@ function drawStates(lane) {
   pen.fillStyle = "#eef1f5";
   const whole = box(0, HEAD.ended);
   if (whole) pen.fillRect(whole[0], y, whole[1], h);
-  for (const term of of("term")) fillBand(term, y, h, "#0000", PALE, "term " + term.text);
   for (const voter of of("voter")) {
     fillBand(voter, y, h, "#bcd3ee", "#123f78", "voter");
   }
   for (const term of of("term")) {
     const place = box(term.from, term.to);
-    if (place && place[1] > 95) label(pen, "term " + term.text, place[0] + 36, y + h / 2, place[1] - 36, PALE);
-    if (place && toX(term.from) > LEFT) {
+    if (!place) continue;
+    const indent = of("voter").some((voter) => voter.from <= term.to && voter.to >= term.from) ? 36 : 0;
+    if (place[1] > 50 + indent) label(pen, "term " + term.text, place[0] + indent, y + h / 2, place[1] - indent, PALE);
+    if (toX(term.from) > LEFT) {
       pen.fillStyle = "#7a8694";
       pen.fillRect(place[0], y, 1, h);
     }
@@ -130,6 +131,9 @@ function drawStates(lane) {
   for (const kind of ["isolated", "pause"]) for (const state of of(kind)) {
     band(state.from, state.to, y, h, state.text, (x, w) => {
       hatch(pen, x, y, w, h, kind === "pause" ? "#5f3f00" : "#8a4fbf", kind === "pause" ? 4 : 8);
+      if (w < 40) return;
+      pen.fillStyle = "#ffffffd9";
+      pen.fillRect(x + 1, y + 1, Math.min(w - 2, state.text.length * 5.6 + 6), h - 2);
       label(pen, state.text, x, y + h / 2, w, INK);
     });
   }
@@ -150,16 +154,26 @@ function drawStates(lane) {
   }
 }
 
+// Where in a band there is room for its text, beside what is drawn over it.
+function gap(of, over) {
+  let from = Math.max(of.from, view.from), to = of.to;
+  for (const run of over) {
+    if (run.from <= from && run.to > from) from = run.to;
+    else if (run.from > from) to = Math.min(to, run.from);
+  }
+  return from < to ? box(from, to) : null;
+}
+
 function drawServices(lane) {
   for (const service of lane.services) {
     const colour = SERVICES[HEAD.instances.indexOf(service.name) % SERVICES.length];
     const y = service.at, h = GAP.service;
     for (const role of service.roles) {
-      if (role.text.startsWith("former")) continue;
       band(role.from, role.to, y, h, `${service.name}: ${role.text}`, (x, w) => {
         pen.fillStyle = colour + "26";
         pen.fillRect(x, y, w, h);
-        label(pen, `${service.name}: ${role.text}`, x, y + h / 2, w, INK);
+        const free = gap(role, service.runs);
+        if (free) label(pen, `${service.name}: ${role.text}`, free[0], y + h / 2, free[1], INK);
       });
     }
     for (const run of service.runs) fillBand(run, y + 1, h - 2, colour, "#fff");
@@ -172,6 +186,11 @@ function drawServices(lane) {
         hatch(pen, x, at, w, GAP.promise, colour, 4);
         pen.strokeRect(x + 0.5, at + 0.5, w - 1, GAP.promise - 1);
       });
+      // What binds the board on which the rule broke is said in the free space behind that.
+      if (FINDING?.board === lane.board && promise.from <= FINDING.at && promise.to > FINDING.at) {
+        const words = promise.text.replace(/^has promised/, "promised:");
+        label(pen, words, toX(FINDING.at) + 2, y + h / 2, width() - toX(FINDING.at), INK);
+      }
     }
   }
 }
@@ -206,7 +225,7 @@ function drawMarks(lane) {
     shape(pen, chief.kind, group.x, y, chief.weight === 1 ? 3.5 : 5);
     const room = (groups[number + 1]?.x ?? width()) - group.x - 14;
     const more = group.all.length > 1 ? ` +${group.all.length - 1}` : "";
-    if (chief.weight > 1 || more === "") label(pen, chief.label + more, group.x + 5, y, room, chief.weight > 2 ? INK : PALE);
+    if (chief.weight > 1 || view.to - view.from < 5 * SECOND) label(pen, chief.label + more, group.x + 5, y, room, chief.weight > 2 ? INK : PALE);
     drawn.push({ x: group.x - 6, y: y - 7, w: 12, h: 14, marks: group.all });
   });
 }
@@ -284,11 +303,7 @@ function drawEdge() {
     pen.fillStyle = broke ? PIN : INK;
     pen.fillText(lane.name, 6, lane.top + 13);
     pen.font = "11px system-ui, 'DejaVu Sans', sans-serif";
-    if (lane.board === null) {
-      pen.fillStyle = PALE;
-      pen.fillText("faults, operator", 44, lane.top + 13);
-      continue;
-    }
+    if (lane.board === null) continue;
     pen.fillStyle = PALE;
     pen.fillText(standing(lane, at), 6, lane.statesAt + 8);
     for (const service of lane.services) {

@@ -104,8 +104,11 @@ function tell(event) {
   }
   tip.hidden = false;
   const { innerWidth, innerHeight } = window;
-  const left = event.clientX + 16, top = event.clientY + 18;
-  tip.style.left = Math.max(4, left + tip.offsetWidth > innerWidth ? event.clientX - tip.offsetWidth - 12 : left) + "px";
+  // Beside the arrows, not over them.
+  const beside = Math.min(toX(hover.at + AROUND) - hover.x, innerWidth / 4);
+  const left = event.clientX + beside + 16, top = event.clientY + 18;
+  const other = event.clientX - beside - tip.offsetWidth - 12;
+  tip.style.left = Math.max(4, left + tip.offsetWidth > innerWidth ? other : left) + "px";
   tip.style.top = Math.max(4, Math.min(top, innerHeight - tip.offsetHeight - 6)) + "px";
 }
 

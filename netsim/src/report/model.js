@@ -96,7 +96,8 @@ function look(from, to) {
   draw();
 }
 
-const seconds = (at, digits = 3) => (at / SECOND).toFixed(digits);
+// Cut off, not rounded, as everywhere else.
+const seconds = (at, digits = 3) => (Math.floor(at / 10 ** (6 - digits)) / 10 ** digits).toFixed(digits);
 
 function nameOf(board) {
   return board === null ? "" : HEAD.boards[board];

@@ -5,11 +5,15 @@ const LISTED = 60;
 function listed() {
   const until = FINDING ? FINDING.at : LAST;
   const kept = [];
-  const routine = new Set();
+  const routine = new Set(), acknowledged = new Set();
   // Backwards: of routine ones only the last of their kind on a board before something weightier.
   for (const mark of marks.filter((mark) => mark.at <= until).reverse()) {
     if (mark.weight > 1) routine.clear();
-    else {
+    else if (mark.kind === "ack") {
+      // The last thing that a client was told is what counts.
+      if (acknowledged.has(mark.label)) continue;
+      acknowledged.add(mark.label);
+    } else {
       const kind = `${mark.board} ${mark.kind} ${mark.label}`;
       if (routine.has(kind) || mark.kind === "kept" || mark.kind === "suspect") continue;
       routine.add(kind);

@@ -27,6 +27,8 @@ use crate::timeline::Words;
 pub(super) const MESSAGES_KEPT: Nanos = 40 * SECOND;
 /// So many at the most.
 const MESSAGES_MAX: usize = 30_000;
+/// So many tables are remembered until they are chosen.
+const TABLES_MAX: usize = 256;
 /// Bands and marks at the most, each: with more, the earliest are not kept.
 const KEPT_MAX: usize = 60_000;
 
@@ -75,8 +77,8 @@ pub struct Recording {
     messages_dropped: usize,
     open: BTreeMap<(Option<BoardIndex>, &'static str, String), usize>,
     under_way: BTreeMap<(BoardIndex, BoardIndex, [u8; 8]), VecDeque<usize>>,
-    /// Tables that were written, by term and number: who decides by them.
-    voters: BTreeMap<(u64, u64), Vec<NodeId>>,
+    /// The newest tables that were written, by term and number.
+    tables: BTreeMap<(u64, u64), Table>,
 }
 
 /// A recording and who fills it: it outlives a run that ends in a panic.
@@ -176,7 +178,7 @@ impl Recording {
 
     /// A process is gone, and with it all that it did. Services run on under their shims.
     fn end_all(&mut self, at: Nanos, board: BoardIndex) {
-        let of_process = ["pause", "isolated", "master", "term", "role", "off"];
+        let of_process = ["pause", "isolated", "master", "term", "off"];
         let open: Vec<_> = self.open.keys().cloned().collect();
         for (of, kind, key) in open {
             if of == Some(board) && of_process.contains(&kind) {
@@ -214,9 +216,6 @@ impl Recording {
                 let text = format!("restarted: {what} until {} s", Seconds(until));
                 self.lasting((at, until), board, "silence", key, text);
             }
-        }
-        for tenure in durable.assigned.values() {
-            self.role(at, board, &tenure.row);
         }
     }
 
@@ -285,18 +284,8 @@ impl Recording {
             }
             Event::Isolated { isolated: false, .. } => self.end(at, Some(board), "isolated", ""),
             Event::TableChosen { term, number, .. } => {
-                let Some(voters) = self.voters.get(&(*term, *number)).cloned() else { return };
-                let decide: Vec<BoardIndex> =
-                    voters.iter().filter_map(|node| self.directory.get(node).copied()).collect();
-                for board in self.boards() {
-                    let votes = self.open.contains_key(&(Some(board), "voter", String::new()));
-                    match (votes, decide.contains(&board)) {
-                        (false, true) => {
-                            self.begin(at, Some(board), "voter", String::new(), "voter".to_owned());
-                        }
-                        (true, false) => self.end(at, Some(board), "voter", ""),
-                        _ => {}
-                    }
+                if let Some(table) = self.tables.get(&(*term, *number)).cloned() {
+                    self.chosen(at, &table);
                 }
             }
             _ => {}
@@ -307,39 +296,61 @@ impl Recording {
         match record {
             Record::Term { term, .. } => self.term(at, board, term.0),
             Record::Table(table) => self.table(table),
-            Record::Assigned(row) => self.role(at, board, row),
-            Record::Unassigned(instance) => {
-                self.end(at, Some(board), "role", &instance.to_string());
-            }
             _ => {}
         }
     }
 
     fn table(&mut self, table: &Table) {
-        let version = (table.version.term.0, table.version.number);
-        self.voters.insert(version, table.electorate().into_iter().collect());
-        if self.voters.len() > KEPT_MAX {
-            self.voters.pop_first();
+        self.tables.insert((table.version.term.0, table.version.number), table.clone());
+        if self.tables.len() > TABLES_MAX {
+            self.tables.pop_first();
         }
     }
 
-    fn role(&mut self, at: Nanos, board: BoardIndex, row: &Row) {
-        let is_me = |node: &NodeId| self.directory.get(node) == Some(&board);
-        let role = if is_me(&row.active) {
-            "active"
-        } else if row.standby.as_ref().is_some_and(is_me) {
-            if row.ready { "standby, ready" } else { "standby" }
-        } else if row.fill.as_ref().is_some_and(is_me) {
-            "being filled"
-        } else {
-            "former"
-        };
-        let (instance, text) =
-            (row.instance().to_string(), format!("{role}, epoch {}", row.epoch.0));
-        let known = self.opened(Some(board), "role", &instance).is_some_and(|b| b.text == text);
-        if !known {
-            self.begin(at, Some(board), "role", instance, text);
+    /// From now on these decide, and these are to run services or to carry on with them.
+    fn chosen(&mut self, at: Nanos, table: &Table) {
+        let voters = table.electorate();
+        for board in self.boards() {
+            let is_me = |node: &NodeId| self.directory.get(node) == Some(&board);
+            let text = voters.iter().any(is_me).then(|| "voter".to_owned());
+            let roles: BTreeMap<String, String> = table
+                .rows
+                .iter()
+                .filter_map(|row| {
+                    let role = role(row, is_me)?;
+                    Some((row.instance().to_string(), format!("{role}, epoch {}", row.epoch.0)))
+                })
+                .collect();
+            self.turn_into(at, board, "voter", "", text);
+            for instance in self.instances_of(board).into_iter().chain(roles.keys().cloned()) {
+                let text = roles.get(&instance).cloned();
+                self.turn_into(at, board, "role", &instance, text);
+            }
         }
+    }
+
+    /// Ends a band and begins another one, unless it is the same.
+    fn turn_into(
+        &mut self,
+        at: Nanos,
+        board: BoardIndex,
+        kind: &'static str,
+        key: &str,
+        text: Option<String>,
+    ) {
+        let known = self.opened(Some(board), kind, key).map(|band| band.text.clone());
+        match text {
+            text if text == known => {}
+            None => self.end(at, Some(board), kind, key),
+            Some(text) => self.begin(at, Some(board), kind, key.to_owned(), text),
+        }
+    }
+
+    /// Instances for which a board has a role now.
+    fn instances_of(&self, board: BoardIndex) -> Vec<String> {
+        let open = self.open.keys();
+        let roles = open.filter(|(of, kind, _)| *of == Some(board) && *kind == "role");
+        roles.map(|(.., instance)| instance.clone()).collect()
     }
 
     fn grant(&mut self, at: Nanos, board: BoardIndex, to: &NodeId, grant: &Grant) {
@@ -442,6 +453,17 @@ impl Recording {
             |text: String, node: &NodeId| text.replace(&node.short(), &self.words.who(node));
         self.directory.keys().fold(text.to_owned(), replace)
     }
+}
+
+/// What a board is to do with an instance.
+fn role(row: &Row, is_me: impl Fn(&NodeId) -> bool) -> Option<&'static str> {
+    if is_me(&row.active) {
+        return Some("active");
+    }
+    if row.standby.as_ref().is_some_and(&is_me) {
+        return Some(if row.ready { "standby, ready" } else { "standby, not ready" });
+    }
+    row.fill.as_ref().is_some_and(&is_me).then_some("being filled")
 }
 
 /// How long a lease binds whoever granted it, in true time at the least: longer by the drift of two clocks.
