@@ -243,13 +243,16 @@ function drawAxis() {
   }
 }
 
-function drawPin() {
+function drawEnd() {
   const end = toX(HEAD.ended);
   if (end > LEFT && end < width()) {
     pen.fillStyle = "#e3e6ea99";
     pen.fillRect(end, 18, width() - end, HEIGHT);
     if (!FINDING) label(pen, "end of the run", end + 2, 26, width() - end, PALE);
   }
+}
+
+function drawPin() {
   if (!FINDING) return;
   for (const until of FINDING.until) {
     const x = toX(until);
@@ -318,6 +321,7 @@ function draw() {
   pen = surface(element("lanes"), HEIGHT);
   drawn = [];
   drawAxis();
+  drawEnd();
   for (const lane of lanes) {
     drawFaults(lane);
     if (lane.board !== null) {
