@@ -9,10 +9,11 @@
 //! [`REPORT_BYTES_MAX`] long; what had to be left out for that is said on the page. Names and texts come
 //! from scenario files and nodes, so each is escaped, and the page makes text of them, never markup.
 //!
-//! `recording` watches, `marks` and `message` say what was seen, `data` writes it down; the page itself is
+//! `recording` watches, `marks`, `faults` and `message` say what was seen, `data` writes it down; the page itself is
 //! in `report/*.html`, `.css` and `.js`.
 
 mod data;
+mod faults;
 mod marks;
 mod message;
 mod recording;

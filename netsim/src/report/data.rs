@@ -5,7 +5,8 @@
 
 use serde_json::{Value, json};
 
-use super::recording::{Band, Recording, Sent};
+use super::message::Sent;
+use super::recording::{Band, Recording};
 use crate::observe::Finding;
 use crate::time::{Nanos, Seconds};
 
@@ -44,8 +45,8 @@ pub(super) fn data(
     if dropped > 0 {
         left_out.push(format!("{dropped} messages"));
     }
-    let kept = recording.messages.len() - dropped;
-    let since = recording.messages.iter().rev().take(kept).last().map_or(ended, |sent| sent.sent);
+    // Those left out are the earliest.
+    let since = recording.messages.get(dropped).map_or(ended, |sent| sent.sent);
     let head = json!({
         "boards": recording.boards().iter().map(|board| format!("n{board}")).collect::<Vec<_>>(),
         "instances": recording.instances(),

@@ -14,19 +14,16 @@ use hedgerow::proto::table::{Row, Table};
 use hedgerow::proto::wire::Message;
 use hedgerow::proto::wire::failover::Grant;
 
+use super::faults;
 use super::marks::{self, Mark};
-use super::message;
+use super::message::Messages;
 use crate::faults::Fault;
 use crate::observe::{Belief, Boot, Observation, Watcher, What};
 use crate::queue::BoardIndex;
 use crate::service::ServiceEvent;
-use crate::time::{MILLI, Nanos, SECOND, Seconds};
+use crate::time::{MILLI, Nanos, Seconds};
 use crate::timeline::Words;
 
-/// Messages are kept for that long.
-pub(super) const MESSAGES_KEPT: Nanos = 40 * SECOND;
-/// So many at the most.
-const MESSAGES_MAX: usize = 30_000;
 /// So many tables are remembered until they are chosen.
 const TABLES_MAX: usize = 256;
 /// Bands and marks at the most, each: with more, the earliest are not kept.
@@ -49,19 +46,6 @@ pub(super) struct Band {
     pub(super) claimed: Nanos,
 }
 
-/// A message that was sent.
-#[derive(Clone, Debug)]
-pub(super) struct Sent {
-    pub(super) from: BoardIndex,
-    pub(super) to: BoardIndex,
-    pub(super) sent: Nanos,
-    /// When it was handed to the other node, if it was.
-    pub(super) arrived: Option<Nanos>,
-    pub(super) text: String,
-    pub(super) is_probe: bool,
-    frame: [u8; 8],
-}
-
 /// All that was kept.
 #[derive(Default, Debug)]
 pub struct Recording {
@@ -70,13 +54,10 @@ pub struct Recording {
     pub(super) directory: BTreeMap<NodeId, BoardIndex>,
     pub(super) bands: VecDeque<Band>,
     pub(super) marks: VecDeque<(Nanos, Mark)>,
-    pub(super) messages: VecDeque<Sent>,
+    pub(super) messages: Messages,
     /// Bands that were dropped, and so the number of the first one that is there.
     bands_dropped: usize,
-    /// The same of messages.
-    messages_dropped: usize,
     open: BTreeMap<(Option<BoardIndex>, &'static str, String), usize>,
-    under_way: BTreeMap<(BoardIndex, BoardIndex, [u8; 8]), VecDeque<usize>>,
     /// The newest tables that were written, by term and number.
     tables: BTreeMap<(u64, u64), Table>,
 }
@@ -129,7 +110,9 @@ impl Recording {
                 self.sent(at, seen.board, to, message, frame);
             }
             What::Received(Input::Received { from, .. }, frame) => {
-                self.received(at, seen.board, from, frame);
+                if let Some(from) = self.directory.get(from).copied() {
+                    self.messages.received(at, (from, seen.board), frame);
+                }
             }
             _ => {}
         }
@@ -244,14 +227,14 @@ impl Recording {
 
     fn fault(&mut self, at: Nanos, fault: &Fault) {
         let number = format!("{fault:?}");
-        for (board, side, text) in marks::fault_bands(fault, &self.boards()) {
+        for (board, side, text) in faults::bands(fault, &self.boards()) {
             self.begin(at, board, "fault", format!("{side}{number}"), text);
         }
     }
 
     fn fault_ends(&mut self, at: Nanos, fault: &Fault) {
         let number = format!("{fault:?}");
-        for (board, side, _) in marks::fault_bands(fault, &self.boards()) {
+        for (board, side, _) in faults::bands(fault, &self.boards()) {
             self.end(at, board, "fault", &format!("{side}{number}"));
         }
     }
@@ -385,55 +368,8 @@ impl Recording {
         if let Message::Grant(grant) = message {
             self.grant(at, board, to, grant);
         }
-        let Some(to) = self.directory.get(to).copied() else { return };
-        let old = |sent: &Sent| sent.sent + MESSAGES_KEPT < at;
-        while self.messages.len() >= MESSAGES_MAX || self.messages.front().is_some_and(old) {
-            self.drop_message();
-        }
-        let hash = blake3::hash(frame);
-        let mut frame = [0; 8];
-        frame.copy_from_slice(&hash.as_bytes()[..8]);
-        let number = self.messages_dropped + self.messages.len();
-        self.under_way.entry((board, to, frame)).or_default().push_back(number);
-        let is_probe = matches!(message, Message::Probe(_) | Message::ProbeAck(_));
-        let text = message::text(&self.words, message);
-        self.messages.push_back(Sent {
-            from: board,
-            to,
-            sent: at,
-            arrived: None,
-            text,
-            is_probe,
-            frame,
-        });
-    }
-
-    fn drop_message(&mut self) {
-        let Some(dropped) = self.messages.pop_front() else { return };
-        let key = (dropped.from, dropped.to, dropped.frame);
-        if let Some(numbers) = self.under_way.get_mut(&key) {
-            numbers.retain(|number| *number > self.messages_dropped);
-            if numbers.is_empty() {
-                self.under_way.remove(&key);
-            }
-        }
-        self.messages_dropped += 1;
-    }
-
-    fn received(&mut self, at: Nanos, board: BoardIndex, from: &NodeId, frame: &[u8]) {
-        let Some(from) = self.directory.get(from).copied() else { return };
-        let hash = blake3::hash(frame);
-        let mut frame = [0; 8];
-        frame.copy_from_slice(&hash.as_bytes()[..8]);
-        let key = (from, board, frame);
-        let Some(numbers) = self.under_way.get_mut(&key) else { return };
-        let number = numbers.pop_front();
-        if numbers.is_empty() {
-            self.under_way.remove(&key);
-        }
-        let place = number.and_then(|number| number.checked_sub(self.messages_dropped));
-        if let Some(sent) = place.and_then(|place| self.messages.get_mut(place)) {
-            sent.arrived = Some(at);
+        if let Some(to) = self.directory.get(to).copied() {
+            self.messages.sent(at, (board, to), &self.words, message, frame);
         }
     }
 
