@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
-use crate::observe::Finding;
+use crate::observe::{Finding, Watcher};
 use crate::plan::{Outcome, Plan};
 use crate::queue::BoardIndex;
 use crate::replay::Replay;
@@ -13,7 +13,6 @@ use crate::story::{Deeds, Reigns};
 use crate::swarm::Schedule;
 use crate::tally::Tally;
 use crate::time::{Nanos, PPM_MAX, SECOND, Seconds};
-use crate::timeline::Timeline;
 use crate::world;
 
 /// What to run.
@@ -65,8 +64,8 @@ pub struct Summary {
 }
 
 /// Runs a plan; a panic of the node is a finding like any other.
-pub fn run(plan: &Plan, timeline: Option<Timeline>) -> Outcome {
-    let result = panic::catch_unwind(AssertUnwindSafe(|| world::run(plan, timeline)));
+pub fn run(plan: &Plan, watcher: Option<Box<dyn Watcher>>) -> Outcome {
+    let result = panic::catch_unwind(AssertUnwindSafe(|| world::run(plan, watcher)));
     result.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(ToString::to_string);
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());

@@ -33,11 +33,15 @@ mod strangers;
 
 use crate::observe::{Findings, Observation};
 use crate::time::Nanos;
+use crate::world::RULES;
 
 /// A property of every run.
 pub trait Invariant {
     /// Its name in findings, as a sentence without spaces.
     fn name(&self) -> &'static str;
+
+    /// What it says, in a sentence for somebody who has not read the design.
+    fn means(&self) -> &'static str;
 
     /// Which observations it needs: bits of [`kind`](crate::observe::kind).
     fn wants(&self) -> u16;
@@ -77,4 +81,29 @@ pub fn all(boards: usize) -> Vec<Box<dyn Invariant>> {
         Box::new(commits_kept::CommitsKept::default()),
         Box::new(acks_durable::AcksDurable::default()),
     ]
+}
+
+/// What a rule says, in a sentence: an invariant, or one of the rules that the world itself looks after.
+pub fn means(rule: &str) -> Option<&'static str> {
+    let of_world = RULES.iter().find(|(name, _)| *name == rule).map(|(_, means)| *means);
+    of_world.or_else(|| {
+        all(0).iter().find(|known| known.name() == rule).map(|invariant| invariant.means())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_has_its_own_name_and_says_what_it_means() {
+        let mut names: Vec<_> = all(3).iter().map(|invariant| invariant.name()).collect();
+        names.extend(RULES.map(|(name, _)| name));
+        assert!(names.iter().all(|name| means(name).is_some_and(|means| means.ends_with('.'))));
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        assert_eq!(means("no-such-rule"), None);
+    }
 }

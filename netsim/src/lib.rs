@@ -32,6 +32,7 @@ pub mod observe;
 pub mod plan;
 pub mod queue;
 pub mod replay;
+pub mod report;
 pub mod scenario;
 pub mod seed;
 pub mod service;

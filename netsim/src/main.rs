@@ -12,10 +12,11 @@ use hedgerow_netsim::campaign::{self, Campaign};
 use hedgerow_netsim::exam;
 use hedgerow_netsim::flight;
 use hedgerow_netsim::golden;
-use hedgerow_netsim::observe::Finding;
+use hedgerow_netsim::observe::{Finding, Watcher};
 use hedgerow_netsim::plan::Outcome;
 use hedgerow_netsim::queue::BoardIndex;
 use hedgerow_netsim::replay::Replay;
+use hedgerow_netsim::report::Report;
 use hedgerow_netsim::scenario::{self, BOARDS_MAX};
 use hedgerow_netsim::shrink::{self, Shrunk};
 use hedgerow_netsim::swarm::{self, Schedule};
@@ -90,6 +91,14 @@ enum Command {
         #[arg(long, default_value = "120s", value_parser = budget)]
         budget: Duration,
         /// Writes the scenario into this file instead.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Makes a picture of a run: one HTML file that needs no network.
+    Report {
+        /// A replay line, such as 'swarm/1 nodes=5 seed=42', or a scenario file.
+        run: String,
+        /// Which file. Otherwise one in the current folder, named after the run.
         #[arg(long)]
         out: Option<PathBuf>,
     },
@@ -171,6 +180,7 @@ fn execute(command: Command) -> Result<bool> {
             Ok(summary.failures.is_empty() && missing.is_empty())
         }
         Command::Shrink { line, budget, out } => shrink(&line.parse()?, budget, out.as_deref()),
+        Command::Report { run, out } => report(&run, out),
         Command::Golden { write } => golden(write),
         Command::Exam { only, schedule, seeds, budget, shrink } => {
             let campaign = |schedule: Schedule| {
@@ -249,11 +259,35 @@ fn shrink(replay: &Replay, budget: Duration, out: Option<&Path>) -> Result<bool>
     Ok(false)
 }
 
+/// False if a rule was broken.
+fn report(run: &str, out: Option<PathBuf>) -> Result<bool> {
+    let replay = match find_scenario(run) {
+        Ok(file) => Replay::scenario(file, None),
+        Err(_) => run.parse()?,
+    };
+    let Report { html, outcome } = Report::of(&replay)?;
+    let out = out.unwrap_or_else(|| {
+        let about = outcome.findings.first().map_or("all-held", |finding| finding.rule);
+        PathBuf::from(format!("report-{about}-{}.html", &trace(&outcome)[..8]))
+    });
+    std::fs::write(&out, &html).with_context(|| format!("cannot write {}", out.display()))?;
+    if !outcome.findings.is_empty() {
+        print_failure(&replay, &outcome.findings);
+    }
+    say!("wrote {}, {} kB: open it in a browser", out.display(), html.len().div_ceil(1000));
+    Ok(outcome.findings.is_empty())
+}
+
+fn trace(outcome: &Outcome) -> String {
+    blake3::Hash::from(outcome.trace).to_hex()[..16].to_owned()
+}
+
 fn single(replay: &Replay, show: &Show) -> Result<bool> {
     let plan = replay.plan()?;
-    let timeline = show.timeline.then(|| Timeline::stdout(show.all));
+    let watcher: Option<Box<dyn Watcher>> =
+        if show.timeline { Some(Box::new(Timeline::stdout(show.all))) } else { None };
     let cpu = campaign::cpu_time();
-    let outcome = campaign::run(&plan, timeline);
+    let outcome = campaign::run(&plan, watcher);
     let cpu = campaign::cpu_time().saturating_sub(cpu);
     print_outcome(&plan.name, &outcome, cpu);
     if !outcome.findings.is_empty() {
@@ -269,7 +303,7 @@ fn print_outcome(name: &str, outcome: &Outcome, cpu: Duration) {
         Seconds(outcome.ended),
         outcome.messages,
         outcome.bytes / node_seconds.max(1),
-        &blake3::Hash::from(outcome.trace).to_hex()[..16]
+        trace(outcome)
     );
     for (fault, injected, felt) in outcome.tally.lines() {
         say!("  {fault}: {injected} injected, {felt} felt");

@@ -1,8 +1,9 @@
 //! What watchers of a run see: everything that enters or leaves a node, with the true time.
 //!
 //! The [`Watch`] hashes all of it (the trace hash: equal for equal runs, in any build and process),
-//! prints the timeline, and shows it to the invariants. Most of a run is probes, so each invariant
-//! says which kinds of observation it wants.
+//! shows it to the invariants, and to a [`Watcher`] if there is one: the timeline, or the recording that
+//! a report is made from. Most of a run is probes, so each invariant says which kinds of observation it
+//! wants.
 
 use hedgerow::proto::id::{NodeId, OpId};
 use hedgerow::proto::io::{Effect, Input};
@@ -14,7 +15,6 @@ use crate::queue::BoardIndex;
 use crate::service::ServiceEvent;
 use crate::story::{Deeds, Story};
 use crate::time::Nanos;
-use crate::timeline::Timeline;
 use crate::trace::Trace;
 
 /// One thing that was seen.
@@ -182,10 +182,24 @@ impl Findings {
     }
 }
 
-/// All watchers of one run.
+/// Somebody who is shown a run from beginning to end, and changes nothing about it.
+pub trait Watcher {
+    /// One thing happened.
+    fn see(&mut self, seen: &Observation<'_>);
+
+    /// The world itself found something wrong. What invariants find is in the outcome only.
+    fn find(&mut self, finding: &Finding) {
+        let _ = finding;
+    }
+
+    /// `node` is the identity of `board` from now on.
+    fn name(&mut self, board: BoardIndex, node: NodeId);
+}
+
+/// All that watch one run.
 pub struct Watch {
     trace: Trace,
-    timeline: Option<Timeline>,
+    watcher: Option<Box<dyn Watcher>>,
     invariants: Vec<(u16, Box<dyn Invariant>)>,
     wanted: u16,
     findings: Findings,
@@ -193,8 +207,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Every invariant, and a timeline if one is wanted.
-    pub fn new(boards: usize, timeline: Option<Timeline>) -> Self {
+    /// Every invariant, and a watcher if there is one.
+    pub fn new(boards: usize, watcher: Option<Box<dyn Watcher>>) -> Self {
         let invariants: Vec<_> = invariant::all(boards)
             .into_iter()
             .map(|invariant| (invariant.wants(), invariant))
@@ -202,7 +216,7 @@ impl Watch {
         let wanted = invariants.iter().fold(0, |all, (wants, _)| all | wants);
         Self {
             trace: Trace::default(),
-            timeline,
+            watcher,
             invariants,
             wanted,
             findings: Findings::default(),
@@ -214,8 +228,8 @@ impl Watch {
     pub fn see(&mut self, at: Nanos, board: BoardIndex, what: What<'_>) {
         let seen = Observation { at, board, what };
         self.trace.add(&seen);
-        if let Some(timeline) = &mut self.timeline {
-            timeline.print(&seen);
+        if let Some(watcher) = &mut self.watcher {
+            watcher.see(&seen);
         }
         let kind = what.kind();
         self.story.on(&seen);
@@ -231,16 +245,18 @@ impl Watch {
 
     /// Adds a finding of the world itself.
     pub fn find(&mut self, at: Nanos, rule: &'static str, board: Option<BoardIndex>, text: String) {
-        if let Some(timeline) = &mut self.timeline {
-            timeline.finding(at, rule, board, &text);
+        debug_assert!(invariant::means(rule).is_some(), "{rule} says nowhere what it means");
+        let finding = Finding { at, rule, board, text };
+        if let Some(watcher) = &mut self.watcher {
+            watcher.find(&finding);
         }
-        self.findings.push(Finding { at, rule, board, text });
+        self.findings.push(finding);
     }
 
-    /// Names of the boards, for the timeline.
+    /// Whose identity that is, for the watcher.
     pub fn name(&mut self, board: BoardIndex, node: NodeId) {
-        if let Some(timeline) = &mut self.timeline {
-            timeline.name(board, node);
+        if let Some(watcher) = &mut self.watcher {
+            watcher.name(board, node);
         }
     }
 

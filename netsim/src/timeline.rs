@@ -12,7 +12,7 @@ use hedgerow::proto::table::{Row, Version};
 use hedgerow::proto::wire::Message;
 use hedgerow::proto::wire::copies::{Offer, Stored};
 
-use crate::observe::{Observation, What};
+use crate::observe::{Finding, Observation, Watcher, What};
 use crate::queue::BoardIndex;
 use crate::service::{Point, ServiceEvent};
 use crate::time::{Nanos, Seconds};
@@ -20,6 +20,12 @@ use crate::time::{Nanos, Seconds};
 /// Prints what it is shown.
 pub struct Timeline {
     out: Box<dyn Write>,
+    words: Words,
+}
+
+/// Says in a line what happened, with the names of boards in place of their identities.
+#[derive(Default, Debug)]
+pub struct Words {
     all: bool,
     names: BTreeMap<NodeId, String>,
 }
@@ -32,9 +38,38 @@ impl Timeline {
 
     /// To anywhere.
     pub fn new(out: Box<dyn Write>, all: bool) -> Self {
-        Self { out, all, names: BTreeMap::new() }
+        Self { out, words: Words { all, names: BTreeMap::new() } }
     }
 
+    fn line(&mut self, at: Nanos, who: &str, text: &str) {
+        // A closed pipe (`| head`) is no reason to fail a run.
+        let _closed_or_not = writeln!(self.out, "{:>11} {who:>4}  {text}", Seconds(at));
+    }
+}
+
+impl Watcher for Timeline {
+    /// One line, or none.
+    fn see(&mut self, seen: &Observation<'_>) {
+        let Some(text) = self.words.text(&seen.what) else { return };
+        let who = match seen.what {
+            What::Fault(..) | What::Healed => "*".to_owned(),
+            _ => format!("n{}", seen.board),
+        };
+        self.line(seen.at, &who, &text);
+    }
+
+    fn find(&mut self, finding: &Finding) {
+        let Finding { at, rule, board, text } = finding;
+        let who = board.map_or_else(|| "!".to_owned(), |board| format!("n{board}"));
+        self.line(*at, &who, &format!("VIOLATION of {rule}: {text}"));
+    }
+
+    fn name(&mut self, board: BoardIndex, node: NodeId) {
+        self.words.name(board, node);
+    }
+}
+
+impl Words {
     /// `node` is the identity of `board` from now on: `n3`, after it lost its disk `n3b`, ….
     pub fn name(&mut self, board: BoardIndex, node: NodeId) {
         let plain = format!("n{board}");
@@ -50,28 +85,8 @@ impl Timeline {
         self.names.insert(node, name);
     }
 
-    /// One line, or none.
-    pub fn print(&mut self, seen: &Observation<'_>) {
-        let Some(text) = self.text(&seen.what) else { return };
-        let who = match seen.what {
-            What::Fault(..) | What::Healed => "*".to_owned(),
-            _ => format!("n{}", seen.board),
-        };
-        self.line(seen.at, &who, &text);
-    }
-
-    /// A line for a finding.
-    pub fn finding(&mut self, at: Nanos, rule: &str, board: Option<BoardIndex>, text: &str) {
-        let who = board.map_or_else(|| "!".to_owned(), |board| format!("n{board}"));
-        self.line(at, &who, &format!("VIOLATION of {rule}: {text}"));
-    }
-
-    fn line(&mut self, at: Nanos, who: &str, text: &str) {
-        // A closed pipe (`| head`) is no reason to fail a run.
-        let _closed_or_not = writeln!(self.out, "{:>11} {who:>4}  {text}", Seconds(at));
-    }
-
-    fn text(&self, what: &What<'_>) -> Option<String> {
+    /// What happened; none for what is most of a run, unless all was asked for.
+    pub fn text(&self, what: &What<'_>) -> Option<String> {
         Some(match what {
             What::Boot(boot) => {
                 let known = boot.durable.members.len();
@@ -252,7 +267,8 @@ impl Timeline {
         Some(format!("{arrow} {} {}{more}", self.who(peer), message.name()))
     }
 
-    fn who(&self, node: &NodeId) -> String {
+    /// What a board is called.
+    pub fn who(&self, node: &NodeId) -> String {
         self.names.get(node).cloned().unwrap_or_else(|| node.short())
     }
 }

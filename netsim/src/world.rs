@@ -10,7 +10,7 @@
 //! - `trouble`: faults beginning and ending;
 //! - `reign`: who believes to be master, and whether the mesh has one again;
 //! - `shim`: services on hosts; `copy`: their states; `operator`: orders; `task`: what all these do later;
-//! - `judge`: asking the boards what they see.
+//! - `judge`: asking the boards what they see; `rules`: what the world looks after, in words.
 
 mod copy;
 mod dial;
@@ -20,6 +20,7 @@ mod judge;
 mod life;
 mod operator;
 mod reign;
+mod rules;
 mod serving;
 mod shim;
 mod task;
@@ -32,16 +33,17 @@ use hedgerow::proto::id::NodeId;
 use crate::board::{Board, Operator};
 use crate::evidence::{Blame, ServiceRecord};
 use crate::net::{Arrival, Load, Net};
-use crate::observe::{Watch, What};
+use crate::observe::{Watch, Watcher, What};
 use crate::plan::{Outcome, Plan};
 use crate::queue::{BoardIndex, ConnIndex, Due, Queue};
 use crate::seed::{Purpose, Stream};
 use crate::tally::Tally;
 use crate::time::{MILLI, Nanos, SECOND};
-use crate::timeline::Timeline;
 use crate::world::dial::Dial;
 use crate::world::operator::Wanted;
 use crate::world::task::Task;
+
+pub use crate::world::rules::RULES;
 
 /// See the module.
 pub struct World {
@@ -94,15 +96,15 @@ pub struct World {
     bytes: u64,
 }
 
-/// Runs a plan.
-pub fn run(plan: &Plan, timeline: Option<Timeline>) -> Outcome {
-    let mut world = World::new(plan.clone(), timeline);
+/// Runs a plan, before the eyes of a watcher if there is one.
+pub fn run(plan: &Plan, watcher: Option<Box<dyn Watcher>>) -> Outcome {
+    let mut world = World::new(plan.clone(), watcher);
     world.run();
     world.finish()
 }
 
 impl World {
-    fn new(plan: Plan, timeline: Option<Timeline>) -> Self {
+    fn new(plan: Plan, watcher: Option<Box<dyn Watcher>>) -> Self {
         let count = usize::from(plan.boards);
         let boards: Vec<Board> =
             (0..plan.boards).map(|index| Board::new(plan.seed, index, plan.ppm_max)).collect();
@@ -125,7 +127,7 @@ impl World {
             orphans: 0,
             serving_after: None,
             protected_after: None,
-            watch: Watch::new(count, timeline),
+            watch: Watch::new(count, watcher),
             begun: BTreeSet::new(),
             felt: BTreeSet::new(),
             active: BTreeSet::new(),

@@ -26,6 +26,11 @@ impl Invariant for AcksDurable {
         "acknowledged-states-are-durable"
     }
 
+    fn means(&self) -> &'static str {
+        "A board says that it holds a copy of a service's state only once that copy is safe \
+         on its disk, and never for a right older than its own."
+    }
+
     fn wants(&self) -> u16 {
         kind::SERVICE | kind::SENT | kind::LIFE
     }

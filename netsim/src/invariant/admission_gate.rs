@@ -27,6 +27,11 @@ impl Invariant for AdmissionGate {
         "nothing-passes-before-admission"
     }
 
+    fn means(&self) -> &'static str {
+        "Until a board has let another one in, nothing passes between the two but greetings \
+         and refusals."
+    }
+
     fn wants(&self) -> u16 {
         kind::LIFE | kind::INPUT | kind::RECEIVED | kind::EFFECT | kind::SENT
     }

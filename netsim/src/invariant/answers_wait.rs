@@ -51,6 +51,11 @@ impl Invariant for AnswersWait {
         "answers-wait-for-the-disk"
     }
 
+    fn means(&self) -> &'static str {
+        "What a voter answers (a vote, a term, a table) is on its disk before the answer \
+         leaves, so that a restart cannot take it back."
+    }
+
     fn wants(&self) -> u16 {
         kept::WANTS | kind::SENT | kind::RECEIVED
     }

@@ -27,6 +27,11 @@ impl Invariant for BoundedEffects {
         "work-is-bounded"
     }
 
+    fn means(&self) -> &'static str {
+        "A board does a limited amount of work at once and in a second: it never floods the \
+         others and never runs in circles."
+    }
+
     fn wants(&self) -> u16 {
         kind::CALL
     }

@@ -42,6 +42,10 @@ impl Invariant for ChosenIsKept {
         "what-is-chosen-is-kept"
     }
 
+    fn means(&self) -> &'static str {
+        "A master says that a table is chosen only when most of its voters have it on disk."
+    }
+
     fn wants(&self) -> u16 {
         kept::WANTS
     }

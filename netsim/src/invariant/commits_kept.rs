@@ -92,6 +92,11 @@ impl Invariant for CommitsKept {
         "acknowledged-commits-are-kept"
     }
 
+    fn means(&self) -> &'static str {
+        "What a service's client was told to be kept is kept: wherever the service begins \
+         next, its state contains all of it."
+    }
+
     fn wants(&self) -> u16 {
         kind::SERVICE | kind::LIFE
     }

@@ -21,6 +21,11 @@ impl Invariant for EpochsRise {
         "epochs-of-starts-rise"
     }
 
+    fn means(&self) -> &'static str {
+        "Each right to run a service has a higher epoch than the one before, and one epoch is \
+         used by one board only."
+    }
+
     fn wants(&self) -> u16 {
         kind::SERVICE
     }

@@ -53,6 +53,11 @@ impl Invariant for Incarnations {
         "no-incarnation-is-used-twice"
     }
 
+    fn means(&self) -> &'static str {
+        "No two lives of a board use the same incarnation number: after a restart it takes a \
+         higher one."
+    }
+
     fn wants(&self) -> u16 {
         kind::LIFE | kind::EFFECT | kind::SENT
     }

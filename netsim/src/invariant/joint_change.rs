@@ -27,6 +27,11 @@ impl Invariant for JointChange {
         "voters-change-by-joint-tables"
     }
 
+    fn means(&self) -> &'static str {
+        "Who decides changes in two steps: first the old and the new voters together, then \
+         the new ones alone."
+    }
+
     fn wants(&self) -> u16 {
         kind::LIFE | kind::EFFECT
     }

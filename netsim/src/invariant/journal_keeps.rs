@@ -157,6 +157,10 @@ impl Invariant for JournalKeeps {
         "nothing-acknowledged-is-lost"
     }
 
+    fn means(&self) -> &'static str {
+        "What a disk has acknowledged is there again after every restart."
+    }
+
     fn wants(&self) -> u16 {
         kind::LIFE | kind::EFFECT | kind::DURABLE
     }

@@ -25,6 +25,11 @@ impl Invariant for LostDisk {
         "a-lost-disk-never-votes"
     }
 
+    fn means(&self) -> &'static str {
+        "A board that lost its disk has lost its memory, so it never votes under its old \
+         identity again."
+    }
+
     fn wants(&self) -> u16 {
         kind::LIFE | kind::SENT
     }

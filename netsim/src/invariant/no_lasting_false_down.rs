@@ -27,6 +27,10 @@ impl Invariant for NoLastingFalseDown {
         "no-false-down-lasts"
     }
 
+    fn means(&self) -> &'static str {
+        "Once all faults are over, nobody who runs stays taken for dead."
+    }
+
     fn wants(&self) -> u16 {
         kind::LIFE | kind::EFFECT | kind::FAULT
     }

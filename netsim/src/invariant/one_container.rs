@@ -24,6 +24,10 @@ impl Invariant for OneContainer {
         "at-most-one-container"
     }
 
+    fn means(&self) -> &'static str {
+        "A service runs in at most one place at any time."
+    }
+
     fn wants(&self) -> u16 {
         kind::SERVICE
     }

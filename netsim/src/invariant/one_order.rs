@@ -49,6 +49,11 @@ impl Invariant for OneOrder {
         "tables-have-one-order"
     }
 
+    fn means(&self) -> &'static str {
+        "The chosen tables form one line: no version has two contents, and each was made from \
+         the one before."
+    }
+
     fn wants(&self) -> u16 {
         kind::LIFE | kind::EFFECT
     }

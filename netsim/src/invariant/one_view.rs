@@ -26,6 +26,10 @@ impl Invariant for OneView {
         "all-come-to-one-view"
     }
 
+    fn means(&self) -> &'static str {
+        "Once all faults are over, all members come to say the same of everyone."
+    }
+
     fn wants(&self) -> u16 {
         kind::LIFE | kind::EFFECT | kind::FAULT
     }

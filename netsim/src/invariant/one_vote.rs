@@ -29,6 +29,10 @@ impl Invariant for OneVote {
         "one-vote-per-term"
     }
 
+    fn means(&self) -> &'static str {
+        "In one term a board votes for one candidate only, restarts included."
+    }
+
     fn wants(&self) -> u16 {
         kept::WANTS | kind::SENT
     }

@@ -21,6 +21,11 @@ impl Invariant for OwnVote {
         "own-vote-rule"
     }
 
+    fn means(&self) -> &'static str {
+        "A board starts a service only when its own promise to another board, that this one \
+         may run it, is over."
+    }
+
     fn wants(&self) -> u16 {
         granted::WANTS | kind::SERVICE
     }

@@ -75,6 +75,11 @@ impl Invariant for PromisesKept {
         "grantors-keep-their-promises"
     }
 
+    fn means(&self) -> &'static str {
+        "A board that promised a service to one holder promises it to nobody else, and does \
+         not ask for it itself, until that promise is over; a restart changes nothing."
+    }
+
     fn wants(&self) -> u16 {
         granted::WANTS
     }

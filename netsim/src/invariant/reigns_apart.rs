@@ -47,6 +47,11 @@ impl Invariant for ReignsApart {
         "reigns-never-overlap"
     }
 
+    fn means(&self) -> &'static str {
+        "There is never more than one master: as long as one may still believe to reign, no \
+         other one does."
+    }
+
     fn wants(&self) -> u16 {
         kind::BELIEF
     }

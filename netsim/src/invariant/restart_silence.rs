@@ -72,6 +72,11 @@ impl Invariant for RestartSilence {
         "restarted-voters-keep-silent"
     }
 
+    fn means(&self) -> &'static str {
+        "A voter that restarted may have forgotten what it promised, so it does not vote, \
+         stand or confirm a lease until every lease that it may have forgotten is over."
+    }
+
     fn wants(&self) -> u16 {
         kind::LIFE | kind::RECEIVED | kind::SENT
     }

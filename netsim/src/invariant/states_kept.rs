@@ -53,6 +53,11 @@ impl Invariant for StatesKept {
         "confirmed-states-are-kept"
     }
 
+    fn means(&self) -> &'static str {
+        "A board that said it holds a state of a service begins from that state, or from a \
+         newer one."
+    }
+
     fn wants(&self) -> u16 {
         kind::SERVICE | kind::SENT | kind::LIFE
     }

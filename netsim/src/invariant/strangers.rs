@@ -24,6 +24,10 @@ impl Invariant for Strangers {
         "strangers-stay-out"
     }
 
+    fn means(&self) -> &'static str {
+        "Nobody gets in without a good ticket."
+    }
+
     fn wants(&self) -> u16 {
         kind::LIFE | kind::EFFECT
     }

@@ -1,0 +1,152 @@
+//! The messages of a run's last seconds: each in a few words, and when it arrived.
+//!
+//! A message is known again by its frame and its way: on one connection nothing overtakes.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use hedgerow::proto::wire::Message;
+use hedgerow::proto::wire::copies::{Offer, Stored};
+use hedgerow::proto::wire::failover::Claimed;
+
+use crate::queue::BoardIndex;
+use crate::time::{Nanos, SECOND};
+use crate::timeline::Words;
+
+/// Messages are kept for that long.
+const KEPT: Nanos = 40 * SECOND;
+/// So many at the most.
+const MESSAGES_MAX: usize = 30_000;
+
+/// A message that was sent.
+#[derive(Clone, Debug)]
+pub(super) struct Sent {
+    pub(super) from: BoardIndex,
+    pub(super) to: BoardIndex,
+    pub(super) sent: Nanos,
+    /// When it was handed to the other node, if it was.
+    pub(super) arrived: Option<Nanos>,
+    pub(super) text: String,
+    pub(super) is_probe: bool,
+    way: Way,
+}
+
+/// From whom, to whom, and the beginning of the frame's hash.
+type Way = (BoardIndex, BoardIndex, [u8; 8]);
+
+/// The last ones of a run.
+#[derive(Default, Debug)]
+pub(super) struct Messages {
+    kept: VecDeque<Sent>,
+    /// Those that were dropped, and so the number of the first one that is there.
+    dropped: usize,
+    /// Numbers of those that have not arrived, in the order in which they were sent.
+    under_way: BTreeMap<Way, VecDeque<usize>>,
+}
+
+impl Messages {
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Sent> {
+        self.kept.iter()
+    }
+
+    /// The n-th that is kept.
+    pub(super) fn get(&self, number: usize) -> Option<&Sent> {
+        self.kept.get(number)
+    }
+
+    pub(super) fn sent(
+        &mut self,
+        at: Nanos,
+        (from, to): (BoardIndex, BoardIndex),
+        words: &Words,
+        message: &Message,
+        frame: &[u8],
+    ) {
+        let old = |sent: &Sent| sent.sent + KEPT < at;
+        while self.kept.len() >= MESSAGES_MAX || self.kept.front().is_some_and(old) {
+            self.drop_first();
+        }
+        let way = (from, to, mark(frame));
+        self.under_way.entry(way).or_default().push_back(self.dropped + self.kept.len());
+        let is_probe = matches!(message, Message::Probe(_) | Message::ProbeAck(_));
+        let text = text(words, message);
+        self.kept.push_back(Sent { from, to, sent: at, arrived: None, text, is_probe, way });
+    }
+
+    pub(super) fn received(
+        &mut self,
+        at: Nanos,
+        (from, to): (BoardIndex, BoardIndex),
+        frame: &[u8],
+    ) {
+        let way = (from, to, mark(frame));
+        let Some(numbers) = self.under_way.get_mut(&way) else { return };
+        let number = numbers.pop_front();
+        if numbers.is_empty() {
+            self.under_way.remove(&way);
+        }
+        let place = number.and_then(|number| number.checked_sub(self.dropped));
+        if let Some(sent) = place.and_then(|place| self.kept.get_mut(place)) {
+            sent.arrived = Some(at);
+        }
+    }
+
+    fn drop_first(&mut self) {
+        let Some(first) = self.kept.pop_front() else { return };
+        if let Some(numbers) = self.under_way.get_mut(&first.way) {
+            numbers.retain(|number| *number > self.dropped);
+            if numbers.is_empty() {
+                self.under_way.remove(&first.way);
+            }
+        }
+        self.dropped += 1;
+    }
+}
+
+fn mark(frame: &[u8]) -> [u8; 8] {
+    let mut mark = [0; 8];
+    mark.copy_from_slice(&blake3::hash(frame).as_bytes()[..8]);
+    mark
+}
+
+/// Its name and what of it matters in a picture.
+fn text(words: &Words, message: &Message) -> String {
+    let yes = |granted: bool| if granted { "yes" } else { "no" };
+    let more = match message {
+        Message::PreVote(vote) => format!("(would you vote for me?) term {}", vote.term.0),
+        Message::PreVoteOk(ok) => format!("{}, term {}", yes(ok.granted), ok.term.0),
+        Message::Vote(vote) => format!("(vote for me) term {}", vote.term.0),
+        Message::VoteOk(ok) => format!("{}, term {}", yes(ok.granted), ok.term.0),
+        Message::App(app) => {
+            let table = app.table.as_ref().map(|table| {
+                let version = table.version;
+                format!(", table {}/{}", version.term.0, version.number)
+            });
+            let table = table.unwrap_or_default();
+            format!("(heartbeat) term {}, {} ms{table}", app.term.0, app.lease_ms)
+        }
+        Message::AppOk(ok) => {
+            let (term, number) = (ok.durable.term.0, ok.durable.number);
+            let lease = if ok.sent == 0 { ", no lease" } else { "" };
+            format!("term {}, has table {term}/{number}{lease}", ok.term.0)
+        }
+        Message::Renew(renew) => format!("{} epoch {}", renew.instance, renew.epoch.0),
+        Message::Grant(grant) => {
+            format!("{} epoch {}, {} ms", grant.instance, grant.epoch.0, grant.lease_ms)
+        }
+        Message::Claim(claim) => {
+            let what = match claim.claim {
+                Claimed::Release { to, .. } => format!("release to {}", words.who(&to)),
+                Claimed::Take { from } => format!("take, from {}/{}", from.epoch.0, from.seq),
+                other => format!("{other:?}"),
+            };
+            format!("{} epoch {}: {what}", claim.instance, claim.epoch.0)
+        }
+        Message::Offer(Offer { instance, id }) | Message::Stored(Stored { instance, id }) => {
+            format!("{instance} state {}/{}", id.epoch.0, id.seq)
+        }
+        Message::Ask(ask) => format!("is {} alive?", words.who(&ask.subject)),
+        Message::Answer(answer) => format!("about {}", words.who(&answer.subject)),
+        _ => return message.name().to_owned(),
+    };
+    format!("{} {more}", message.name())
+}
