@@ -11,6 +11,7 @@ use crate::expect::Expect;
 use crate::faults::{Fault, Timed};
 use crate::law::LinkLaw;
 use crate::net::IDLE_TIMEOUT;
+use crate::net::datagram::Carrier;
 use crate::observe::Finding;
 use crate::queue::BoardIndex;
 use crate::service::Service;
@@ -35,6 +36,8 @@ pub struct Plan {
     pub link: LinkLaw,
     /// Per cent of segments lost, until a fault says otherwise.
     pub loss_percent: u8,
+    /// What carries the nodes' messages.
+    pub carrier: Carrier,
     /// Crystals err by up to this much, parts per million.
     pub ppm_max: i32,
     /// Timing of the node.
@@ -93,6 +96,7 @@ impl Plan {
             strangers: BTreeSet::new(),
             link: LinkLaw::Wan,
             loss_percent: 0,
+            carrier: Carrier::Streams,
             ppm_max: PPM_MAX,
             timing: MembershipTiming::default(),
             preset: Preset::WAN,

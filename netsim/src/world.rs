@@ -215,6 +215,7 @@ impl World {
         match due {
             Due::Timer(board) => self.timer(board),
             Due::Arrive(conn, way) => self.arrive(conn, way),
+            Due::Datagram(number) => self.datagram(number),
             Due::Disk(board, turn) => self.disk_done(board, turn),
             Due::Dial(dial) => self.dial_step(dial),
             Due::Idle(conn, end, count) => {

@@ -1,0 +1,136 @@
+//! Datagrams: the other service on the same links.
+//!
+//! Distances, jitter and loss are those of the streams, but what is lost stays lost, nothing waits for
+//! what was sent before it, and nobody is told. A message that needs several packets is lost with any of
+//! them, as a fragmented UDP datagram is. Draws have streams of their own, keyed by (from, to), so
+//! using datagrams reshuffles nothing else.
+
+use std::collections::BTreeMap;
+
+use super::{Net, SEGMENT_BYTES};
+use crate::queue::{BoardIndex, ConnIndex, Due, Queue};
+use crate::seed::{Purpose, Stream};
+use crate::time::Nanos;
+
+/// What carries the messages of nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Carrier {
+    /// One reliable stream per connection, as the real driver does.
+    #[default]
+    Streams,
+    /// One datagram per message, sent once. Greetings still go over the stream: they are said once
+    /// per connection, and no protocol repeats them.
+    Datagrams,
+}
+
+/// Everything about datagrams that a network remembers.
+#[derive(Debug, Default)]
+pub(super) struct Datagrams {
+    ways: BTreeMap<(BoardIndex, BoardIndex), Way>,
+    /// On their way, by number; numbers are used again.
+    flying: Vec<Option<Flying>>,
+    free: Vec<u32>,
+}
+
+/// From one board to another.
+#[derive(Debug)]
+struct Way {
+    sent: u64,
+    delay: Stream,
+    loss: Stream,
+}
+
+#[derive(Debug)]
+struct Flying {
+    conn: ConnIndex,
+    /// The end that it flies to.
+    end: u8,
+    frame: Vec<u8>,
+}
+
+impl Net {
+    /// When a datagram of `bytes` bytes that leaves now arrives; none if it is lost.
+    pub fn datagram(
+        &mut self,
+        now: Nanos,
+        from: BoardIndex,
+        to: BoardIndex,
+        bytes: usize,
+    ) -> Option<Nanos> {
+        let seed = self.seed;
+        let way = self.datagrams.ways.entry((from, to)).or_insert_with(|| {
+            let who = u64::from(from) << 32 | u64::from(to) << 16;
+            // Connections of a pair are counted from 1.
+            let stream = |purpose| Stream::new(seed, purpose, who, 0);
+            Way { sent: 0, delay: stream(Purpose::Delay), loss: stream(Purpose::Loss) }
+        });
+        way.sent += 1;
+        let (nth, delay) = (way.sent, way.delay.at(way.sent));
+        let packets = 1 + (bytes.saturating_sub(1) / SEGMENT_BYTES) as u64;
+        let percent = self.loss_percent;
+        let lost = (0..packets).filter(|packet| way.loss.at(nth << 16 | packet) % 100 < percent);
+        let lost = lost.count() as u64;
+        self.lost += lost;
+        (lost == 0).then(|| now + self.one_way(from, to, delay))
+    }
+
+    /// Sends a frame from an end of a connection as a datagram.
+    pub(crate) fn post(
+        &mut self,
+        now: Nanos,
+        conn: ConnIndex,
+        end: u8,
+        frame: Vec<u8>,
+        queue: &mut Queue,
+    ) {
+        let (from, to) = (self.end(conn, end).board, self.end(conn, 1 - end).board);
+        let Some(at) = self.datagram(now, from, to, frame.len()) else { return };
+        let flying = Flying { conn, end: 1 - end, frame };
+        let number = match self.datagrams.free.pop() {
+            Some(number) => {
+                self.datagrams.flying[number as usize] = Some(flying);
+                number
+            }
+            None => {
+                self.datagrams.flying.push(Some(flying));
+                (self.datagrams.flying.len() - 1) as u32
+            }
+        };
+        queue.push(at, Due::Datagram(number));
+    }
+
+    /// Takes a datagram that has arrived: the connection, the end, the frame. None if the way is cut.
+    pub(crate) fn take_datagram(&mut self, number: u32) -> Option<(ConnIndex, u8, Vec<u8>)> {
+        let Flying { conn, end, frame } = self.datagrams.flying[number as usize].take()?;
+        self.datagrams.free.push(number);
+        (!self.is_blocked(conn, 1 - end)).then_some((conn, end, frame))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::law::LinkLaw;
+    use crate::time::MILLI;
+
+    fn arrivals(loss: u64, bytes: usize) -> Vec<Option<Nanos>> {
+        let mut net = Net::new(3, LinkLaw::Wan, loss, 2);
+        (0..1000).map(|n| net.datagram(n * 10 * MILLI, 0, 1, bytes)).collect()
+    }
+
+    #[test]
+    fn so_many_of_a_hundred_are_lost_and_of_long_ones_more() {
+        let lost = |bytes| arrivals(20, bytes).iter().filter(|at| at.is_none()).count();
+        assert!((170..230).contains(&lost(100)), "{}", lost(100));
+        // 1 - 0.8 ^ 3
+        assert!((450..530).contains(&lost(3000)), "{}", lost(3000));
+    }
+
+    #[test]
+    fn what_is_not_lost_takes_as_long_as_without_loss() {
+        let (calm, lossy) = (arrivals(0, 100), arrivals(20, 100));
+        assert!(calm.iter().all(Option::is_some));
+        assert!(calm.iter().zip(&lossy).all(|(calm, lossy)| lossy.is_none() || calm == lossy));
+        assert!(!calm.is_sorted(), "a later one may overtake");
+    }
+}
