@@ -182,6 +182,12 @@ impl Findings {
     }
 }
 
+/// Somebody who measures a run.
+pub trait Witness {
+    /// Looks at one observation.
+    fn on(&mut self, seen: &Observation<'_>);
+}
+
 /// All watchers of one run.
 pub struct Watch {
     trace: Trace,
@@ -190,6 +196,7 @@ pub struct Watch {
     wanted: u16,
     findings: Findings,
     story: Story,
+    witness: Option<Box<dyn Witness>>,
 }
 
 impl Watch {
@@ -207,6 +214,17 @@ impl Watch {
             wanted,
             findings: Findings::default(),
             story: Story::new(boards),
+            witness: None,
+        }
+    }
+
+    /// Nobody but one who measures.
+    pub fn measuring(boards: usize, witness: Box<dyn Witness>) -> Self {
+        Self {
+            invariants: Vec::new(),
+            wanted: 0,
+            witness: Some(witness),
+            ..Self::new(boards, None)
         }
     }
 
@@ -216,6 +234,9 @@ impl Watch {
         self.trace.add(&seen);
         if let Some(timeline) = &mut self.timeline {
             timeline.print(&seen);
+        }
+        if let Some(witness) = &mut self.witness {
+            witness.on(&seen);
         }
         let kind = what.kind();
         self.story.on(&seen);

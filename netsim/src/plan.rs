@@ -28,6 +28,9 @@ pub struct Plan {
     pub seed: u64,
     /// How many boards there are. Board 0 founds the mesh.
     pub boards: BoardIndex,
+    /// The mesh has run before: every journal holds all boards that are not late, as after a power cut
+    /// of everything. Otherwise they join one by one, which costs as many signatures as pairs, twice.
+    pub acquainted: bool,
     /// Boards that are only switched on by a `join` fault.
     pub late: BTreeSet<BoardIndex>,
     /// Boards whose ticket is no good.
@@ -92,6 +95,7 @@ impl Plan {
             name: "calm".to_owned(),
             seed,
             boards,
+            acquainted: false,
             late: BTreeSet::new(),
             strangers: BTreeSet::new(),
             link: LinkLaw::Wan,

@@ -6,12 +6,14 @@
 //!
 //! - `driver`: one process and its node; `gate`: its connections and what may pass over them;
 //! - `dial`: connections coming about;
+//! - `acquaint`: journals of a mesh that has run before;
 //! - `life`: processes starting, stopping and pausing;
 //! - `trouble`: faults beginning and ending;
 //! - `reign`: who believes to be master, and whether the mesh has one again;
 //! - `shim`: services on hosts; `copy`: their states; `operator`: orders; `task`: what all these do later;
 //! - `judge`: asking the boards what they see.
 
+mod acquaint;
 mod copy;
 mod dial;
 mod driver;
@@ -31,8 +33,9 @@ use hedgerow::proto::id::NodeId;
 
 use crate::board::{Board, Operator};
 use crate::evidence::{Blame, ServiceRecord};
+use crate::faults::{Fault, Timed};
 use crate::net::{Arrival, Load, Net};
-use crate::observe::{Watch, What};
+use crate::observe::{Watch, What, Witness};
 use crate::plan::{Outcome, Plan};
 use crate::queue::{BoardIndex, ConnIndex, Due, Queue};
 use crate::seed::{Purpose, Stream};
@@ -96,13 +99,13 @@ pub struct World {
 
 /// Runs a plan.
 pub fn run(plan: &Plan, timeline: Option<Timeline>) -> Outcome {
-    let mut world = World::new(plan.clone(), timeline);
+    let mut world = World::new(plan.clone(), Watch::new(usize::from(plan.boards), timeline));
     world.run();
     world.finish()
 }
 
 impl World {
-    fn new(plan: Plan, timeline: Option<Timeline>) -> Self {
+    fn new(plan: Plan, watch: Watch) -> Self {
         let count = usize::from(plan.boards);
         let boards: Vec<Board> =
             (0..plan.boards).map(|index| Board::new(plan.seed, index, plan.ppm_max)).collect();
@@ -125,7 +128,7 @@ impl World {
             orphans: 0,
             serving_after: None,
             protected_after: None,
-            watch: Watch::new(count, timeline),
+            watch,
             begun: BTreeSet::new(),
             felt: BTreeSet::new(),
             active: BTreeSet::new(),
@@ -154,8 +157,12 @@ impl World {
             }
             // The founder is there when the others come.
             let mut draw = Stream::new(self.plan.seed, Purpose::Start, u64::from(index), 0);
-            let at = if index == 0 { 0 } else { draw.between(100 * MILLI, 3 * SECOND) };
+            let last = if self.plan.acquainted { SECOND / 2 } else { 3 * SECOND };
+            let at = if index == 0 { 0 } else { draw.between(100 * MILLI, last) };
             self.queue.push(at, Due::Start(index));
+        }
+        if self.plan.acquainted {
+            self.acquaint();
         }
         for service in self.plan.services.clone() {
             self.want(service.at, &service.name, operator::What::Run, service.board, None);
@@ -175,19 +182,41 @@ impl World {
     }
 
     fn run(&mut self) {
-        while !self.over && !self.watch.failed() {
-            let Some((at, due)) = self.queue.pop(self.plan.horizon) else { break };
-            self.now = at;
-            self.steps += 1;
-            self.happen(due);
-        }
+        self.run_until(self.plan.horizon);
         if !self.over && !self.watch.failed() {
-            self.now = self.plan.horizon;
             self.judge_settling();
         }
     }
 
-    fn finish(mut self) -> Outcome {
+    /// A world for a measurement: `witness` sees everything, and whoever measures says step by step
+    /// what happens next. Invariants do not look, since what they cost would be measured, too.
+    pub fn measured(plan: Plan, witness: Box<dyn Witness>) -> Self {
+        let watch = Watch::measuring(usize::from(plan.boards), witness);
+        Self::new(plan, watch)
+    }
+
+    /// Lets everything happen that is due until then.
+    pub fn run_until(&mut self, end: Nanos) {
+        while !self.over && !self.watch.failed() {
+            let Some((at, due)) = self.queue.pop(end) else {
+                self.now = end;
+                return;
+            };
+            self.now = at;
+            self.steps += 1;
+            self.happen(due);
+        }
+    }
+
+    /// A fault begins now, and does not end.
+    pub fn inject(&mut self, fault: Fault) {
+        let number = self.plan.schedule.len() as u32;
+        self.plan.schedule.push(Timed { at: self.now, lasts: None, fault });
+        self.begin(number);
+    }
+
+    /// Ends the run: what came of it.
+    pub fn finish(mut self) -> Outcome {
         for board in &mut self.boards {
             if board.node.is_some() {
                 board.ran += self.now - board.running_since;

@@ -7,10 +7,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Net, SEGMENT_BYTES};
+use super::Net;
 use crate::queue::{BoardIndex, ConnIndex, Due, Queue};
 use crate::seed::{Purpose, Stream};
 use crate::time::Nanos;
+
+/// A longer datagram is sent in pieces: what fits an Ethernet frame with room for a tunnel.
+const PACKET_BYTES: usize = 1400;
 
 /// What carries the messages of nodes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -66,7 +69,7 @@ impl Net {
         });
         way.sent += 1;
         let (nth, delay) = (way.sent, way.delay.at(way.sent));
-        let packets = 1 + (bytes.saturating_sub(1) / SEGMENT_BYTES) as u64;
+        let packets = 1 + (bytes.saturating_sub(1) / PACKET_BYTES) as u64;
         let percent = self.loss_percent;
         let lost = (0..packets).filter(|packet| way.loss.at(nth << 16 | packet) % 100 < percent);
         let lost = lost.count() as u64;
