@@ -41,6 +41,8 @@ pub struct Plan {
     pub loss_percent: u8,
     /// What carries the nodes' messages.
     pub carrier: Carrier,
+    /// Losses of datagrams come in bursts of this mean length; none: one by one.
+    pub bursts: Option<Nanos>,
     /// Crystals err by up to this much, parts per million.
     pub ppm_max: i32,
     /// Timing of the node.
@@ -101,6 +103,7 @@ impl Plan {
             link: LinkLaw::Wan,
             loss_percent: 0,
             carrier: Carrier::Streams,
+            bursts: None,
             ppm_max: PPM_MAX,
             timing: MembershipTiming::default(),
             preset: Preset::WAN,

@@ -109,7 +109,8 @@ impl World {
         let count = usize::from(plan.boards);
         let boards: Vec<Board> =
             (0..plan.boards).map(|index| Board::new(plan.seed, index, plan.ppm_max)).collect();
-        let net = Net::new(plan.seed, plan.link, u64::from(plan.loss_percent), count);
+        let mut net = Net::new(plan.seed, plan.link, u64::from(plan.loss_percent), count);
+        net.lose_in_bursts(plan.bursts);
         let mut world = Self {
             now: 0,
             queue: Queue::default(),

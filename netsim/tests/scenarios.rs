@@ -71,5 +71,8 @@ fn boards_that_know_each_other_from_before_need_not_join() {
     let outcome = campaign::run(&plan, None);
     assert_eq!(outcome.findings, []);
     let each_second = outcome.bytes / (outcome.node_time / SECOND);
-    assert!(each_second < 2000, "{each_second} bytes per board and second: they told each other all");
+    assert!(
+        each_second < 2000,
+        "{each_second} bytes per board and second: they told each other all"
+    );
 }

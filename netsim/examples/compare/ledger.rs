@@ -1,6 +1,6 @@
 //! The ledger: who holds whom for alive, who is, and what was sent. The same one for every system.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hedgerow_netsim::queue::BoardIndex;
 use hedgerow_netsim::time::Nanos;
@@ -12,6 +12,8 @@ pub(crate) struct Counts {
     pub(crate) bytes: u64,
     /// Messages sent.
     pub(crate) messages: u64,
+    /// Bytes by the kind of message, where the system tells.
+    pub(crate) kinds: BTreeMap<&'static str, u64>,
     /// Lives of boards that were held for dead by somebody while they ran.
     pub(crate) false_losses: u64,
 }
@@ -63,9 +65,10 @@ impl Ledger {
         self.crashed.map_or(0, |(_, holdouts, _)| holdouts)
     }
 
-    pub(crate) fn sent(&mut self, bytes: usize) {
+    pub(crate) fn sent(&mut self, kind: &'static str, bytes: usize) {
         self.counts.messages += 1;
         self.counts.bytes += bytes as u64;
+        *self.counts.kinds.entry(kind).or_default() += bytes as u64;
     }
 
     pub(crate) fn crash(&mut self, at: Nanos, who: BoardIndex) {

@@ -4,7 +4,7 @@
 //! cargo run --release -p hedgerow-netsim --example compare -- --quick
 //! ```
 //!
-//! prints one table, and then which of the bars that we set ourselves were held:
+//! prints one table (and each line on stderr as soon as it is measured), and then which of the bars that we set ourselves were held:
 //!
 //! ```text
 //! system            N loss trials  median     p99     max never false/node-h   B/s msg/s   CPU s
@@ -46,6 +46,12 @@ struct Options {
     /// A crash that is not known to all after that long counts as never known.
     #[arg(long, default_value = "300s", value_parser = horizon)]
     horizon: Nanos,
+    /// Bytes are counted for that long. Shorter than a minute misses some comparisons of lists.
+    #[arg(long, default_value = "60s", value_parser = horizon)]
+    idle: Nanos,
+    /// Datagrams are lost in bursts of this mean length, such as 500ms; only systems on datagrams then.
+    #[arg(long, value_parser = horizon)]
+    bursts: Option<Nanos>,
     /// Only systems whose name contains this.
     #[arg(long)]
     only: Option<String>,
@@ -98,7 +104,10 @@ fn main() -> Result<()> {
     for boards in &options.nodes {
         let mut of_this_size: Vec<Line> = Vec::new();
         for contestant in CONTESTANTS.into_iter().filter(|contestant| options.wants(*contestant)) {
-            of_this_size.extend(options.lines(contestant, *boards));
+            let lines = options.lines(contestant, *boards);
+            // For the impatient: large meshes take minutes.
+            lines.iter().for_each(|line| eprintln!("{}", line.text()));
+            of_this_size.extend(lines);
         }
         // Everybody beside each other.
         of_this_size.sort_by_key(|line| line.loss);
@@ -108,6 +117,10 @@ fn main() -> Result<()> {
         lines.extend(of_this_size);
     }
     say(NOTES)?;
+    for line in lines.iter().filter(|line| matches!(line.contestant, Contestant::Ours(_))) {
+        say(&line.kinds())?;
+    }
+    say("")?;
     for line in reach::judge(&lines) {
         say(&line)?;
     }
@@ -116,7 +129,9 @@ fn main() -> Result<()> {
 
 impl Options {
     fn wants(&self, contestant: Contestant) -> bool {
-        self.only.as_ref().is_none_or(|only| contestant.name().contains(only.as_str()))
+        let is_wanted = |only: &String| contestant.name().contains(only.as_str());
+        let on_streams = contestant == Contestant::Ours(Carrier::Streams);
+        self.only.as_ref().is_none_or(is_wanted) && !(on_streams && self.bursts.is_some())
     }
 
     /// As many meshes as it takes, each through all losses.
@@ -133,8 +148,9 @@ impl Options {
         for mesh in 0..wanted.div_ceil(crashes) as u64 {
             let seed = self.seed * 1000 + mesh;
             let losses = self.loss.clone();
-            let trial = Trial { seed, boards, losses, crashes, horizon: self.horizon };
-            let one = trial.run(|| contestant.form(seed, boards));
+            let (idle, horizon) = (self.idle, self.horizon);
+            let trial = Trial { seed, boards, losses, crashes, idle, horizon };
+            let one = trial.run(|| contestant.form(seed, boards, self.bursts));
             results.iter_mut().zip(&one).for_each(|(all, one)| all.add(one));
         }
         let line = |(loss, result)| Line { contestant, boards, loss, result };
@@ -152,11 +168,15 @@ impl Contestant {
         }
     }
 
-    fn form(self, seed: u64, boards: BoardIndex) -> Box<dyn System> {
+    fn form(self, seed: u64, boards: BoardIndex, bursts: Option<Nanos>) -> Box<dyn System> {
         match self {
-            Self::Ours(carrier) => Box::new(Mesh::new(seed, boards, carrier)),
-            Self::Foca(preset, 8) => Box::new(Cluster::<ShortName>::new(seed, boards, preset)),
-            Self::Foca(preset, _) => Box::new(Cluster::<LongName>::new(seed, boards, preset)),
+            Self::Ours(carrier) => Box::new(Mesh::new(seed, boards, carrier, bursts)),
+            Self::Foca(preset, 8) => {
+                Box::new(Cluster::<ShortName>::new(seed, boards, preset, bursts))
+            }
+            Self::Foca(preset, _) => {
+                Box::new(Cluster::<LongName>::new(seed, boards, preset, bursts))
+            }
         }
     }
 }
@@ -184,6 +204,19 @@ impl Line {
         )
     }
 }
+
+impl Line {
+    /// Which messages the bytes are.
+    fn kinds(&self) -> String {
+        let kinds = self.result.bytes_by_kind().into_iter().take(KINDS_MAX);
+        let kinds: Vec<String> = kinds.map(|(kind, each)| format!("{kind} {each:.0}")).collect();
+        let name = self.contestant.name();
+        format!("B/s of {name}, N={} at {} %: {}", self.boards, self.loss, kinds.join(", "))
+    }
+}
+
+/// Smaller ones add up to little.
+const KINDS_MAX: usize = 7;
 
 fn horizon(text: &str) -> Result<Nanos> {
     scenario::nanos(text).with_context(|| format!("{text}: give a number and a unit, such as 300s"))

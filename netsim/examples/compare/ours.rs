@@ -30,10 +30,15 @@ struct Scribe {
 }
 
 impl Mesh {
-    pub(crate) fn new(seed: u64, boards: BoardIndex, carrier: Carrier) -> Self {
+    pub(crate) fn new(
+        seed: u64,
+        boards: BoardIndex,
+        carrier: Carrier,
+        bursts: Option<Nanos>,
+    ) -> Self {
         let mut plan = Plan::calm(seed, boards, Nanos::MAX);
         plan.acquainted = true;
-        plan.carrier = carrier;
+        (plan.carrier, plan.bursts) = (carrier, bursts);
         // The other system's timers have no crystals either.
         plan.ppm_max = 0;
         let ledger = Rc::new(RefCell::new(Ledger::new(boards)));
@@ -67,7 +72,9 @@ impl Witness for Scribe {
         match what {
             What::Boot(boot) => drop(self.boards.insert(boot.node, board)),
             What::Gone { .. } => ledger.crash(at, board),
-            What::Sent(_, frame) => ledger.sent(frame.len()),
+            What::Sent(Effect::Send { message, .. }, frame) => {
+                ledger.sent(message.name(), frame.len());
+            }
             What::Effect(Effect::Event(Event::MemberDown { node, incarnation, .. })) => {
                 if let Some(who) = self.boards.get(node) {
                     ledger.down(at, board, *who, *incarnation);

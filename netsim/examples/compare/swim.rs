@@ -87,15 +87,22 @@ impl Preset {
 }
 
 impl<N: Name> Cluster<N> {
-    pub(crate) fn new(seed: u64, boards: BoardIndex, preset: Preset) -> Self {
+    pub(crate) fn new(
+        seed: u64,
+        boards: BoardIndex,
+        preset: Preset,
+        bursts: Option<Nanos>,
+    ) -> Self {
         let member = |board| {
             let secret = seed::bytes(seed, Purpose::Life, u64::from(board), 1);
             let rng = ChaCha8Rng::from_seed(secret);
             Some(Foca::new(N::of(board), preset.config(boards), rng, PostcardCodec))
         };
+        let mut net = Net::new(seed, LinkLaw::Wan, 0, usize::from(boards));
+        net.lose_in_bursts(bursts);
         let mut cluster = Self {
             now: 0,
-            net: Net::new(seed, LinkLaw::Wan, 0, usize::from(boards)),
+            net,
             members: (0..boards).map(member).collect(),
             queue: BTreeMap::new(),
             sequence: 0,
@@ -132,7 +139,7 @@ impl<N: Name> Cluster<N> {
 
     fn carry_out(&mut self, board: BoardIndex) {
         while let Some((to, bytes)) = self.runtime.to_send() {
-            self.ledger.borrow_mut().sent(bytes.len());
+            self.ledger.borrow_mut().sent("packet", bytes.len());
             let to = to.board();
             if let Some(at) = self.net.datagram(self.now, board, to, bytes.len()) {
                 self.push(at, to, Due::Packet(bytes.to_vec()));

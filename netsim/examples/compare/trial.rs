@@ -1,10 +1,11 @@
 //! One trial: the same steps for every system.
 //!
-//! A mesh forms without loss. Then, for each loss in turn: it settles, is left alone for a minute, in
+//! A mesh forms without loss. Then, for each loss in turn: it settles, is left alone for a while, in
 //! which bytes are counted, and one board after the other loses power at a drawn moment, the next one a
 //! while after all others know of the last. Boards that died stay dead, so few die in a small mesh.
 
 use std::cell::RefMut;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hedgerow_netsim::campaign;
@@ -12,14 +13,12 @@ use hedgerow_netsim::queue::BoardIndex;
 use hedgerow_netsim::seed::{Purpose, Stream};
 use hedgerow_netsim::time::{MILLI, Nanos, SECOND};
 
-use crate::ledger::Ledger;
+use crate::ledger::{Counts, Ledger};
 
 /// From the start to the first loss, and after each loss.
 const CALM: Nanos = 20 * SECOND;
 /// From the beginning of a loss until bytes are counted.
 const SETTLE: Nanos = 20 * SECOND;
-/// Bytes are counted for that long.
-const IDLE: Nanos = 60 * SECOND;
 /// A crash comes at a random moment of a time of that length.
 const MOMENT: Nanos = 3 * SECOND;
 /// How often it is looked whether all know. The time itself is exact.
@@ -46,6 +45,8 @@ pub(crate) struct Trial {
     pub(crate) losses: Vec<u8>,
     /// At each loss.
     pub(crate) crashes: usize,
+    /// Bytes are counted for that long at each loss before anybody crashes.
+    pub(crate) idle: Nanos,
     /// A crash that somebody does not know of after that long never becomes known.
     pub(crate) horizon: Nanos,
 }
@@ -60,6 +61,7 @@ pub(crate) struct Result {
     pub(crate) node_time: Nanos,
     pub(crate) idle_bytes: u64,
     pub(crate) idle_messages: u64,
+    pub(crate) idle_kinds: BTreeMap<&'static str, u64>,
     /// Board-time in which those were counted.
     pub(crate) idle_time: Nanos,
     pub(crate) cpu: Duration,
@@ -110,13 +112,13 @@ impl Trial {
         let mut now = began + SETTLE;
         system.run_until(now);
         result.add_false(system, SETTLE);
-        now += IDLE;
+        now += self.idle;
         system.run_until(now);
         let running = system.ledger().running() as u64;
-        let counts = result.add_false(system, IDLE);
-        result.idle_bytes = counts.0;
-        result.idle_messages = counts.1;
-        result.idle_time = running * IDLE;
+        let counts = result.add_false(system, self.idle);
+        (result.idle_bytes, result.idle_messages) = (counts.bytes, counts.messages);
+        result.idle_kinds = counts.kinds;
+        result.idle_time = running * self.idle;
         for (moment, victim) in victims.take(self.crashes) {
             system.run_until(now + moment);
             let crashed = now + moment;
@@ -136,13 +138,13 @@ impl Trial {
 }
 
 impl Result {
-    /// Adds what the ledger has counted for that long, and gives back bytes and messages.
-    fn add_false(&mut self, system: &dyn System, lasted: Nanos) -> (u64, u64) {
+    /// Adds the false losses that the ledger has counted for that long, and gives back all it counted.
+    fn add_false(&mut self, system: &dyn System, lasted: Nanos) -> Counts {
         let running = system.ledger().running() as u64;
         let counts = system.ledger().take();
         self.false_losses += counts.false_losses;
         self.node_time += running * lasted;
-        (counts.bytes, counts.messages)
+        counts
     }
 
     /// Adds another mesh's.
@@ -152,14 +154,16 @@ impl Result {
         self.node_time += other.node_time;
         self.idle_bytes += other.idle_bytes;
         self.idle_messages += other.idle_messages;
+        for (kind, bytes) in &other.idle_kinds {
+            *self.idle_kinds.entry(kind).or_default() += bytes;
+        }
         self.idle_time += other.idle_time;
         self.cpu += other.cpu;
     }
 
     /// The smallest time that `percent` of a hundred crashes do not exceed; none if that is never.
     pub(crate) fn known_by(&self, percent: usize) -> Option<Nanos> {
-        let mut known: Vec<Nanos> =
-            self.known.iter().map(|at| at.unwrap_or(Nanos::MAX)).collect();
+        let mut known: Vec<Nanos> = self.known.iter().map(|at| at.unwrap_or(Nanos::MAX)).collect();
         known.sort_unstable();
         let rank = (known.len() * percent).div_ceil(100).max(1);
         known.get(rank - 1).copied().filter(|at| *at != Nanos::MAX)
@@ -172,6 +176,15 @@ impl Result {
     /// Payload bytes that a board sends in a second while nothing happens.
     pub(crate) fn bytes_per_second(&self) -> f64 {
         per(self.idle_bytes, self.idle_time, SECOND)
+    }
+
+    /// The same by kind of message, the largest first.
+    pub(crate) fn bytes_by_kind(&self) -> Vec<(&'static str, f64)> {
+        let each =
+            |(kind, bytes): (&&'static str, &u64)| (*kind, per(*bytes, self.idle_time, SECOND));
+        let mut kinds: Vec<_> = self.idle_kinds.iter().map(each).collect();
+        kinds.sort_by(|a, b| b.1.total_cmp(&a.1));
+        kinds
     }
 
     pub(crate) fn messages_per_second(&self) -> f64 {
