@@ -162,6 +162,17 @@ impl Disk {
         (self.file, self.synced, self.snapshot_bytes) = (Vec::new(), 0, 0);
     }
 
+    /// What an earlier life has left on it.
+    ///
+    /// # Errors
+    /// As for [`Disk::append`].
+    pub fn prefill(&mut self, durable: &Durable) -> Result<(), String> {
+        self.file = journal::snapshot(durable).map_err(|error| error.to_string())?;
+        self.synced = self.file.len();
+        self.snapshot_bytes = self.file.len() as u64;
+        Ok(())
+    }
+
     /// Reads the journal for a new life: cuts a torn tail off and fsyncs what is left *before* anybody
     /// relies on it, since after a process crash it may not be safe yet. An empty journal begins with
     /// the board's key. Gives back how long that takes.

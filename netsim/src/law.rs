@@ -44,10 +44,9 @@ impl LinkLaw {
 
     /// The varying share, from 64 random bits.
     pub fn jitter(self, bits: u64) -> Nanos {
-        let unit = ((bits >> 12) as f64 + 0.5) / (1_u64 << 52) as f64;
         match self {
-            Self::Wan => (-ln(unit) * (5 * MILLI) as f64) as Nanos,
-            Self::Lan => MILLI / 10 + (unit * (9 * MILLI / 10) as f64) as Nanos,
+            Self::Wan => exponential(bits, 5 * MILLI),
+            Self::Lan => MILLI / 10 + (unit(bits) * (9 * MILLI / 10) as f64) as Nanos,
         }
     }
 
@@ -79,6 +78,16 @@ fn normal(draw: &mut Stream) -> f64 {
             return x * (-2.0 * ln(square) / square).sqrt();
         }
     }
+}
+
+/// An exponentially distributed time, from 64 random bits.
+pub(crate) fn exponential(bits: u64, mean: Nanos) -> Nanos {
+    (-ln(unit(bits)) * mean as f64) as Nanos
+}
+
+/// A number in (0, 1), from 64 random bits.
+fn unit(bits: u64) -> f64 {
+    ((bits >> 12) as f64 + 0.5) / (1_u64 << 52) as f64
 }
 
 /// The natural logarithm of a positive normal number, to about 1e-13.

@@ -1,16 +1,20 @@
-//! The network: reliable streams over a lossy, cuttable world.
+//! The network: reliable streams over a lossy, cuttable world, and datagrams beside them.
 //!
 //! Control messages of Hedgerow ride on one connection per pair of nodes, so a lost packet is not a
 //! lost message: it comes a retransmission timeout later, and everything behind it waits
 //! (head-of-line blocking). A cut holds everything back; after it heals the next retransmission gets
 //! through, unless an end has given the connection up before, which it does when it has heard nothing
-//! for [`IDLE_TIMEOUT`].
+//! for [`IDLE_TIMEOUT`]. [`datagram`] is the other service on the same links.
 //!
 //! This module moves bytes and knows who can reach whom. What an end does with them is `driver`'s.
+
+pub mod datagram;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hedgerow::proto::id::NodeId;
+
+use self::datagram::Datagrams;
 
 use crate::law::LinkLaw;
 use crate::queue::{BoardIndex, ConnIndex, Due, Queue};
@@ -48,6 +52,7 @@ pub struct Net {
     conns: Vec<Conn>,
     live: BTreeSet<ConnIndex>,
     made: BTreeMap<(BoardIndex, BoardIndex), u64>,
+    datagrams: Datagrams,
 }
 
 /// One connection. End 0 dialled end 1; way i leads from end i to the other.
@@ -130,6 +135,7 @@ impl Net {
             conns: Vec::new(),
             live: BTreeSet::new(),
             made: BTreeMap::new(),
+            datagrams: Datagrams::default(),
         }
     }
 

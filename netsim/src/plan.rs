@@ -11,6 +11,7 @@ use crate::expect::Expect;
 use crate::faults::{Fault, Timed};
 use crate::law::LinkLaw;
 use crate::net::IDLE_TIMEOUT;
+use crate::net::datagram::Carrier;
 use crate::observe::Finding;
 use crate::queue::BoardIndex;
 use crate::service::Service;
@@ -27,6 +28,9 @@ pub struct Plan {
     pub seed: u64,
     /// How many boards there are. Board 0 founds the mesh.
     pub boards: BoardIndex,
+    /// The mesh has run before: every journal holds all boards that are not late, as after a power cut
+    /// of everything. Otherwise they join one by one, which costs as many signatures as pairs, twice.
+    pub acquainted: bool,
     /// Boards that are only switched on by a `join` fault.
     pub late: BTreeSet<BoardIndex>,
     /// Boards whose ticket is no good.
@@ -35,6 +39,10 @@ pub struct Plan {
     pub link: LinkLaw,
     /// Per cent of segments lost, until a fault says otherwise.
     pub loss_percent: u8,
+    /// What carries the nodes' messages.
+    pub carrier: Carrier,
+    /// Losses of datagrams come in bursts of this mean length; none: one by one.
+    pub bursts: Option<Nanos>,
     /// Crystals err by up to this much, parts per million.
     pub ppm_max: i32,
     /// Timing of the node.
@@ -89,10 +97,13 @@ impl Plan {
             name: "calm".to_owned(),
             seed,
             boards,
+            acquainted: false,
             late: BTreeSet::new(),
             strangers: BTreeSet::new(),
             link: LinkLaw::Wan,
             loss_percent: 0,
+            carrier: Carrier::Streams,
+            bursts: None,
             ppm_max: PPM_MAX,
             timing: MembershipTiming::default(),
             preset: Preset::WAN,

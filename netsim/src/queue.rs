@@ -17,6 +17,8 @@ pub enum Due {
     Timer(BoardIndex),
     /// The first segment on one way of a connection arrives.
     Arrive(ConnIndex, u8),
+    /// The datagram that is kept under this number arrives.
+    Datagram(u32),
     /// What a disk is doing is done.
     Disk(BoardIndex, u32),
     /// A dial takes its next step.

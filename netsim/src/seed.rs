@@ -48,6 +48,8 @@ pub enum Purpose {
     Order = 17,
     /// The services of a swarm run, and what is done to them.
     Services = 18,
+    /// When the line of a board is good and when it is bad.
+    Bursts = 19,
 }
 
 /// One stream of draws.

@@ -6,12 +6,14 @@
 //!
 //! - `driver`: one process and its node; `gate`: its connections and what may pass over them;
 //! - `dial`: connections coming about;
+//! - `acquaint`: journals of a mesh that has run before;
 //! - `life`: processes starting, stopping and pausing;
 //! - `trouble`: faults beginning and ending;
 //! - `reign`: who believes to be master, and whether the mesh has one again;
 //! - `shim`: services on hosts; `copy`: their states; `operator`: orders; `task`: what all these do later;
 //! - `judge`: asking the boards what they see; `rules`: what the world looks after, in words.
 
+mod acquaint;
 mod copy;
 mod dial;
 mod driver;
@@ -32,6 +34,7 @@ use hedgerow::proto::id::NodeId;
 
 use crate::board::{Board, Operator};
 use crate::evidence::{Blame, ServiceRecord};
+use crate::faults::{Fault, Timed};
 use crate::net::{Arrival, Load, Net};
 use crate::observe::{Watch, Watcher, What};
 use crate::plan::{Outcome, Plan};
@@ -98,17 +101,18 @@ pub struct World {
 
 /// Runs a plan, before the eyes of a watcher if there is one.
 pub fn run(plan: &Plan, watcher: Option<Box<dyn Watcher>>) -> Outcome {
-    let mut world = World::new(plan.clone(), watcher);
+    let mut world = World::new(plan.clone(), Watch::new(usize::from(plan.boards), watcher));
     world.run();
     world.finish()
 }
 
 impl World {
-    fn new(plan: Plan, watcher: Option<Box<dyn Watcher>>) -> Self {
+    fn new(plan: Plan, watch: Watch) -> Self {
         let count = usize::from(plan.boards);
         let boards: Vec<Board> =
             (0..plan.boards).map(|index| Board::new(plan.seed, index, plan.ppm_max)).collect();
-        let net = Net::new(plan.seed, plan.link, u64::from(plan.loss_percent), count);
+        let mut net = Net::new(plan.seed, plan.link, u64::from(plan.loss_percent), count);
+        net.lose_in_bursts(plan.bursts);
         let mut world = Self {
             now: 0,
             queue: Queue::default(),
@@ -127,7 +131,7 @@ impl World {
             orphans: 0,
             serving_after: None,
             protected_after: None,
-            watch: Watch::new(count, watcher),
+            watch,
             begun: BTreeSet::new(),
             felt: BTreeSet::new(),
             active: BTreeSet::new(),
@@ -156,8 +160,12 @@ impl World {
             }
             // The founder is there when the others come.
             let mut draw = Stream::new(self.plan.seed, Purpose::Start, u64::from(index), 0);
-            let at = if index == 0 { 0 } else { draw.between(100 * MILLI, 3 * SECOND) };
+            let last = if self.plan.acquainted { SECOND / 2 } else { 3 * SECOND };
+            let at = if index == 0 { 0 } else { draw.between(100 * MILLI, last) };
             self.queue.push(at, Due::Start(index));
+        }
+        if self.plan.acquainted {
+            self.acquaint();
         }
         for service in self.plan.services.clone() {
             self.want(service.at, &service.name, operator::What::Run, service.board, None);
@@ -177,19 +185,41 @@ impl World {
     }
 
     fn run(&mut self) {
-        while !self.over && !self.watch.failed() {
-            let Some((at, due)) = self.queue.pop(self.plan.horizon) else { break };
-            self.now = at;
-            self.steps += 1;
-            self.happen(due);
-        }
+        self.run_until(self.plan.horizon);
         if !self.over && !self.watch.failed() {
-            self.now = self.plan.horizon;
             self.judge_settling();
         }
     }
 
-    fn finish(mut self) -> Outcome {
+    /// A world for a measurement: `watcher` sees everything, and whoever measures says step by step
+    /// what happens next. Invariants do not look, since what they cost would be measured, too.
+    pub fn measured(plan: Plan, watcher: Box<dyn Watcher>) -> Self {
+        let watch = Watch::measuring(usize::from(plan.boards), watcher);
+        Self::new(plan, watch)
+    }
+
+    /// Lets everything happen that is due until then.
+    pub fn run_until(&mut self, end: Nanos) {
+        while !self.over && !self.watch.failed() {
+            let Some((at, due)) = self.queue.pop(end) else {
+                self.now = end;
+                return;
+            };
+            self.now = at;
+            self.steps += 1;
+            self.happen(due);
+        }
+    }
+
+    /// A fault begins now, and does not end.
+    pub fn inject(&mut self, fault: Fault) {
+        let number = self.plan.schedule.len() as u32;
+        self.plan.schedule.push(Timed { at: self.now, lasts: None, fault });
+        self.begin(number);
+    }
+
+    /// Ends the run: what came of it.
+    pub fn finish(mut self) -> Outcome {
         for board in &mut self.boards {
             if board.node.is_some() {
                 board.ran += self.now - board.running_since;
@@ -217,6 +247,7 @@ impl World {
         match due {
             Due::Timer(board) => self.timer(board),
             Due::Arrive(conn, way) => self.arrive(conn, way),
+            Due::Datagram(number) => self.datagram(number),
             Due::Disk(board, turn) => self.disk_done(board, turn),
             Due::Dial(dial) => self.dial_step(dial),
             Due::Idle(conn, end, count) => {

@@ -13,6 +13,7 @@ use hedgerow::proto::wire::{self, FrameError};
 use super::World;
 use crate::board::{self, Peer, Wake};
 use crate::net::Load;
+use crate::net::datagram::Carrier;
 use crate::queue::{BoardIndex, ConnIndex, Due};
 use crate::time::{MILLI, Nanos, SECOND};
 
@@ -24,6 +25,8 @@ const FLUSH_TIMEOUT: Nanos = 300 * MILLI;
 const CONNS_PER_PEER_MAX: usize = 4;
 /// Kinds of message that pass before admission: `Hello` and `Refused`.
 pub(super) const HELLO_KINDS: [u16; 2] = [1, 2];
+/// … and what is said but once on a connection, so that no protocol repeats it: these and `Welcome`.
+const GREETING_KINDS: [u16; 3] = [1, 2, 3];
 
 impl World {
     pub(super) fn send(&mut self, board: BoardIndex, to: &NodeId, is_hello: bool, frame: Vec<u8>) {
@@ -34,7 +37,20 @@ impl World {
             return;
         }
         let Some((conn, end)) = peer.conns.first().copied() else { return };
+        let begins = frame.first_chunk::<2>().is_some_and(|kind| is_greeting(*kind));
+        if self.plan.carrier == Carrier::Datagrams && !begins {
+            return self.net.post(self.now, conn, end, frame, &mut self.queue);
+        }
         self.net.send(self.now, conn, end, Load::Frame(frame), &mut self.queue);
+    }
+
+    /// A datagram is there. Where nobody has the connection any more, nobody is told.
+    pub(super) fn datagram(&mut self, number: u32) {
+        let Some((conn, end, frame)) = self.net.take_datagram(number) else { return };
+        let receiver = self.net.end(conn, end);
+        if receiver.open {
+            self.wake(receiver.board, Wake::Frame(conn, end, frame));
+        }
     }
 
     pub(super) fn frame(&mut self, board: BoardIndex, conn: ConnIndex, end: u8, frame: Vec<u8>) {
@@ -159,4 +175,9 @@ impl World {
             self.detach(conn, end, "it was not let in in time");
         }
     }
+}
+
+/// Whether a message of this kind needs a reliable way, whatever carries the others.
+fn is_greeting(kind: [u8; 2]) -> bool {
+    GREETING_KINDS.contains(&u16::from_le_bytes(kind))
 }
