@@ -14,8 +14,8 @@
 //! ```
 //!
 //! `--break NAME` leaves out one rule and prints the shortest way to the harm; `--break all` does that for
-//! every rule and fails if one was not missed. All runs together take about 31 s
-//! of processor time on two threads; depths differ a little from run to run.
+//! one rule after another and fails if that goes unnoticed. All runs together take about 31 s of processor
+//! time, on two threads; depths differ a little from run to run.
 //!
 //! Election, leases and takeover as an abstract model, explored exhaustively by stateright: three boards that
 //! vote and may be master, two workers of which one runs a service and the other stands by. The simulator
@@ -38,9 +38,10 @@
 //!
 //! **Five runs**, for one of all at once does not end within a minute: elections alone, with time between
 //! receipt, disk and answer; with the same, one epoch and a crash of a worker, and an epoch change without;
-//! an epoch change with a crash of a worker; two terms with an epoch change and no crash. In the last two runs an answer comes in its tick or the request was lost, and a
-//! vote is durable in the moment of receipt. That should hide no harm, since what lies in between binds a
-//! grantor and gives nobody anything; this is an argument, and the first three runs are there to check it.
+//! an epoch change with a crash of a worker; two terms with an epoch change and no crash. In the last two an
+//! answer comes in its tick or the request was lost, and a vote is durable in the moment of receipt. That
+//! should hide no harm, since what lies in between binds a grantor and gives nobody anything. This is an
+//! argument; the first three runs check part of it.
 //!
 //! | rule | core |
 //! |---|---|
