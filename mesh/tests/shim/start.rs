@@ -226,7 +226,7 @@ fn ports_are_free_and_different() {
 fn output_is_kept_within_its_bounds() {
     let board = Board::new();
     let mut handle = board
-        .start("echo first; echo bad >&2; head -c 3000000 /dev/zero | tr '\\0' '\\n'; echo last");
+        .start("echo first; echo bad >&2; head -c 300000 /dev/zero | tr '\\0' '\\n'; echo last");
     let log = handle.files().log();
     assert_eq!(handle.wait_exit(PATIENCE).unwrap().unwrap().how, How::Code(0));
     let mut total = 0;
