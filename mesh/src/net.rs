@@ -84,7 +84,7 @@ pub struct Settings {
     pub membership: MembershipTiming,
     /// Lease timing.
     pub preset: Preset,
-    /// A file, which must not exist yet, for a [recording](crate::proto::recording) of this life. It will hold
+    /// A file, which must not exist yet, for a [recording] of this life. It will hold
     /// the board's private key.
     pub record: Option<PathBuf>,
     /// The program that is run as shim, see [`workload::dispatch`](crate::workload::dispatch). Empty: this

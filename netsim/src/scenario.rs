@@ -155,7 +155,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Plan, ScenarioError> {
     })
 }
 
-/// Reads a plan in one line, as [`line`] writes it.
+/// Reads a plan in one line, as [`line()`] writes it.
 ///
 /// # Errors
 /// It is none.
