@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hedgerow_netsim::expect::Expect;
+use hedgerow_netsim::observe::{Observation, Witness};
 use hedgerow_netsim::plan::Plan;
 use hedgerow_netsim::swarm::Schedule;
 use hedgerow_netsim::time::SECOND;
+use hedgerow_netsim::world::World;
 use hedgerow_netsim::{campaign, scenario, swarm};
 
 fn scenario_files() -> Vec<PathBuf> {
@@ -63,12 +65,20 @@ fn one_seed_gives_one_trace_and_another_seed_another() {
     assert!(traces[0] != traces[1] && traces[1] != traces[2] && traces[0] != traces[2]);
 }
 
+struct Nobody;
+
+impl Witness for Nobody {
+    fn on(&mut self, _: &Observation<'_>) {}
+}
+
 #[test]
 fn boards_that_know_each_other_from_before_need_not_join() {
     let mut plan = Plan::calm(1, 32, 12 * SECOND);
     plan.acquainted = true;
     plan.expects = vec![(10 * SECOND, Expect::AllUp), (10 * SECOND, Expect::SameView)];
-    let outcome = campaign::run(&plan, None);
+    let mut world = World::measured(plan, Box::new(Nobody));
+    world.run_until(12 * SECOND);
+    let outcome = world.finish();
     assert_eq!(outcome.findings, []);
     let each_second = outcome.bytes / (outcome.node_time / SECOND);
     assert!(
