@@ -30,6 +30,7 @@ pub struct Plan {
     pub boards: BoardIndex,
     /// The mesh has run before: every journal holds all boards that are not late, as after a power cut
     /// of everything. Otherwise they join one by one, which costs as many signatures as pairs, twice.
+    /// For measurements: an invariant has not seen how those journals came about.
     pub acquainted: bool,
     /// Boards that are only switched on by a `join` fault.
     pub late: BTreeSet<BoardIndex>,

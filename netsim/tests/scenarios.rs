@@ -5,7 +5,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use hedgerow_netsim::expect::Expect;
+use hedgerow_netsim::observe::{Observation, Watcher};
+use hedgerow_netsim::plan::Plan;
 use hedgerow_netsim::swarm::Schedule;
+use hedgerow_netsim::time::SECOND;
+use hedgerow_netsim::world::World;
 use hedgerow_netsim::{campaign, scenario, swarm};
 
 fn scenario_files() -> Vec<PathBuf> {
@@ -58,4 +63,26 @@ fn one_seed_gives_one_trace_and_another_seed_another() {
     let traces = [1, 2, 3].map(trace);
     assert_eq!(traces, [1, 2, 3].map(trace));
     assert!(traces[0] != traces[1] && traces[1] != traces[2] && traces[0] != traces[2]);
+}
+
+struct Nobody;
+
+impl Watcher for Nobody {
+    fn see(&mut self, _: &Observation<'_>) {}
+}
+
+#[test]
+fn boards_that_know_each_other_from_before_need_not_join() {
+    let mut plan = Plan::calm(1, 32, 12 * SECOND);
+    plan.acquainted = true;
+    plan.expects = vec![(10 * SECOND, Expect::AllUp), (10 * SECOND, Expect::SameView)];
+    let mut world = World::measured(plan, Box::new(Nobody));
+    world.run_until(12 * SECOND);
+    let outcome = world.finish();
+    assert_eq!(outcome.findings, []);
+    let each_second = outcome.bytes / (outcome.node_time / SECOND);
+    assert!(
+        each_second < 2000,
+        "{each_second} bytes per board and second: they told each other all"
+    );
 }

@@ -4,6 +4,7 @@ use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use hedgerow::proto::config::MembershipTiming;
 use hedgerow::proto::id::NodeId;
 use hedgerow::proto::io::{Effect, Event};
 use hedgerow_netsim::faults::Fault;
@@ -48,6 +49,13 @@ impl Mesh {
 }
 
 impl System for Mesh {
+    fn round(&self) -> Nanos {
+        // A comparison with a random member comes after the interval less up to an eighth of it. All began
+        // at once, so a full minute would count one comparison or two.
+        let interval = MembershipTiming::default().wander_interval.as_nanos() as Nanos;
+        interval - interval / 16
+    }
+
     fn run_until(&mut self, end: Nanos) {
         self.world.run_until(end);
     }

@@ -163,6 +163,11 @@ impl<N: Name> Cluster<N> {
 }
 
 impl<N: Name> System for Cluster<N> {
+    fn round(&self) -> Nanos {
+        // Announcements: every 30 s (lan) or 60 s (wan).
+        60 * SECOND
+    }
+
     fn run_until(&mut self, end: Nanos) {
         while let Some(entry) = self.queue.first_entry()
             && entry.key().0 <= end

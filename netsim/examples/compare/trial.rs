@@ -26,6 +26,8 @@ const LOOK: Nanos = SECOND / 4;
 
 /// A protocol under test.
 pub(crate) trait System {
+    /// In the mean, how long its rarest periodic work takes: bytes are counted for one round of it.
+    fn round(&self) -> Nanos;
     /// Lets everything happen that is due until then.
     fn run_until(&mut self, end: Nanos);
     /// From now on so many of a hundred packets are lost.
@@ -45,8 +47,8 @@ pub(crate) struct Trial {
     pub(crate) losses: Vec<u8>,
     /// At each loss.
     pub(crate) crashes: usize,
-    /// Bytes are counted for that long at each loss before anybody crashes.
-    pub(crate) idle: Nanos,
+    /// Bytes are counted for that long at each loss before anybody crashes; none: for one round.
+    pub(crate) idle: Option<Nanos>,
     /// A crash that somebody does not know of after that long never becomes known.
     pub(crate) horizon: Nanos,
 }
@@ -112,13 +114,14 @@ impl Trial {
         let mut now = began + SETTLE;
         system.run_until(now);
         result.add_false(system, SETTLE);
-        now += self.idle;
+        let idle = self.idle.unwrap_or(system.round());
+        now += idle;
         system.run_until(now);
         let running = system.ledger().running() as u64;
-        let counts = result.add_false(system, self.idle);
+        let counts = result.add_false(system, idle);
         (result.idle_bytes, result.idle_messages) = (counts.bytes, counts.messages);
         result.idle_kinds = counts.kinds;
-        result.idle_time = running * self.idle;
+        result.idle_time = running * idle;
         for (moment, victim) in victims.take(self.crashes) {
             system.run_until(now + moment);
             let crashed = now + moment;
