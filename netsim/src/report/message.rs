@@ -1,6 +1,8 @@
 //! The messages of a run's last seconds: each in a few words, and when it arrived.
 //!
-//! A message is known again by its frame and its way: on one connection nothing overtakes.
+//! A message is known again by its frame and its way: on one connection nothing overtakes, so what was sent
+//! before one that has arrived, and has not arrived itself, never will; nor will what was on its way when the
+//! connection ended.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -27,11 +29,10 @@ pub(super) struct Sent {
     pub(super) arrived: Option<Nanos>,
     pub(super) text: String,
     pub(super) is_probe: bool,
-    way: Way,
 }
 
-/// From whom, to whom, and the beginning of the frame's hash.
-type Way = (BoardIndex, BoardIndex, [u8; 8]);
+/// From whom and to whom.
+type Way = (BoardIndex, BoardIndex);
 
 /// The last ones of a run.
 #[derive(Default, Debug)]
@@ -39,8 +40,8 @@ pub(super) struct Messages {
     kept: VecDeque<Sent>,
     /// Those that were dropped, and so the number of the first one that is there.
     dropped: usize,
-    /// Numbers of those that have not arrived, in the order in which they were sent.
-    under_way: BTreeMap<Way, VecDeque<usize>>,
+    /// Numbers of those that may arrive yet, in the order in which they were sent, and their marks.
+    under_way: BTreeMap<Way, VecDeque<(usize, [u8; 8])>>,
 }
 
 impl Messages {
@@ -56,7 +57,7 @@ impl Messages {
     pub(super) fn sent(
         &mut self,
         at: Nanos,
-        (from, to): (BoardIndex, BoardIndex),
+        way: Way,
         words: &Words,
         message: &Message,
         frame: &[u8],
@@ -65,40 +66,42 @@ impl Messages {
         while self.kept.len() >= MESSAGES_MAX || self.kept.front().is_some_and(old) {
             self.drop_first();
         }
-        let way = (from, to, mark(frame));
-        self.under_way.entry(way).or_default().push_back(self.dropped + self.kept.len());
+        let number = self.dropped + self.kept.len();
+        self.under_way.entry(way).or_default().push_back((number, mark(frame)));
+        let (from, to) = way;
         let is_probe = matches!(message, Message::Probe(_) | Message::ProbeAck(_));
         let text = text(words, message);
-        self.kept.push_back(Sent { from, to, sent: at, arrived: None, text, is_probe, way });
+        self.kept.push_back(Sent { from, to, sent: at, arrived: None, text, is_probe });
     }
 
-    pub(super) fn received(
-        &mut self,
-        at: Nanos,
-        (from, to): (BoardIndex, BoardIndex),
-        frame: &[u8],
-    ) {
-        let way = (from, to, mark(frame));
-        let Some(numbers) = self.under_way.get_mut(&way) else { return };
-        let number = numbers.pop_front();
-        if numbers.is_empty() {
-            self.under_way.remove(&way);
-        }
-        let place = number.and_then(|number| number.checked_sub(self.dropped));
-        if let Some(sent) = place.and_then(|place| self.kept.get_mut(place)) {
+    pub(super) fn received(&mut self, at: Nanos, way: Way, frame: &[u8]) {
+        let Some(under_way) = self.under_way.get_mut(&way) else { return };
+        let wanted = mark(frame);
+        let Some(place) = under_way.iter().position(|(_, mark)| *mark == wanted) else { return };
+        let (number, _) = under_way[place];
+        under_way.drain(..=place);
+        let kept = number.checked_sub(self.dropped);
+        if let Some(sent) = kept.and_then(|place| self.kept.get_mut(place)) {
             sent.arrived = Some(at);
         }
     }
 
+    /// `to` has no connection with `from` any more: what was on its way there is lost.
+    pub(super) fn cut(&mut self, from: BoardIndex, to: BoardIndex) {
+        self.under_way.remove(&(from, to));
+    }
+
+    /// The process on this board is another one now: nothing that was sent to the former one arrives.
+    pub(super) fn begins(&mut self, board: BoardIndex) {
+        self.under_way.retain(|(_, to), _| *to != board);
+    }
+
     fn drop_first(&mut self) {
         let Some(first) = self.kept.pop_front() else { return };
-        if let Some(numbers) = self.under_way.get_mut(&first.way) {
-            numbers.retain(|number| *number > self.dropped);
-            if numbers.is_empty() {
-                self.under_way.remove(&first.way);
-            }
-        }
         self.dropped += 1;
+        if let Some(under_way) = self.under_way.get_mut(&(first.from, first.to)) {
+            under_way.retain(|(number, _)| *number >= self.dropped);
+        }
     }
 }
 
@@ -149,4 +152,38 @@ fn text(words: &Words, message: &Message) -> String {
         _ => return message.name().to_owned(),
     };
     format!("{} {more}", message.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use hedgerow::proto::wire::gossip::Probe;
+
+    use super::*;
+
+    fn send(messages: &mut Messages, at: Nanos) {
+        let message = Message::from(Probe { seq: 1, view: 2 });
+        messages.sent(at, (0, 1), &Words::default(), &message, b"the same bytes");
+    }
+
+    fn arrivals(messages: &Messages) -> Vec<Option<Nanos>> {
+        messages.iter().map(|sent| sent.arrived).collect()
+    }
+
+    /// Seen as arrows half a minute long: a board says the same again after it has connected anew.
+    #[test]
+    fn what_was_lost_with_a_connection_is_not_taken_for_what_is_said_again() {
+        let mut messages = Messages::default();
+        send(&mut messages, 1);
+        messages.cut(0, 1);
+        send(&mut messages, 20);
+        messages.received(25, (0, 1), b"the same bytes");
+        assert_eq!(arrivals(&messages), [None, Some(25)]);
+
+        let mut messages = Messages::default();
+        send(&mut messages, 1);
+        messages.begins(1);
+        send(&mut messages, 20);
+        messages.received(25, (0, 1), b"the same bytes");
+        assert_eq!(arrivals(&messages), [None, Some(25)]);
+    }
 }

@@ -91,7 +91,15 @@ impl Recording {
             self.mark(at, mark);
         }
         match seen.what {
-            What::Boot(boot) => self.boot(at, seen.board, &boot),
+            What::Boot(boot) => {
+                self.messages.begins(seen.board);
+                self.boot(at, seen.board, &boot);
+            }
+            What::Input(Input::Disconnected { peer, .. }) => {
+                if let Some(peer) = self.directory.get(peer).copied() {
+                    self.messages.cut(peer, seen.board);
+                }
+            }
             What::Gone { how } => {
                 self.end_all(at, seen.board);
                 self.begin(at, board, "off", String::new(), how.to_owned());
