@@ -4,15 +4,20 @@
 //! that stays away is replaced. Every change goes through a joint table in which a majority is one
 //! of the old *and* of the new voters (3b.3, 3b.4): in one step it would be unsafe (S1).
 
+use core::time::Duration;
+
 use super::rank::Rank;
 use super::{Authority, Role};
 use crate::proto::bounded::List;
 use crate::proto::id::NodeId;
 use crate::proto::io::Event;
 use crate::proto::machine::Time;
-use crate::proto::table::{VOTERS_MAX, Voters};
+use crate::proto::table::{Row, VOTERS_MAX, Voters};
 use crate::proto::turn::Turn;
 use crate::proto::wire::gossip::Standing;
+
+/// So long a drained master waits until its services have gone and nobody rests on its word alone.
+const MAKE_WAY_MAX: Duration = Duration::from_secs(60);
 
 impl Authority {
     /// Looks whether the voters should change, and starts the change once it can succeed.
@@ -21,6 +26,7 @@ impl Authority {
         if !settled || self.reign(turn.now).is_none() {
             return;
         }
+        self.note_drained(turn);
         if self.should_make_way(turn) {
             return self.step_down(turn, "this board is drained, and another can decide");
         }
@@ -53,8 +59,18 @@ impl Authority {
         });
     }
 
+    fn note_drained(&mut self, turn: &Turn<'_>) {
+        let drained = self.table.is_drained(&turn.me.id());
+        let Role::Leader(reign) = &mut self.role else { return };
+        reign.drained_since = drained.then(|| reign.drained_since.unwrap_or(turn.now));
+    }
+
     /// Whether this master is drained, and the other two voters could do without it. A leader never
     /// removes itself (3b.3); its successor does.
+    ///
+    /// Until there is a successor nobody changes a row, and an active whose standby is being replaced
+    /// rests on the master's word alone. So the rows come first; not for ever, since a row may never
+    /// find a better place.
     fn should_make_way(&self, turn: &Turn<'_>) -> bool {
         let me = turn.me.id();
         let Role::Leader(reign) = &self.role else { return false };
@@ -64,7 +80,11 @@ impl Authority {
             let drained = self.table.is_drained(node);
             peer.durable >= self.table.version && peer.heard > Some(recent) && !drained
         };
-        self.table.is_drained(&me) && self.table.is_majority(|node| *node != me && able(node))
+        let Some(since) = reign.drained_since else { return false };
+        let named = |row: &Row| row.active == me || row.standby == Some(me) || row.fill.is_some();
+        let rests = self.table.rows.iter().any(|row| !row.retiring && named(row));
+        let waited = turn.now.since(since) >= MAKE_WAY_MAX;
+        (waited || !rests) && self.table.is_majority(|node| *node != me && able(node))
     }
 
     /// Who should decide, by what is known now. Keeps who is there.

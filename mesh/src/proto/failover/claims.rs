@@ -16,6 +16,7 @@ use crate::proto::placement::choose_standby;
 use crate::proto::table::{CheckpointId, Row};
 use crate::proto::turn::Turn;
 use crate::proto::wire::failover::{Claim, Claimed};
+use crate::proto::wire::gossip::Standing;
 
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -100,8 +101,13 @@ impl Failover {
             let since = turn.holdings.unable_since(&instance, node);
             since.is_some_and(|since| turn.now.since(since) > UNABLE_PATIENCE)
         };
+        // Who leaves on purpose says so, and does not come back: no silence has to last.
+        let left = |node: &NodeId| {
+            turn.members.get(node).is_some_and(|member| member.standing == Standing::Left)
+        };
         if let Some(fill) = row.fill {
-            let gone = !turn.members.is_up(&fill) && silent(assignment.learnt);
+            let silent = !turn.members.is_up(&fill) && silent(assignment.learnt);
+            let gone = silent || left(&fill);
             return (gone || unable(&fill)).then_some(Claimed::AbortFill);
         }
         let standby = row.standby?;
@@ -111,7 +117,8 @@ impl Failover {
         }
         let granted = assignment.lease.sent(&standby).unwrap_or_default();
         let drained = turn.directory.newest().is_some_and(|n| n.table.is_drained(&standby));
-        (silent(granted) || drained || unable(&standby)).then_some(Claimed::NeedStandby)
+        let useless = silent(granted) || drained || unable(&standby) || left(&standby);
+        useless.then_some(Claimed::NeedStandby)
     }
 
     /// The board that is being filled holds everything that the standby holds, and the master would
