@@ -125,7 +125,7 @@ pub(crate) async fn failover(context: &Context, name: &ShortName) -> Outcome {
     context.show(&moved, |moved| {
         let to = moved.to.as_deref().unwrap_or("its standby");
         let sentence = format!(
-            "{} was handed over to {to}, with everything that it had kept; `{}` shows its new standby.",
+            "{} was handed over to {to}, with all that it had written; `{}` shows its new standby.",
             moved.object,
             context.command("ps")
         );

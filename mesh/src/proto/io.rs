@@ -660,6 +660,8 @@ pub enum Command {
     Nodes,
     /// Everything known about one object: a member's name or the beginning of its id.
     Why(Text<128>),
+    /// Whether `Leave` would be carried out now; refused with the same words if not.
+    MayLeave,
     /// Leave the mesh on purpose.
     Leave,
     /// Hand every instance that runs here over to its standby: this board is about to go away. What has

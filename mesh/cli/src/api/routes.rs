@@ -165,6 +165,8 @@ async fn version() -> Result<Response, Problem> {
 }
 
 async fn leave(State(board): State<Board>) -> Result<Response, Problem> {
+    // First, so that a refusal has moved nothing.
+    done(ask(&board, Command::MayLeave).await?)?;
     // In vain if something has no standby that could carry on: nobody will, and `leave` was meant.
     board.node.hand_over(HAND_OVER_MAX).await;
     done(ask(&board, Command::Leave).await?)

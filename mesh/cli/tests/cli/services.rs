@@ -91,6 +91,36 @@ fn only_a_folder_with_the_operators_key_gives_orders_and_it_needs_no_root_key() 
 }
 
 #[test]
+fn a_leave_that_is_refused_moves_nothing() {
+    let founder = Board::founder();
+    let guest = Board::guest(&founder, "guest");
+    until("a master reigns", || reigns(&founder));
+    founder.json(&["run", &file(&founder, TALKS)]);
+    let on_founder = || {
+        let it = founder.json(&["ps"])[0].clone();
+        (it["state"] == "running" && it["ready"] == true && it["active"] == "founder")
+            .then(|| it["epoch"].clone())
+    };
+    until("it runs where it is to run, and is protected", || {
+        if on_founder().is_some() {
+            return true;
+        }
+        // Refused as long as nobody could carry on.
+        founder.ask(&["failover", "talks"]);
+        false
+    });
+    let before = on_founder();
+    let told = founder.ask(&["leave"]).failure(1, "decides-alone");
+    assert!(told.contains("needed to decide"), "{told}");
+    assert_eq!(on_founder(), before);
+    // The other one may, and what stood by is told to be gone.
+    guest.json(&["leave"]);
+    until("nobody stands by", || founder.json(&["ps"])[0]["ready"] == false);
+    let why = founder.json(&["ps"])[0]["why"].as_str().unwrap().to_owned();
+    assert!(why.contains("unprotected"), "{why}");
+}
+
+#[test]
 fn a_bad_service_file_is_told_with_file_line_and_column() {
     let board = Board::new();
     board.json(&["init", "home"]);

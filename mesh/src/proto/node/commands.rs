@@ -27,10 +27,11 @@ impl Node {
                 return failover.on_order(&mut turn, &office, op, *order);
             }
             Command::Revocations => Reply::Revocations(self.revocations()),
-            Command::Leave if self.is_needed_to_decide() => error(
+            Command::MayLeave | Command::Leave if self.is_needed_to_decide() => error(
                 "decides-alone",
                 "this board is needed to decide: without it nothing in the mesh could be changed any more. Three boards must decide and the other two be up before it may leave: let more boards join, or wait until a dead one is replaced (`hedgerow status`)",
             ),
+            Command::MayLeave if self.phase == Phase::Running => Reply::Done,
             Command::Leave if self.phase == Phase::Running => {
                 self.phase = Phase::Leaving;
                 return self.ops.persist(Record::Left, Purpose::Leave(op), out);
@@ -48,7 +49,8 @@ impl Node {
             Command::Revoke(signed) if self.phase == Phase::Running => {
                 return self.on_revoke(now, op, &signed, out);
             }
-            Command::Leave
+            Command::MayLeave
+            | Command::Leave
             | Command::HandOver
             | Command::Publish { .. }
             | Command::Revoke(_)

@@ -40,7 +40,7 @@ impl Node {
             endpoints: endpoints.map(|e| format!("{}={}", e.name, e.address)).collect(),
             starts: here.map(|assignment| assignment.starts),
             lease_ms: here.map(|a| a.lease.until().since(now).as_millis() as u64),
-            ready: row.ready,
+            ready: self.is_ready(row),
             fill: row.fill.as_ref().map(|fill| self.name_of(fill)),
             copy_age_ms: self
                 .copies
@@ -49,6 +49,11 @@ impl Node {
                 .map(|at| now.since(at).as_millis() as u64),
             why: self.instance_why(now, row, state, here),
         }
+    }
+
+    /// Whether the standby could carry on: it holds a state, and it is there.
+    fn is_ready(&self, row: &Row) -> bool {
+        row.ready && row.standby.is_some_and(|standby| self.members.is_up(&standby))
     }
 
     /// Whether it runs here although its lease is over.
@@ -68,12 +73,12 @@ impl Node {
             ("stopped", _) => {
                 "stopped by an operator; run its service file again to start it".to_owned()
             }
-            ("down", _) if row.ready => format!(
+            ("down", _) if self.is_ready(row) => format!(
                 "its board {} is down; its standby takes over once every promise to that board has run out",
                 self.name_of(&row.active)
             ),
             ("down", _) => format!(
-                "its board {} is down and no other holds its newest state; it goes on when that board returns",
+                "its board {} is down and no other that is there may carry on; it goes on when that board returns",
                 self.name_of(&row.active)
             ),
             _ if row.lost => format!(
@@ -89,6 +94,9 @@ impl Node {
                 "unprotected: no other board has room to stand by; add a board, or stop another service".to_owned()
             }
             _ if row.fill.is_some() => "its standby is being replaced".to_owned(),
+            _ if row.ready && !self.is_ready(row) => {
+                "unprotected: its standby is not there; another one takes its place if it stays away".to_owned()
+            }
             _ if !row.ready => "its standby is being filled".to_owned(),
             _ => String::new(),
         }
@@ -137,6 +145,9 @@ impl Node {
         }];
         if let Some(standby) = &view.standby {
             findings.push(match (row.ready, &view.fill) {
+                (true, _) if !view.ready => {
+                    format!("{standby} holds a state of it, but is not there to carry on")
+                }
                 (true, None) => {
                     format!("{standby} holds its state and carries on if {} dies", view.active)
                 }
