@@ -26,7 +26,7 @@ pub enum StartError {
     #[error("cannot run services on this board: {0}")]
     Runtime(#[from] RuntimeError),
     /// The recording that was wanted cannot be begun.
-    #[error("cannot record into {}: {source}; give a file that does not exist yet", path.display())]
+    #[error("cannot record into {}: {source}; give a file that does not exist yet, in a folder that does", path.display())]
     Recording {
         /// Which file.
         path: std::path::PathBuf,

@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use hedgerow::proto::io::{Effect, Input};
 use hedgerow::proto::machine::{Effects, Time};
-use hedgerow::proto::recording::{Recording, VERSION, digest};
+use hedgerow::proto::recording::{Recording, digest};
 
 /// What came of a replay.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -80,11 +80,6 @@ pub fn replay(path: &Path, mut to: Option<&mut dyn Write>, all: bool) -> Result<
         }
     }
     Ok(flight)
-}
-
-/// True if recorded by this very version.
-pub fn is_of_this_version(flight: &Flight) -> bool {
-    flight.version == VERSION
 }
 
 fn print(to: &mut dyn Write, at: u64, arrow: &str, line: &str) {

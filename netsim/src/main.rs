@@ -210,9 +210,10 @@ fn fly(file: &Path, show: &Show) -> Result<bool> {
         return Ok(true);
     };
     say!("FAILED call {call} came to something else than when it was recorded");
-    if !flight::is_of_this_version(&flight) {
-        let (was, is) = (&flight.version, hedgerow::proto::recording::VERSION);
-        say!("  version {was} recorded it, and this is {is}: replay it with that one");
+    let (was, is) = (&flight.version, hedgerow::proto::recording::VERSION);
+    match was == is {
+        true => say!("  if another commit of version {is} recorded it: replay it with that one"),
+        false => say!("  version {was} recorded it, and this is {is}: replay it with that one"),
     }
     Ok(false)
 }
