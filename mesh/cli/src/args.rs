@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
-use crate::exit;
+use crate::exit::{self, Exit, Failure, Outcome};
 use crate::names::{Label, Lifetime, PresetName, ShortName};
 use crate::upkeep::State;
 
@@ -62,6 +62,8 @@ pub(crate) enum Command {
         /// Start the board at once, as `up` does.
         #[arg(long)]
         up: bool,
+        #[command(flatten)]
+        flags: UpArgs,
     },
     /// Join a mesh with a ticket.
     Join {
@@ -71,6 +73,8 @@ pub(crate) enum Command {
         /// Start the board at once, as `up` does.
         #[arg(long)]
         up: bool,
+        #[command(flatten)]
+        flags: UpArgs,
     },
     /// Run this board in the foreground until it is stopped or leaves.
     Up(UpArgs),
@@ -235,6 +239,36 @@ pub(crate) struct UpArgs {
     /// End together with this process, which must be the one that started this board.
     #[arg(long, hide = true, value_name = "PID")]
     pub(crate) parent: Option<u32>,
+}
+
+impl UpArgs {
+    /// Looks whether somebody typed a flag that would have no effect: they are about a board that is
+    /// started now. What the environment says will count once it is.
+    ///
+    /// # Errors
+    /// One was typed without `--up`.
+    pub(crate) fn only_with(&self, up: bool) -> Outcome {
+        let typed = |given: bool, variable: &str| given && std::env::var_os(variable).is_none();
+        let flags = [
+            ("--name", typed(self.name.is_some(), "HEDGEROW_NAME")),
+            ("--listen", typed(!self.listen.is_empty(), "HEDGEROW_LISTEN")),
+            ("--announce", typed(!self.announce.is_empty(), "HEDGEROW_ANNOUNCE")),
+            ("--no-mdns", typed(self.no_mdns.is_some(), "HEDGEROW_NO_MDNS")),
+            ("--label", typed(!self.labels.is_empty(), "HEDGEROW_LABELS")),
+            ("--preset", typed(self.preset.is_some(), "HEDGEROW_PRESET")),
+            ("--record", self.record.is_some()),
+        ];
+        match flags.iter().find(|(_, typed)| *typed && !up) {
+            None => Ok(()),
+            Some((flag, _)) => {
+                let message = format!(
+                    "{flag} is about a board that is started: add --up, or give it to `hedgerow up` \
+                     later, or write it into hedgerow.toml in the data folder"
+                );
+                Err(Failure::new(Exit::Usage, "without-up", message))
+            }
+        }
+    }
 }
 
 /// What to do with tickets.

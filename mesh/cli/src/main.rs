@@ -59,13 +59,15 @@ fn main() -> ExitCode {
 
 fn run(context: &Context, command: Command) -> Outcome {
     match command {
-        Command::Init { mesh, up: then_up } => {
+        Command::Init { mesh, up: then_up, flags } => {
+            flags.only_with(then_up)?;
             init::init(context, &mesh, then_up)?;
-            go_on(context, then_up)
+            if then_up { daemon(context, flags) } else { Ok(()) }
         }
-        Command::Join { ticket, up: then_up } => {
+        Command::Join { ticket, up: then_up, flags } => {
+            flags.only_with(then_up)?;
             join::join(context, &ticket, then_up)?;
-            go_on(context, then_up)
+            if then_up { daemon(context, flags) } else { Ok(()) }
         }
         Command::Up(flags) => daemon(context, flags),
         Command::Demo(args) => client(demo::demo(context, args)),
@@ -95,19 +97,6 @@ fn run(context: &Context, command: Command) -> Outcome {
         Command::Kv { data, port, commit } => client(kv::serve(&data, port, commit)),
         Command::Leave => client(see::leave(context)),
         Command::Version => client(see::version(context)),
-    }
-}
-
-/// `--up`: as if `hedgerow up` had been typed, so that its environment counts.
-fn go_on(context: &Context, then_up: bool) -> Outcome {
-    if !then_up {
-        return Ok(());
-    }
-    let args = Args::try_parse_from(["hedgerow", "up"])
-        .map_err(|error| Failure::new(exit::Exit::Config, "environment", error.to_string()))?;
-    match args.command {
-        Command::Up(flags) => daemon(context, flags),
-        _ => Err(Failure::failed("`up` is not `up` any more; this is a bug in Hedgerow")),
     }
 }
 

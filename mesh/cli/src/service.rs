@@ -24,7 +24,7 @@ use hedgerow::proto::order::Action;
 use tokio::time::sleep;
 
 use crate::context::Context;
-use crate::exit::Outcome;
+use crate::exit::{Exit, Failure, Outcome};
 use crate::folder;
 use crate::names::ShortName;
 use crate::schema::{Done, Instance, Moved};
@@ -42,16 +42,32 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Runs the service of a file, and tells where.
 ///
 /// # Errors
-/// The file is wrong, this folder has no operator's key, or the master refuses.
+/// The file is wrong, this folder has no operator's key, the master refuses, or it does not run in time.
 pub(crate) async fn run(context: &Context, path: &Path) -> Outcome {
     let (shown, text) = read(path)?;
     let spec = file::parse(&shown, &text)?;
     let name = spec.name.to_string();
+    let digest = spec.digest();
+    let before = find(context, &name).await?;
     operator::order(context, Action::Run(Box::new(spec))).await?;
-    let instance = wait(context, &name).await?;
-    match instance {
-        Some(instance) => context.show(&instance, |instance| for_people(context, instance)),
-        None => {
+    // What says the same already goes on as it is; else what runs until now is not what was ordered.
+    let differs = |it: &Instance| it.spec.is_some_and(|spec| spec != digest);
+    let before = before.filter(differs).and_then(|it| it.word);
+    let instance = wait(context, &name, |it| {
+        it.state == "running" && it.word > before && it.spec.is_none_or(|spec| spec == digest)
+    });
+    match instance.await? {
+        (Some(instance), true) => context.show(&instance, |it| for_people(it)),
+        (Some(instance), false) => {
+            context.show(&instance, |it| for_people(it))?;
+            let message = format!(
+                "{name} was ordered but does not run as ordered after {} s; `{}` says how it goes on",
+                RUN_WAIT.as_secs(),
+                context.command("ps")
+            );
+            Err(Failure::new(Exit::Failed, "not-running", message))
+        }
+        (None, _) => {
             let done = Done { done: "ordered".to_owned(), object: name };
             context.show(&done, |done| {
                 let sentence = format!(
@@ -89,8 +105,7 @@ pub(crate) async fn remove(context: &Context, name: &ShortName, force: bool) -> 
     operator::order(context, Action::Remove { service: name.to_name(), force }).await?;
     let begun = Instant::now();
     let (done, why) = loop {
-        let all: Vec<Instance> = context.client().get("/v1/instances").await?;
-        match all.into_iter().find(|it| it.instance == name.to_string()) {
+        match find(context, &name.to_string()).await? {
             Some(it) if it.state == "removing" && begun.elapsed() > REMOVE_WAIT => {
                 break ("removing", it.why);
             }
@@ -101,7 +116,13 @@ pub(crate) async fn remove(context: &Context, name: &ShortName, force: bool) -> 
     };
     let done = Done { done: done.to_owned(), object: name.to_string() };
     context.show(&done, |done| match done.done.as_str() {
-        "removed" => format!("{} is removed.", done.object),
+        "removed" => {
+            let sentence = format!(
+                "{0} is removed. What it wrote stays in services/{0} of the data folders of its boards.",
+                done.object
+            );
+            text::wrap(&sentence, 2)
+        }
         _ => text::wrap(&format!("{} is being removed: {why}.", done.object), 2),
     })
 }
@@ -135,8 +156,7 @@ pub(crate) async fn failover(context: &Context, name: &ShortName) -> Outcome {
 
 /// The board that runs a service, as this board knows it.
 async fn active_of(context: &Context, name: &ShortName) -> Outcome<Option<String>> {
-    let all: Vec<Instance> = context.client().get("/v1/instances").await?;
-    Ok(all.into_iter().find(|it| it.instance == name.to_string()).map(|it| it.active))
+    Ok(find(context, &name.to_string()).await?.map(|it| it.active))
 }
 
 fn read(path: &Path) -> Outcome<(String, String)> {
@@ -151,21 +171,30 @@ fn read(path: &Path) -> Outcome<(String, String)> {
     Ok((shown, text))
 }
 
-/// The instance as soon as it runs, or as it is when that takes too long.
-async fn wait(context: &Context, name: &str) -> Outcome<Option<Instance>> {
+/// The instance as soon as it is as it should be, or as it is when that takes too long; and which.
+async fn wait(
+    context: &Context,
+    name: &str,
+    is_as_it_should: impl Fn(&Instance) -> bool,
+) -> Outcome<(Option<Instance>, bool)> {
     let begun = Instant::now();
     loop {
-        let all: Vec<Instance> = context.client().get("/v1/instances").await?;
-        let found = all.into_iter().find(|instance| instance.instance == name);
-        let runs = found.as_ref().is_some_and(|instance| instance.state == "running");
-        if runs || begun.elapsed() > RUN_WAIT {
-            return Ok(found);
+        let found = find(context, name).await?;
+        let is_so = found.as_ref().is_some_and(&is_as_it_should);
+        if is_so || begun.elapsed() > RUN_WAIT {
+            return Ok((found, is_so));
         }
         sleep(LOOK_AGAIN).await;
     }
 }
 
-fn for_people(context: &Context, instance: &Instance) -> String {
+/// An instance, as this board knows it.
+async fn find(context: &Context, name: &str) -> Outcome<Option<Instance>> {
+    let all: Vec<Instance> = context.client().get("/v1/instances").await?;
+    Ok(all.into_iter().find(|it| it.instance == name))
+}
+
+fn for_people(instance: &Instance) -> String {
     let Instance { instance: name, state, active, epoch, .. } = instance;
     let head = match state.as_str() {
         "running" => format!("{name} runs on {active}, epoch {epoch}."),
@@ -175,10 +204,6 @@ fn for_people(context: &Context, instance: &Instance) -> String {
     lines.extend(instance.endpoints.iter().map(|endpoint| format!("  {endpoint}")));
     if !instance.why.is_empty() {
         lines.push(text::wrap(&format!("  {}", instance.why), 2));
-    }
-    if instance.state == "starting" {
-        let next = format!("  `{}` says how it goes on.", context.command("ps"));
-        lines.push(text::wrap(&next, 2));
     }
     lines.join("\n")
 }

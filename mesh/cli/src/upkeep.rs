@@ -62,9 +62,8 @@ pub(crate) async fn checkpoint(context: &Context, name: &ShortName) -> Outcome {
     let done = Done { done: "asked".to_owned(), object: name.to_string() };
     context.show(&done, |done| {
         let sentence = format!(
-            "The board of {0} was asked for a checkpoint; `{1}` there lists the states that it keeps.",
+            "The board that runs {0} was asked for a checkpoint; `hedgerow why {0}` on that board lists the states that it keeps.",
             done.object,
-            context.command(&format!("why {}", done.object))
         );
         text::wrap(&sentence, 2)
     })
@@ -79,11 +78,8 @@ pub(crate) async fn restore(context: &Context, name: &ShortName, at: State) -> O
     let done = Done { done: "restored".to_owned(), object: name.to_string() };
     context.show(&done, |done| {
         let sentence = format!(
-            "{0} starts again from state {1}.{2}. The newest state before that is kept: `{3}` on its board lists it.",
-            done.object,
-            at.0.epoch.0,
-            at.0.seq,
-            context.command(&format!("why {}", done.object))
+            "{0} starts again from state {1}.{2}. The newest state before that is kept: `hedgerow why {0}` on its board lists it.",
+            done.object, at.0.epoch.0, at.0.seq,
         );
         text::wrap(&sentence, 2)
     })

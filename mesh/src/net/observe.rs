@@ -14,7 +14,7 @@ use crate::proto::io::Event;
 
 /// Events that a slow listener may lag behind before it misses some.
 pub const EVENTS_LAG_MAX: usize = 1024;
-/// Past events that are kept for whoever asks later.
+/// Past events that are kept for whoever asks later; of an instance's copies to one board, the newest.
 pub const EVENTS_KEPT: usize = 256;
 /// Messages of one topic that a slow subscriber may lag behind before it misses some.
 pub const TOPIC_LAG_MAX: usize = 64;
@@ -95,6 +95,8 @@ impl Observer {
         let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         let stamped = Stamped { at_ms, event };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of what comes once for each copy only the newest is kept: it would displace everything else.
+        kept.retain(|old| !replaces(&stamped.event, &old.event));
         if kept.len() == EVENTS_KEPT {
             kept.pop_front();
         }
@@ -150,6 +152,18 @@ impl Events {
             Err(broadcast::error::RecvError::Lagged(missed)) => Some(Observed::Lagged(missed)),
             Err(broadcast::error::RecvError::Closed) => None,
         }
+    }
+}
+
+/// Whether who asks for past events does not miss `old` beside `new`: both are about the copies of one
+/// instance, made by one board.
+fn replaces(new: &Event, old: &Event) -> bool {
+    match (new, old) {
+        (Event::Copied { instance, by, .. }, Event::Copied { instance: of, by: whom, .. }) => {
+            instance == of && by == whom
+        }
+        (Event::Fetched { instance, .. }, Event::Fetched { instance: of, .. }) => instance == of,
+        _ => false,
     }
 }
 
@@ -260,5 +274,27 @@ fn log_instance(event: &Event) {
             );
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::id::Keypair;
+
+    #[test]
+    fn a_copy_each_second_displaces_nothing_else_from_what_is_kept() {
+        let mut observer = Observer::new();
+        let copied = |seq, by| Event::Copied { instance: "kv".to_owned(), epoch: 1, seq, by };
+        let (one, two) =
+            (Keypair::from_seed(&[1; 32]).public(), Keypair::from_seed(&[2; 32]).public());
+        observer.event(Event::Left);
+        for seq in 0..2 * EVENTS_KEPT as u64 {
+            observer.event(copied(seq, one));
+        }
+        observer.event(copied(1, two));
+        let kept: Vec<Event> = observer.watcher().kept().into_iter().map(|it| it.event).collect();
+        let newest = copied(2 * EVENTS_KEPT as u64 - 1, one);
+        assert_eq!(kept, [Event::Left, newest, copied(1, two)]);
     }
 }

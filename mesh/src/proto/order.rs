@@ -19,6 +19,9 @@ pub const ORDER_BYTES_MAX: usize = 40 * 1024;
 /// The longest time between issue and expiry that is accepted, seconds: so long nonces are kept.
 pub const ORDER_SECONDS_MAX: u64 = 300;
 
+/// Bytes of the sentence on why an instance does not run.
+pub const SERVING_WHY_BYTES_MAX: usize = 256;
+
 /// Boards that one order may name as gone for good.
 pub const DEAD_MAX: usize = 16;
 
@@ -217,6 +220,8 @@ pub struct Serving {
     pub node: NodeId,
     /// Whether it runs.
     pub runs: bool,
+    /// Where it does not run: how it ended last, or why it could not be started, for people.
+    pub why: Text<SERVING_WHY_BYTES_MAX>,
     /// `(name, host:port)` of each port.
     pub endpoints: List<Endpoint, PORTS_MAX>,
 }

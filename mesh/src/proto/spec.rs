@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::bounded::{List, Text};
+use super::id::Digest16;
 use super::record::{Class, LABELS_MAX, Name};
+use super::wire::codec;
 
 /// Words of a command line.
 pub const COMMAND_WORDS_MAX: usize = 64;
@@ -128,6 +130,14 @@ pub enum SpecError {
 }
 
 impl ServiceSpec {
+    /// Names what it says: two that say the same have the same digest.
+    pub fn digest(&self) -> Digest16 {
+        let bytes = codec::encode(self).expect("a specification fits a frame");
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..16]);
+        Digest16(digest)
+    }
+
     /// Looks whether this can be run at all. Every board asks, whoever signed it.
     ///
     /// # Errors

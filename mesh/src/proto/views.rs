@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::id::{MeshId, NodeId};
+use super::id::{Digest16, MeshId, NodeId};
 use super::record::Class;
 
 /// The mesh as seen from one node.
@@ -132,6 +132,10 @@ pub struct InstanceView {
     pub fill: Option<String>,
     /// How old the newest state is that another board holds, milliseconds; known on its board only.
     pub copy_age_ms: Option<u64>,
+    /// Names what its specification says; none where the order behind it is not known.
+    pub spec: Option<Digest16>,
+    /// Rises whenever its board says anew whether and where it runs; none as long as it has not.
+    pub word: Option<u64>,
     /// Why it is not simply running and protected, and what to do next.
     pub why: String,
 }

@@ -175,7 +175,13 @@ fn become_service(release: &Release) -> Report {
     if now >= release.run_until_ns {
         return Report::TooLate(now - release.run_until_ns);
     }
-    Report::Failed(format!("cannot run {program}: {}", command.exec()))
+    let error = command.exec();
+    // Relative to a folder that operators rarely see.
+    let looked = match program.contains('/') && !program.starts_with('/') {
+        true => format!(" (looked up in {})", release.folder.display()),
+        false => String::new(),
+    };
+    Report::Failed(format!("cannot run {program}{looked}: {error}"))
 }
 
 /// Waits for the service; reaps every orphan that comes by meanwhile.

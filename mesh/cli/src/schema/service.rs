@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hedgerow::proto::id::NodeId;
+use hedgerow::proto::id::{Digest16, NodeId};
 use hedgerow::proto::io::{InstanceView, ResolvedView};
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,12 @@ pub(crate) struct Instance {
     pub(crate) fill: Option<String>,
     /// How old the newest state is that another board holds, milliseconds; known on its board only.
     pub(crate) copy_age_ms: Option<u64>,
+    /// Names what its specification says; null where that is not known.
+    #[serde(default)]
+    pub(crate) spec: Option<Digest16>,
+    /// Rises whenever its board says anew whether and where it runs.
+    #[serde(default)]
+    pub(crate) word: Option<u64>,
     /// Why it is not simply running and protected, and what to do next.
     pub(crate) why: String,
 }
@@ -102,6 +108,8 @@ impl From<InstanceView> for Instance {
             ready: view.ready,
             fill: view.fill,
             copy_age_ms: view.copy_age_ms,
+            spec: view.spec,
+            word: view.word,
             why: view.why,
         }
     }

@@ -87,6 +87,8 @@ mod tests {
             ready: true,
             fill: Some("one-more-board".to_owned()),
             copy_age_ms: Some(400),
+            spec: None,
+            word: None,
             why: "word ".repeat(20),
         }]);
         assert!(text.lines().all(|line| line.chars().count() <= crate::text::WIDTH), "{text}");

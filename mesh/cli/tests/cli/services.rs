@@ -59,6 +59,36 @@ fn a_service_is_run_listed_resolved_read_stopped_and_removed() {
 }
 
 #[test]
+fn run_returns_once_what_the_file_says_now_runs_and_fails_if_that_does_not() {
+    let founder = Board::founder();
+    until("a master reigns", || reigns(&founder));
+    let port = |ran: &Value| ran["endpoints"][0].as_str().unwrap().to_owned();
+    let first = founder.json(&["run", &file(&founder, TALKS)]);
+    assert_eq!(port(&founder.json(&["run", &file(&founder, TALKS)])), port(&first), "the same");
+
+    // What was running until now is not what was ordered: its ports are about to go away.
+    let second = founder.json(&["run", &file(&founder, &TALKS.replace("hello", "good day"))]);
+    assert_ne!(second["word"], first["word"]);
+    assert_eq!(port(&founder.json(&["ps"])[0].clone()), port(&second));
+    until("the new one speaks", || founder.text(&["logs", "talks"]).out.contains("good day"));
+
+    let missing = "name = \"bad\"\ncommand = [\"./nowhere\"]";
+    let told = founder.ask(&["run", &file(&founder, missing)]).failure(1, "not-running");
+    assert!(told.contains("hedgerow"), "{told}");
+    let bad = founder.json(&["ps"]).as_array().unwrap().clone();
+    let why = bad.iter().find(|it| it["instance"] == "bad").unwrap()["why"].to_string();
+    assert!(why.contains("./nowhere (looked up in ") && why.contains("services/bad)"), "{why}");
+}
+
+#[test]
+fn flags_about_a_board_go_with_init_only_if_it_is_started() {
+    let board = Board::new();
+    let told = board.ask(&["init", "home", "--name", "pi-1"]).failure(2, "without-up");
+    assert!(told.contains("add --up"), "{told}");
+    assert!(!board.home.exists(), "refused before anything was made");
+}
+
+#[test]
 fn only_a_folder_with_the_operators_key_gives_orders_and_it_needs_no_root_key() {
     let founder = Board::founder();
     let guest = Board::guest(&founder, "guest");

@@ -559,6 +559,10 @@ impl Failover {
             stamp: turn.now.0,
             node: turn.me.id(),
             runs: assignment.run == Run::Running,
+            why: match &assignment.last_exit {
+                Some(exit) if assignment.run != Run::Running => Text::capped(&exit.to_string()),
+                _ => Text::default(),
+            },
             endpoints: List::capped(endpoints),
         };
         if let Ok(signed) = Signed::seal(&serving, turn.me.keypair()) {

@@ -5,8 +5,9 @@ use crate::proto::copies::Source;
 use crate::proto::failover::active::{Assignment, Run};
 use crate::proto::io::{InstanceView, Reply, ReplyError, ResolvedView};
 use crate::proto::machine::Time;
-use crate::proto::order::Instance;
+use crate::proto::order::{Instance, Serving};
 use crate::proto::record::Name;
+use crate::proto::spec::ServiceSpec;
 use crate::proto::table::Row;
 
 impl Node {
@@ -47,7 +48,9 @@ impl Node {
                 .source(&instance)
                 .and_then(Source::confirmed_at)
                 .map(|at| now.since(at).as_millis() as u64),
-            why: self.instance_why(now, row, state, here),
+            spec: self.specs.get(&row.spec).map(ServiceSpec::digest),
+            word: serving.map(|serving| serving.stamp),
+            why: self.instance_why(now, row, state, here, serving),
         }
     }
 
@@ -61,8 +64,19 @@ impl Node {
         here.is_some_and(|here| here.run == Run::Running && here.lease.until() <= now)
     }
 
-    fn instance_why(&self, now: Time, row: &Row, state: &str, here: Option<&Assignment>) -> String {
+    fn instance_why(
+        &self,
+        now: Time,
+        row: &Row,
+        state: &str,
+        here: Option<&Assignment>,
+        serving: Option<&Serving>,
+    ) -> String {
         let ended = here.and_then(|assignment| assignment.last_exit.as_ref());
+        let ended = ended.map(ToString::to_string);
+        // Its board is asked first, but what it told everyone is the same.
+        let told = serving.map(|serving| serving.why.to_string()).filter(|why| !why.is_empty());
+        let ended = ended.or(told);
         match (state, ended) {
             ("removing", _) => {
                 let active = self.name_of(&row.active);

@@ -55,6 +55,11 @@ impl Node {
         if !self.members.is_up(master) {
             return "the master is down; the others elect a new one".to_owned();
         }
+        if up < voters && up * 2 <= voters + 1 {
+            return format!(
+                "{up} of the {voters} boards that decide are up: should one of these die too, nothing can be changed any more"
+            );
+        }
         if voters == 1 {
             return "one board decides alone; with three boards any of them may die".to_owned();
         }
@@ -182,7 +187,7 @@ impl Node {
             addresses: member.record.addresses.iter().map(ToString::to_string).collect(),
             why: match (state, me) {
                 ("up", _) if self.directory.newest().is_some_and(|n| n.table.is_drained(node)) => {
-                    "drained: it hosts and decides nothing until `hedgerow undrain`".to_owned()
+                    self.drained(node)
                 }
                 ("up", true) => {
                     self.stalls.advice(&self.me.config().preset, now).unwrap_or_default()
@@ -190,6 +195,25 @@ impl Node {
                 ("up", false) => String::new(),
                 _ => self.reason(now, node, member),
             },
+        }
+    }
+
+    /// How far a board is that is to host and decide nothing.
+    fn drained(&self, node: &NodeId) -> String {
+        let table = self.directory.newest().map(|newest| &newest.table);
+        let names = |row: &Row| row.active == *node || row.standby.as_ref() == Some(node);
+        let left = table.map_or(0, |table| table.rows.iter().filter(|row| names(row)).count());
+        let decides = table.is_some_and(|table| table.voters.contains(node));
+        match (left, decides) {
+            (0, false) => {
+                "drained: it hosts and decides nothing until `hedgerow undrain`".to_owned()
+            }
+            (0, true) => {
+                "drained of services; it decides still, as no other board has taken its place yet"
+                    .to_owned()
+            }
+            (1, _) => "being drained: one service runs or stands by there still".to_owned(),
+            (left, _) => format!("being drained: {left} services run or stand by there still"),
         }
     }
 
