@@ -57,9 +57,9 @@ pub(crate) async fn run(context: &Context, path: &Path) -> Outcome {
         it.state == "running" && it.word > before && it.spec.is_none_or(|spec| spec == digest)
     });
     match instance.await? {
-        (Some(instance), true) => context.show(&instance, |it| for_people(it)),
+        (Some(instance), true) => context.show(&instance, for_people),
         (Some(instance), false) => {
-            context.show(&instance, |it| for_people(it))?;
+            context.show(&instance, for_people)?;
             let message = format!(
                 "{name} was ordered but does not run as ordered after {} s; `{}` says how it goes on",
                 RUN_WAIT.as_secs(),
