@@ -14,8 +14,10 @@ use crate::proto::io::Event;
 
 /// Events that a slow listener may lag behind before it misses some.
 pub const EVENTS_LAG_MAX: usize = 1024;
-/// Past events that are kept for whoever asks later; of an instance's copies to one board, the newest.
+/// Past events that are kept for whoever asks later.
 pub const EVENTS_KEPT: usize = 256;
+/// Among them, of the copies of one instance to one board.
+const COPIES_KEPT: usize = 8;
 /// Messages of one topic that a slow subscriber may lag behind before it misses some.
 pub const TOPIC_LAG_MAX: usize = 64;
 /// Kinds of unknown messages that are counted apart.
@@ -95,8 +97,11 @@ impl Observer {
         let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         let stamped = Stamped { at_ms, event };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        // Of what comes once for each copy only the newest is kept: it would displace everything else.
-        kept.retain(|old| !replaces(&stamped.event, &old.event));
+        // What comes once for each copy would displace everything else.
+        let alike = |old: &Stamped| is_next_copy(&stamped.event, &old.event);
+        if kept.iter().filter(|old| alike(old)).count() >= COPIES_KEPT {
+            kept.iter().position(alike).map(|oldest| kept.remove(oldest));
+        }
         if kept.len() == EVENTS_KEPT {
             kept.pop_front();
         }
@@ -155,9 +160,8 @@ impl Events {
     }
 }
 
-/// Whether who asks for past events does not miss `old` beside `new`: both are about the copies of one
-/// instance, made by one board.
-fn replaces(new: &Event, old: &Event) -> bool {
+/// Whether both are about copies of one instance to one board.
+fn is_next_copy(new: &Event, old: &Event) -> bool {
     match (new, old) {
         (Event::Copied { instance, by, .. }, Event::Copied { instance: of, by: whom, .. }) => {
             instance == of && by == whom
@@ -294,7 +298,10 @@ mod tests {
         }
         observer.event(copied(1, two));
         let kept: Vec<Event> = observer.watcher().kept().into_iter().map(|it| it.event).collect();
-        let newest = copied(2 * EVENTS_KEPT as u64 - 1, one);
-        assert_eq!(kept, [Event::Left, newest, copied(1, two)]);
+        let newest =
+            (2 * EVENTS_KEPT - COPIES_KEPT..2 * EVENTS_KEPT).map(|seq| copied(seq as u64, one));
+        let expected: Vec<Event> =
+            [Event::Left].into_iter().chain(newest).chain([copied(1, two)]).collect();
+        assert_eq!(kept, expected);
     }
 }
