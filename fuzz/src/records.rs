@@ -128,6 +128,7 @@ fn serving() -> Signed<Serving> {
         stamp: 5,
         node: SCENE.peer(0),
         runs: true,
+        spec: [7; 32],
         why: Default::default(),
         endpoints: Default::default(),
     };

@@ -191,7 +191,7 @@ pub(crate) struct Running {
 /// `hedgerow leave`, `hedgerow ticket revoke`, `hedgerow stop`, `hedgerow rm`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Done {
-    /// `left`, `revoked`, `stopped` or `removed`.
+    /// `left`, `revoked`, `stopped`, `stopping`, `removed` or `removing`.
     pub(crate) done: String,
     /// What it was done to.
     pub(crate) object: String,

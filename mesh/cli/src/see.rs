@@ -101,7 +101,7 @@ pub(crate) async fn leave(context: &Context) -> Outcome {
     context.show(&done, |done| {
         text::wrap(
             &format!(
-                "{} has left the mesh {} and stops. To come back it needs a new ticket: \
+                "{} has left the mesh {} and stops. To come back it needs a ticket: \
                  `hedgerow ticket new` on the board with the root key.",
                 done.object, status.mesh_name
             ),

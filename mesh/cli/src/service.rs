@@ -36,6 +36,10 @@ const MOVE_WAIT: Duration = Duration::from_secs(3);
 const REMOVE_WAIT: Duration = Duration::from_secs(8);
 /// How long `run` waits for the service to run before it says what it waits for.
 const RUN_WAIT: Duration = Duration::from_secs(5);
+/// How long `stop` waits until it has stopped.
+const STOP_WAIT: Duration = Duration::from_secs(5);
+/// So many looks in a row must find it running.
+const STEADY_LOOKS: u32 = 10;
 /// Between two looks meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -48,13 +52,13 @@ pub(crate) async fn run(context: &Context, path: &Path) -> Outcome {
     let spec = file::parse(&shown, &text)?;
     let name = spec.name.to_string();
     let digest = spec.digest();
-    let before = find(context, &name).await?;
     operator::order(context, Action::Run(Box::new(spec))).await?;
-    // What says the same already goes on as it is; else what runs until now is not what was ordered.
-    let differs = |it: &Instance| it.spec.is_some_and(|spec| spec != digest);
-    let before = before.filter(differs).and_then(|it| it.word);
-    let instance = wait(context, &name, |it| {
-        it.state == "running" && it.word > before && it.spec.is_none_or(|spec| spec == digest)
+    let mut looks = 0;
+    let instance = wait(context, &name, RUN_WAIT, |it| {
+        let runs = it.state == "running" && it.current && it.spec.is_none_or(|it| it == digest);
+        // What ends at once does not run, whatever it was for a moment.
+        looks = if runs { looks + 1 } else { 0 };
+        looks >= STEADY_LOOKS
     });
     match instance.await? {
         (Some(instance), true) => context.show(&instance, for_people),
@@ -87,10 +91,15 @@ pub(crate) async fn run(context: &Context, path: &Path) -> Outcome {
 /// There is none of that name, this folder has no operator's key, or the master refuses.
 pub(crate) async fn stop(context: &Context, name: &ShortName) -> Outcome {
     operator::order(context, Action::Stop(name.to_name())).await?;
-    let done = Done { done: "stopped".to_owned(), object: name.to_string() };
+    // Its board may be away; then it has no lease there and has ended, or will.
+    let (_, stopped) =
+        wait(context, &name.to_string(), STOP_WAIT, |it| it.state == "stopped").await?;
+    let done = if stopped { "stopped" } else { "stopping" };
+    let done = Done { done: done.to_owned(), object: name.to_string() };
     context.show(&done, |done| {
+        let is = if done.done == "stopped" { "is stopped" } else { "is being stopped" };
         let sentence = format!(
-            "{} is being stopped. It keeps its place and its state: run its file again to start it.",
+            "{} {is}. It keeps its place and its state: run its file again to start it.",
             done.object
         );
         text::wrap(&sentence, 2)
@@ -175,13 +184,14 @@ fn read(path: &Path) -> Outcome<(String, String)> {
 async fn wait(
     context: &Context,
     name: &str,
-    is_as_it_should: impl Fn(&Instance) -> bool,
+    most: Duration,
+    mut is_as_it_should: impl FnMut(&Instance) -> bool,
 ) -> Outcome<(Option<Instance>, bool)> {
     let begun = Instant::now();
     loop {
         let found = find(context, name).await?;
-        let is_so = found.as_ref().is_some_and(&is_as_it_should);
-        if is_so || begun.elapsed() > RUN_WAIT {
+        let is_so = found.as_ref().is_some_and(&mut is_as_it_should);
+        if is_so || begun.elapsed() > most {
             return Ok((found, is_so));
         }
         sleep(LOOK_AGAIN).await;

@@ -41,17 +41,19 @@ impl Client {
     /// Lets every service that runs here and has a standby go there. False if that took longer than `within`:
     /// what is left then is taken over once its lease has run out.
     pub async fn hand_over(&self, within: Duration) -> bool {
-        // Where it is known what a board's lease is, it is this one's.
-        let leaves = |view: &InstanceView| view.lease_ms.is_some() && view.ready;
+        // Where it is known what a board's lease is, it is this one's. A standby that is not there or not
+        // ready may be replaced meanwhile by one that is.
+        let leaves = |view: &InstanceView| {
+            let wanted = !matches!(view.state, "stopping" | "stopped" | "removing");
+            view.lease_ms.is_some() && view.standby.is_some() && wanted
+        };
         let all_gone = async {
-            let mut asked = false;
             while let Ok(Reply::Instances(all)) = self.ask(Command::Instances).await {
                 if !all.iter().any(leaves) {
                     return;
                 }
-                if !asked {
-                    asked = matches!(self.ask(Command::HandOver).await, Ok(Reply::Done));
-                }
+                // Again and again: what cannot be handed over now may be a moment later.
+                let _ = self.ask(Command::HandOver).await;
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };

@@ -10,6 +10,7 @@ use super::id::{CellId, Domain, Epoch, Incarnation, Keypair, MeshId, NodeId, Pub
 use super::record::Name;
 use super::signed::{Signable, Signed};
 use super::spec::{PORTS_MAX, ServiceSpec, SpecError};
+use super::specs::SpecHash;
 use super::table::CheckpointId;
 use super::ticket::{ChainError, Credential};
 use super::wire::codec::{self, CodecError};
@@ -220,6 +221,8 @@ pub struct Serving {
     pub node: NodeId,
     /// Whether it runs.
     pub runs: bool,
+    /// The specification that it runs, or ran last, by the hash of its order.
+    pub spec: SpecHash,
     /// Where it does not run: how it ended last, or why it could not be started, for people.
     pub why: Text<SERVING_WHY_BYTES_MAX>,
     /// `(name, host:port)` of each port.

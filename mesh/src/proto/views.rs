@@ -112,7 +112,7 @@ pub struct NodeView {
 pub struct InstanceView {
     /// Its name.
     pub instance: String,
-    /// `running`, `starting`, `down`, `stopped`.
+    /// `running`, `starting`, `down`, `stopping`, `stopped`, `removing`.
     pub state: &'static str,
     /// The name of the board that runs it.
     pub active: String,
@@ -134,8 +134,8 @@ pub struct InstanceView {
     pub copy_age_ms: Option<u64>,
     /// Names what its specification says; none where the order behind it is not known.
     pub spec: Option<Digest16>,
-    /// Rises whenever its board says anew whether and where it runs; none as long as it has not.
-    pub word: Option<u64>,
+    /// Whether what runs is what its specification says now.
+    pub current: bool,
     /// Why it is not simply running and protected, and what to do next.
     pub why: String,
 }

@@ -14,7 +14,7 @@ use crate::text;
 pub(crate) struct Instance {
     /// Its name.
     pub(crate) instance: String,
-    /// `running`, `starting`, `down` or `stopped`.
+    /// `running`, `starting`, `down`, `stopping`, `stopped` or `removing`.
     pub(crate) state: String,
     /// The name of the board that runs it.
     pub(crate) active: String,
@@ -37,9 +37,9 @@ pub(crate) struct Instance {
     /// Names what its specification says; null where that is not known.
     #[serde(default)]
     pub(crate) spec: Option<Digest16>,
-    /// Rises whenever its board says anew whether and where it runs.
+    /// Whether what runs is what its specification says now.
     #[serde(default)]
-    pub(crate) word: Option<u64>,
+    pub(crate) current: bool,
     /// Why it is not simply running and protected, and what to do next.
     pub(crate) why: String,
 }
@@ -109,7 +109,7 @@ impl From<InstanceView> for Instance {
             fill: view.fill,
             copy_age_ms: view.copy_age_ms,
             spec: view.spec,
-            word: view.word,
+            current: view.current,
             why: view.why,
         }
     }

@@ -7,6 +7,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use hedgerow::net::{Home, HomeError, KeyFile, random_seed, write_durably};
 use hedgerow::proto::bounded::List;
@@ -16,6 +17,8 @@ use hedgerow::proto::record::Name;
 use hedgerow::proto::ticket::{Credential, Role, Ticket, TicketRequest};
 use hedgerow::proto::wire::codec;
 
+use tokio::time::sleep;
+
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::folder;
@@ -24,6 +27,10 @@ use crate::ticket::{log, now};
 
 /// The credential's file in the data folder.
 const FILE: &str = "operator.credential";
+/// How long an order waits for a new master: with preset `wan` one is elected within six seconds.
+const MASTER_WAIT: Duration = Duration::from_secs(8);
+/// Between two attempts meanwhile.
+const TRY_AGAIN: Duration = Duration::from_millis(250);
 /// How long an order may be on its way, seconds.
 const VALID_SECONDS: u64 = 60;
 
@@ -66,7 +73,21 @@ pub(crate) async fn order(context: &Context, action: Action) -> Outcome {
     let body = SignedOrder::seal(&order, &key, credential)
         .and_then(|signed| codec::encode(&signed))
         .map_err(|error| Failure::failed(format!("cannot sign the order: {error}")))?;
-    client.post("/v1/order", body).await
+    let begun = Instant::now();
+    loop {
+        // The same order, by its nonce: it is carried out once, however often it is given.
+        match client.post("/v1/order", body.clone()).await {
+            Err(failure) if is_between_masters(&failure) && begun.elapsed() < MASTER_WAIT => {
+                sleep(TRY_AGAIN).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Whether nobody has decided, since a master is going or coming.
+fn is_between_masters(failure: &Failure) -> bool {
+    matches!(&*failure.code, "no-master" | "not-master")
 }
 
 /// Keeps the proof that the operator's key may give orders.

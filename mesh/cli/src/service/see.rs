@@ -88,7 +88,7 @@ mod tests {
             fill: Some("one-more-board".to_owned()),
             copy_age_ms: Some(400),
             spec: None,
-            word: None,
+            current: true,
             why: "word ".repeat(20),
         }]);
         assert!(text.lines().all(|line| line.chars().count() <= crate::text::WIDTH), "{text}");

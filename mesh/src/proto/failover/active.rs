@@ -49,6 +49,8 @@ pub struct Assignment {
     pub starts: u64,
     /// Under which right it was started or found last; reports about others are late.
     pub(super) under: Epoch,
+    /// By which order it was started last.
+    started_by: SpecHash,
     /// Its right to run, right now.
     pub lease: Lease,
     /// The right that this board gave up for good: the epoch, the successor, the last state.
@@ -113,6 +115,7 @@ impl Assignment {
             last_exit: None,
             starts: 0,
             under: Epoch::default(),
+            started_by: SpecHash::default(),
             lease: Lease::new(now),
             released: None,
             switching: None,
@@ -283,11 +286,20 @@ impl Failover {
             .entry(instance.clone())
             .or_insert_with(|| Assignment::new(row.clone(), now));
         let moved = known.as_ref().is_none_or(|known| known.epoch != row.epoch);
-        let restarts = moved || known.as_ref().is_some_and(|known| known.spec != row.spec);
+        let changed = known.as_ref().is_some_and(|known| known.spec != row.spec);
+        let restarts = moved || changed;
+        if changed {
+            // What is wrong with the old one says nothing about the new one.
+            assignment.last_exit = None;
+            assignment.ended.clear();
+            assignment.failures = 0;
+        }
         if moved {
             let (run, began, under) = (assignment.run.clone(), assignment.began, assignment.under);
+            let started_by = assignment.started_by;
             *assignment = Assignment::new(row.clone(), now);
             (assignment.run, assignment.began, assignment.under) = (run, began, under);
+            assignment.started_by = started_by;
             turn.event(Event::Appointed { instance: instance.to_string(), epoch: row.epoch.0 });
         }
         // What is dead already, or written down as given up, is not taken back.
@@ -338,6 +350,7 @@ impl Failover {
             return;
         }
         assignment.run = Run::Running;
+        assignment.started_by = assignment.row.spec;
         assignment.note_began(turn, &instance);
         // A handover may have been under way when the former agent died; it is not any more.
         turn.out.push(Effect::Thaw { instance: instance.clone() });
@@ -414,6 +427,7 @@ impl Failover {
         };
         assignment.run = Run::Starting;
         assignment.under = assignment.row.epoch;
+        assignment.started_by = hash;
         assignment.starts += 1;
         turn.out.push(Effect::Start {
             instance: instance.clone(),
@@ -559,6 +573,7 @@ impl Failover {
             stamp: turn.now.0,
             node: turn.me.id(),
             runs: assignment.run == Run::Running,
+            spec: assignment.started_by,
             why: match &assignment.last_exit {
                 Some(exit) if assignment.run != Run::Running => Text::capped(&exit.to_string()),
                 _ => Text::default(),

@@ -53,7 +53,12 @@ impl Failover {
         assignment.claim_at = turn.now + heartbeat;
         let row = assignment.row.clone();
         let rested = turn.now >= assignment.hand_over_after;
-        if rested && turn.directory.newest().is_some_and(|n| n.table.is_drained(&turn.me.id())) {
+        // To another drained board it would come back at once, and so on for ever.
+        let moves = turn.directory.newest().is_some_and(|newest| {
+            let drained = |node: &NodeId| newest.table.is_drained(node);
+            drained(&turn.me.id()) && !row.standby.is_some_and(|standby| drained(&standby))
+        });
+        if rested && moves {
             // An error means that nobody else is ready to carry on yet: it is tried again.
             let _ = self.begin_handover(turn, instance);
         }

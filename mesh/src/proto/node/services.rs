@@ -26,6 +26,7 @@ impl Node {
         let runs_here = here.is_some_and(|assignment| assignment.run == Run::Running);
         let state = match (row.retiring, self.members.is_up(&row.active)) {
             (true, _) if row.removing => "removing",
+            (true, true) if serves || runs_here => "stopping",
             (true, _) => "stopped",
             (false, false) => "down",
             (false, true) if serves || runs_here => "running",
@@ -49,7 +50,7 @@ impl Node {
                 .and_then(Source::confirmed_at)
                 .map(|at| now.since(at).as_millis() as u64),
             spec: self.specs.get(&row.spec).map(ServiceSpec::digest),
-            word: serving.map(|serving| serving.stamp),
+            current: serving.is_some_and(|serving| serving.runs && serving.spec == row.spec),
             why: self.instance_why(now, row, state, here, serving),
         }
     }
@@ -72,11 +73,9 @@ impl Node {
         here: Option<&Assignment>,
         serving: Option<&Serving>,
     ) -> String {
-        let ended = here.and_then(|assignment| assignment.last_exit.as_ref());
-        let ended = ended.map(ToString::to_string);
-        // Its board is asked first, but what it told everyone is the same.
-        let told = serving.map(|serving| serving.why.to_string()).filter(|why| !why.is_empty());
-        let ended = ended.or(told);
+        // Its board tells everyone; about another specification it says nothing that helps now.
+        let told = serving.filter(|serving| serving.spec == row.spec && !serving.why.is_empty());
+        let ended = told.map(|serving| serving.why.to_string());
         match (state, ended) {
             ("removing", _) => {
                 let active = self.name_of(&row.active);
@@ -84,6 +83,7 @@ impl Node {
                     "waiting for {active} to say that it has stopped; `hedgerow rm --force` if that board and its standby are gone for good"
                 )
             }
+            ("stopping", _) => "its board is told to stop it".to_owned(),
             ("stopped", _) => {
                 "stopped by an operator; run its service file again to start it".to_owned()
             }
@@ -157,7 +157,7 @@ impl Node {
             true => format!("{} on {}", view.state, view.active),
             false => format!("{} on {}: {}", view.state, view.active, view.why),
         }];
-        if let Some(standby) = &view.standby {
+        if let Some(standby) = view.standby.as_ref().filter(|_| !row.retiring) {
             findings.push(match (row.ready, &view.fill) {
                 (true, _) if !view.ready => {
                     format!("{standby} holds a state of it, but is not there to carry on")

@@ -201,7 +201,10 @@ impl Node {
     /// How far a board is that is to host and decide nothing.
     fn drained(&self, node: &NodeId) -> String {
         let table = self.directory.newest().map(|newest| &newest.table);
-        let names = |row: &Row| row.active == *node || row.standby.as_ref() == Some(node);
+        let names = |row: &Row| {
+            // A stopped service stays where it is: there is nothing of it to move.
+            !row.retiring && (row.active == *node || [row.standby, row.fill].contains(&Some(*node)))
+        };
         let left = table.map_or(0, |table| table.rows.iter().filter(|row| names(row)).count());
         let decides = table.is_some_and(|table| table.voters.contains(node));
         match (left, decides) {
