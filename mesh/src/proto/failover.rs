@@ -63,6 +63,8 @@ pub struct Failover {
     vigils: BTreeMap<Instance, Vigil>,
     /// What was promised to actives.
     granted: BTreeMap<Instance, Granted>,
+    /// When this life began.
+    born: Time,
     /// After a restart: until when a promise may bind that this board does not remember.
     silent_until: Time,
     /// As master: when to look for rows that lack a standby.
@@ -149,6 +151,7 @@ impl Failover {
             found: BTreeMap::new(),
             vigils: BTreeMap::new(),
             granted: BTreeMap::new(),
+            born: now,
             silent_until: if grants_ms > 0 { now + forgotten } else { now },
             appoint_at: now,
             passed_over: BTreeMap::new(),

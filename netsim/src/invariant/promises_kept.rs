@@ -3,7 +3,7 @@
 //! While a promise to one holder runs, no other holder and no other right is promised anything, and a
 //! standby does not ask to take over from the one it promised to. A grantor that restarted cannot know
 //! what it promised: until all of that is over it asks for nothing at all, and promises nothing to
-//! anybody.
+//! anybody, but what binds it at that moment to the very same holder.
 
 use hedgerow::proto::io::Effect;
 use hedgerow::proto::wire::Message;
@@ -31,7 +31,9 @@ impl PromisesKept {
             What::Sent(Effect::Send { to, message: Message::Grant(grant) }, _) => {
                 let (instance, epoch) = (&grant.instance, grant.epoch.0);
                 let silent = self.silent[usize::from(seen.board)];
-                if seen.at < silent {
+                let goes_on = |p: &granted::Promised| p.to == *to && p.epoch == epoch;
+                let same = self.promises.binding(me, instance, seen.at).any(|p| goes_on(&p));
+                if seen.at < silent && !same {
                     return Some(format!(
                         "grants {instance} although it restarted and may have promised it to another until {}",
                         Seconds(silent)

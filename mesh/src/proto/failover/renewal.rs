@@ -53,6 +53,11 @@ impl Lease {
         self.grants.get(grantor).map(|granted| granted.sent)
     }
 
+    /// How long it may run still by the word of this grantor alone.
+    fn left(&self, grantor: &NodeId, now: Time) -> Duration {
+        self.grants.get(grantor).map_or(Duration::ZERO, |granted| granted.until.since(now))
+    }
+
     /// A former standby's word does not count any more (S3). Grants of the new one and of masters do.
     /// Returns until when it did.
     pub(super) fn forget(&mut self, grantor: &NodeId) -> Time {
@@ -90,8 +95,10 @@ impl Failover {
             .into_iter()
             .map(|grantor| {
                 let acked = assignment.lease.sent(&grantor).map_or(0, |sent| sent.0);
+                let left = assignment.lease.left(&grantor, turn.now).as_millis();
+                let left_ms = u32::try_from(left).unwrap_or(u32::MAX);
                 let (instance, sent) = (instance.clone(), turn.now.0);
-                (grantor, Renew { instance, epoch, sent, acked, lease_ms })
+                (grantor, Renew { instance, epoch, sent, acked, left_ms, lease_ms })
             })
             .collect();
         for (at, (grantor, renew)) in renews.iter().enumerate() {

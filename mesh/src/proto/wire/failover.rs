@@ -65,6 +65,9 @@ pub struct Renew {
     /// The newest `sent` that this very grantor has granted: proves that the active hears it. 0: none
     /// under this right.
     pub acked: u64,
+    /// How long what this very grantor granted lasts still on the active's clock when this is sent,
+    /// milliseconds: a grantor that restarted knows by it what it has promised. 0: it is over.
+    pub left_ms: u32,
     /// The length of the lease asked for, milliseconds.
     pub lease_ms: u32,
 }
