@@ -188,7 +188,7 @@ pub(crate) enum Command {
     /// Leave the mesh on purpose; the board stops.
     ///
     /// Services that run here go to their standbys first. A board that decides, or stands by, is best drained
-    /// before (`hedgerow drain BOARD`, until `hedgerow ps` does not name it): then nothing is interrupted.
+    /// before (`hedgerow drain BOARD`, until `hedgerow status` calls it drained): then nothing is interrupted.
     Leave,
     /// Show the version of this program and of the running board.
     Version,

@@ -43,9 +43,9 @@ pub(crate) async fn drain(context: &Context, object: &str, drained: bool) -> Out
     context.show(&done, |done| {
         let sentence = match drained {
             true => format!(
-                "{} is being drained: what runs there moves to its standbys, and nothing new is placed there. `{}` shows when it is empty.",
+                "{} is being drained: what runs there moves to its standbys, and nothing new is placed there. `{}` says when that is done.",
                 done.object,
-                context.command("ps")
+                context.command("status")
             ),
             false => format!("{} may host and decide again.", done.object),
         };

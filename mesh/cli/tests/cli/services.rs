@@ -63,14 +63,21 @@ fn run_returns_once_what_the_file_says_now_runs_and_fails_if_that_does_not() {
     let founder = Board::founder();
     until("a master reigns", || reigns(&founder));
     let port = |ran: &Value| ran["endpoints"][0].as_str().unwrap().to_owned();
-    let first = founder.json(&["run", &file(&founder, TALKS)]);
-    assert_eq!(port(&founder.json(&["run", &file(&founder, TALKS)])), port(&first), "the same");
+    // It takes its time to end.
+    let slow = TALKS.replace("while :;", "trap 'sleep 1.5; exit 0' TERM; while :;");
+    let first = founder.json(&["run", &file(&founder, &slow)]);
+    assert_eq!(port(&founder.json(&["run", &file(&founder, &slow)])), port(&first), "the same");
 
     // What was running until now is not what was ordered: its ports are about to go away.
     let second = founder.json(&["run", &file(&founder, &TALKS.replace("hello", "good day"))]);
     assert_eq!(second["current"], true);
     assert_eq!(port(&founder.json(&["ps"])[0].clone()), port(&second));
     until("the new one speaks", || founder.text(&["logs", "talks"]).out.contains("good day"));
+
+    // For a moment it does run.
+    let brief = "name = \"brief\"\ncommand = [\"/bin/sh\", \"-c\", \"sleep 0.3; exit 3\"]";
+    founder.ask(&["run", &file(&founder, brief)]).failure(1, "not-running");
+    founder.json(&["rm", "brief"]);
 
     let missing = "name = \"bad\"\ncommand = [\"./nowhere\"]";
     let told = founder.ask(&["run", &file(&founder, missing)]).failure(1, "not-running");
