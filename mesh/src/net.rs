@@ -159,7 +159,7 @@ impl Node {
         let swarm_config = swarm_config(identity, settings.listen, settings.mdns);
         let (swarm, swarm_events) =
             swarm::start(swarm_config()).await.map_err(ListenError::from)?;
-        let (journal, persisted) = journal
+        let journal = journal
             .spawn(lock.clone())
             .map_err(|source| StartError::System { what: "a thread", source })?;
         let (workloads, reported) =
@@ -175,7 +175,6 @@ impl Node {
             swarm_config: Box::new(swarm_config),
             swarm_events,
             journal,
-            persisted,
             workloads,
             reported,
             copies,

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::home::{HomeLock, advice, sync_folder, write_durably};
 use crate::proto::id::OpId;
@@ -22,10 +23,38 @@ pub(crate) const QUEUE_MAX: usize = 8192;
 /// Records that are written with one fsync.
 const BATCH_MAX: usize = 256;
 
-/// Where records go and where the answers come from.
-pub(crate) type Queues = (mpsc::Sender<(OpId, Record)>, mpsc::Receiver<Persisted>);
 /// What the worker answers: the record of this operation is durable, or never will be.
 pub(crate) type Persisted = (OpId, Result<(), String>);
+
+/// The driver's end of a running worker.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    records: mpsc::Sender<(OpId, Record)>,
+    answers: mpsc::Receiver<Persisted>,
+}
+
+impl Worker {
+    /// Hands a record over. What comes back is to be told to the node first: nothing as long as the
+    /// worker runs; if it has ended, its last answers, since they say what is wrong with the disk.
+    pub(crate) fn persist(&mut self, op: OpId, record: Record) -> Vec<Persisted> {
+        let gone = match self.records.try_send((op, record)) {
+            Ok(()) => return Vec::new(),
+            Err(TrySendError::Full(_)) => {
+                return vec![(op, Err("the disk does not keep up".into()))];
+            }
+            Err(TrySendError::Closed(_)) => (op, Err("its thread has ended".into())),
+        };
+        let mut told: Vec<Persisted> =
+            std::iter::from_fn(|| self.answers.try_recv().ok()).collect();
+        told.push(gone);
+        told
+    }
+
+    /// The next answer; none once the worker has ended and all were heard.
+    pub(crate) async fn answer(&mut self) -> Option<Persisted> {
+        self.answers.recv().await
+    }
+}
 
 /// Why a journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -160,14 +189,14 @@ impl Journal {
     }
 
     /// Starts the worker. The folder stays locked as long as it may write.
-    pub(crate) fn spawn(self, lock: Arc<HomeLock>) -> io::Result<Queues> {
+    pub(crate) fn spawn(self, lock: Arc<HomeLock>) -> io::Result<Worker> {
         let (records, queue) = mpsc::channel(QUEUE_MAX);
-        let (answers, persisted) = mpsc::channel(QUEUE_MAX);
+        let (answers, heard) = mpsc::channel(QUEUE_MAX);
         std::thread::Builder::new().name("hedgerow-disk".to_owned()).spawn(move || {
             self.serve(queue, &answers);
             drop(lock);
         })?;
-        Ok((records, persisted))
+        Ok(Worker { records, answers: heard })
     }
 }
 
@@ -210,6 +239,19 @@ mod tests {
         journal.append(&[record(4)]).unwrap();
         assert_eq!(Journal::open(path.clone()).unwrap().1.incarnation, Incarnation(4));
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_record_that_meets_a_worker_that_has_just_failed_is_told_why_it_failed() {
+        let (records, queue) = mpsc::channel(1);
+        let (answer, answers) = mpsc::channel(2);
+        let mut worker = Worker { records, answers };
+        assert_eq!(worker.persist(OpId(1), record(1)), []);
+        answer.try_send((OpId(1), Err("the disk is full".to_owned()))).unwrap();
+        drop(queue);
+        let told = worker.persist(OpId(2), record(2));
+        assert_eq!(told[0], (OpId(1), Err("the disk is full".to_owned())));
+        assert_eq!(told.len(), 2, "the second one is answered, too");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
 use super::copies::Copies;
-use super::disk::Persisted;
+use super::disk::Worker;
 use super::observe::Observer;
 use super::recorder::Recorder;
 use super::swarm::{self, Swarm, SwarmConfig, SwarmEvent};
@@ -22,7 +22,6 @@ use crate::error::RunError;
 use crate::proto::bounded::{List, Text};
 use crate::proto::id::{NodeId, OpId};
 use crate::proto::io::{Command, Effect, Event, Input, Reply};
-use crate::proto::journal::Record;
 use crate::proto::machine::{Effects, Time};
 use crate::proto::node::Node;
 use crate::proto::order::Instance;
@@ -44,8 +43,7 @@ pub(crate) struct Driver {
     pub(crate) swarm: Swarm,
     pub(crate) swarm_config: Box<dyn Fn() -> SwarmConfig + Send>,
     pub(crate) swarm_events: mpsc::Receiver<SwarmEvent>,
-    pub(crate) journal: mpsc::Sender<(OpId, Record)>,
-    pub(crate) persisted: mpsc::Receiver<Persisted>,
+    pub(crate) journal: Worker,
     pub(crate) workloads: Workloads,
     pub(crate) reported: mpsc::Receiver<Reported>,
     pub(crate) copies: Copies,
@@ -95,7 +93,7 @@ impl Driver {
                     self.swarm.shutdown().await;
                     return Ok(());
                 }
-                Some((op, result)) = self.persisted.recv() => {
+                Some((op, result)) = self.journal.answer() => {
                     self.input(Input::Persisted { op, result });
                 }
                 ready = timer.readable_mut() => {
@@ -164,10 +162,9 @@ impl Driver {
                 Effect::Admit { peer } => drop(self.swarm.admit(peer)),
                 Effect::Send { to, message } => self.send(to, &message),
                 Effect::Persist { op, record } => {
-                    if self.journal.try_send((op, record)).is_err() {
-                        let result = Err("the disk does not keep up, or is gone".to_owned());
-                        self.state.backlog.push_back(Input::Persisted { op, result });
-                    }
+                    let told = self.journal.persist(op, record).into_iter();
+                    let told = told.map(|(op, result)| Input::Persisted { op, result });
+                    self.state.backlog.extend(told);
                 }
                 Effect::Start { instance, epoch, until, kill_bound, spec, begin } => {
                     let start = Start { instance, epoch, until, kill_bound, spec, begin };
