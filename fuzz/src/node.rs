@@ -160,7 +160,7 @@ impl Driver {
                     let op = self.writing.pop_front().unwrap_or_default();
                     self.input(Input::Persisted { op, result });
                 }
-                1 => self.command(Command::Leave),
+                1 => self.command(Command::Leave { force: false }),
                 2 => self.command(Command::Revoke(crate::records::revocation())),
                 _ => {
                     let op = self.writing.pop_front().unwrap_or_default();

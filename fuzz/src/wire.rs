@@ -142,6 +142,7 @@ pub(crate) fn table() -> Table {
         rows: vec![row()],
         orders: vec![(1, crate::scene::UNIX + 9)],
         drained: vec![SCENE.peer(2)],
+        leaving: vec![SCENE.peer(1)],
         ..Table::default()
     }
 }

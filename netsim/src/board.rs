@@ -47,6 +47,10 @@ pub struct Board {
     pub is_founder: bool,
     /// It knows other members, or founded the mesh: it can be named in a ticket.
     pub is_member: bool,
+    /// It was let go by the mesh and was not started since.
+    pub has_left: bool,
+    /// It was told to leave whatever comes of it.
+    pub is_forced_out: bool,
     /// Counts its pauses; the last one ends them all.
     pub pauses: u32,
     /// What the process has not got to yet.
@@ -128,6 +132,8 @@ impl Board {
             wanted: false,
             is_founder: index == 0,
             is_member: index == 0,
+            has_left: false,
+            is_forced_out: false,
             pauses: 0,
             inbox: VecDeque::new(),
             peers: BTreeMap::new(),

@@ -75,6 +75,9 @@ pub enum Fault {
     Leave {
         /// Which board.
         node: BoardIndex,
+        /// At once, without handing anything over or asking anybody.
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        force: bool,
     },
     /// A board that was never on is switched on.
     Join {
@@ -222,7 +225,7 @@ impl Fault {
             | Self::Pause { node }
             | Self::SlowFsync { node }
             | Self::ClockRate { node, .. }
-            | Self::Leave { node }
+            | Self::Leave { node, .. }
             | Self::ServiceCrash { node }
             | Self::CannotStart { node }
             | Self::SlowStop { node }

@@ -138,13 +138,14 @@ fn schedule(plan: &Plan, options: &mut Stream, until: Nanos, family: Schedule) -
         let kind = draw.pick(&kinds);
         // A fault's own draws come from its own stream: leaving one out changes no other.
         let mut own = Stream::new(seed, Purpose::Faults, 1, schedule.len() as u64);
+        let too_soon = lost.is_some_and(|before| at < before + after_a_loss + grace);
+        match kind {
+            Kind::Wipe if too_soon => continue,
+            Kind::Leave if leaves >= boards / 3 => continue,
+            Kind::Leave => leaves += 1,
+            _ => {}
+        }
         if matches!(kind, Kind::Leave | Kind::Wipe) {
-            let too_soon = lost.is_some_and(|before| at < before + after_a_loss + grace);
-            let too_many = kind == Kind::Leave && (leaves >= boards / 3 || chaos);
-            if too_soon || too_many {
-                continue;
-            }
-            leaves += u16::from(kind == Kind::Leave);
             lost = Some(at);
         }
         schedule.push(fault(kind, at, boards, &mut own));
@@ -178,7 +179,7 @@ fn fault(kind: Kind, at: Nanos, boards: BoardIndex, draw: &mut Stream) -> Timed 
             let ppm = draw.between(0, 2 * PPM_MAX.unsigned_abs() as u64) as i32 - PPM_MAX;
             (Some(cut), Fault::ClockRate { node, ppm })
         }
-        Kind::Leave => (None, Fault::Leave { node }),
+        Kind::Leave => (None, Fault::Leave { node, force: false }),
     };
     Timed { at, lasts, fault }
 }

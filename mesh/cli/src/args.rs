@@ -187,9 +187,14 @@ pub(crate) enum Command {
     },
     /// Leave the mesh on purpose; the board stops.
     ///
-    /// Services that run here go to their standbys first. A board that decides, or stands by, is best drained
-    /// before (`hedgerow drain BOARD`, until `hedgerow status` calls it drained): then nothing is interrupted.
-    Leave,
+    /// Services that run here go to their standbys first, other boards stand by and decide in its place, and
+    /// only then it goes. Refused, and nothing has moved, if the mesh needs this board.
+    Leave {
+        /// At once, although services may be interrupted or lost, and the other boards may be able to decide
+        /// nothing any more.
+        #[arg(long)]
+        force: bool,
+    },
     /// Show the version of this program and of the running board.
     Version,
 }

@@ -70,6 +70,14 @@ impl Client {
         self.within(self.whole(Method::POST, path, body)).await.map(drop)
     }
 
+    /// Posts to `path` what may take its time: at most `patience`.
+    ///
+    /// # Errors
+    /// As for [`Client::get`].
+    pub(crate) async fn post_long(&self, path: &str, patience: Duration) -> Outcome {
+        self.within_time(patience, self.whole(Method::POST, path, Vec::new())).await.map(drop)
+    }
+
     /// Asks for a stream of lines.
     ///
     /// # Errors
@@ -80,12 +88,20 @@ impl Client {
     }
 
     async fn within<T>(&self, work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
-        timeout(PATIENCE, work).await.unwrap_or_else(|_| {
+        self.within_time(PATIENCE, work).await
+    }
+
+    async fn within_time<T>(
+        &self,
+        patience: Duration,
+        work: impl Future<Output = Outcome<T>>,
+    ) -> Outcome<T> {
+        timeout(patience, work).await.unwrap_or_else(|_| {
             let message = format!(
                 "the daemon in {} took the call but has not answered for {} s: it hangs or its \
                  board is overloaded; look at its log",
                 self.home.display(),
-                PATIENCE.as_secs()
+                patience.as_secs()
             );
             Err(Failure::new(Exit::NoDaemon, "no-answer", message))
         })

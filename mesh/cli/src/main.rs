@@ -95,7 +95,7 @@ fn run(context: &Context, command: Command) -> Outcome {
         Command::Logs { name } => client(service::logs::logs(context, &name)),
         Command::Ticket(command) => client(ticket::run(context, command)),
         Command::Kv { data, port, commit } => client(kv::serve(&data, port, commit)),
-        Command::Leave => client(see::leave(context)),
+        Command::Leave { force } => client(see::leave(context, force)),
         Command::Version => client(see::version(context)),
     }
 }

@@ -4,11 +4,21 @@
 
 mod tables;
 
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use crate::client::segment;
 use crate::context::{Context, print};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::schema::{Done, EventLine, Node, Status, Version, Versions, Why};
 use crate::text;
+
+/// The daemon gives up before.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(110);
+/// From then on somebody may wonder.
+const LEAVE_IS_LONG: Duration = Duration::from_secs(2);
 
 /// Shows the mesh.
 ///
@@ -93,10 +103,19 @@ pub(crate) async fn version(context: &Context) -> Outcome {
 ///
 /// # Errors
 /// No daemon answers, or it does not take part.
-pub(crate) async fn leave(context: &Context) -> Outcome {
+pub(crate) async fn leave(context: &Context, force: bool) -> Outcome {
     let client = context.client();
     let status: Status = client.get("/v1/status").await?;
-    client.post("/v1/leave", Vec::new()).await?;
+    let path = if force { "/v1/leave?force=true" } else { "/v1/leave" };
+    let mut left = pin!(client.post_long(path, LEAVE_PATIENCE));
+    match timeout(LEAVE_IS_LONG, &mut left).await {
+        Ok(left) => left?,
+        Err(_) => {
+            context
+                .note("Leaving: what runs, stands by or decides here moves to other boards first.");
+            left.await?;
+        }
+    }
     let done = Done { done: "left".to_owned(), object: status.name };
     context.show(&done, |done| {
         text::wrap(

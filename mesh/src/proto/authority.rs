@@ -12,6 +12,7 @@
 //! - `candidate`: stands when the promise has run out, the best board first.
 //! - `reign`: heartbeats, the lease, the table's commit.
 //! - [`changes`]: what other parts want changed, decided in one version after another.
+//! - `departure`: whether a board may leave, so that those who stay can go on deciding.
 //! - `govern`: from one voter to three, and a new voter for a dead one, by joint tables.
 //! - [`rank`]: the bully's order.
 //! - `recovery`: an operator says that a majority is gone for good.
@@ -20,6 +21,7 @@
 
 mod candidate;
 pub mod changes;
+mod departure;
 mod govern;
 pub mod rank;
 mod recovery;

@@ -120,7 +120,7 @@ pub struct Office {
 
 impl Office {
     /// Who is to be told what needs a change: whoever might be master.
-    fn masters(&self) -> Vec<NodeId> {
+    pub(super) fn masters(&self) -> Vec<NodeId> {
         let others = self.electorate.iter().filter(|node| Some(**node) != self.master);
         self.master.iter().chain(others).copied().collect()
     }

@@ -660,10 +660,12 @@ pub enum Command {
     Nodes,
     /// Everything known about one object: a member's name or the beginning of its id.
     Why(Text<128>),
-    /// Whether `Leave` would be carried out now; refused with the same words if not.
-    MayLeave,
-    /// Leave the mesh on purpose.
-    Leave,
+    /// Leave the mesh on purpose: first what runs here is handed over, and those who decide are asked
+    /// whether they can do without this board. Answered when it has left, or will not.
+    Leave {
+        /// At once, whatever comes of it.
+        force: bool,
+    },
     /// Hand every instance that runs here over to its standby: this board is about to go away. What has
     /// no standby stays.
     HandOver,

@@ -5,6 +5,7 @@
 //! after that belongs to a part.
 
 mod commands;
+mod departure;
 mod door;
 mod recover;
 mod services;
@@ -80,6 +81,7 @@ pub struct Node {
     holdings: Holdings,
     ops: Ops,
     bootstrap_at: Time,
+    departure: departure::Departure,
     /// When it was called last.
     called_at: Time,
     stalls: stalls::Stalls,
@@ -202,6 +204,9 @@ impl Node {
             copies.handle_timeout(&mut turn);
         }
         self.links.handle_timeout(now, &self.members, out);
+        if due(self.departure_timeout()) {
+            self.run_departure(now, out);
+        }
         self.act_on_notices(now, out);
     }
 
@@ -216,6 +221,7 @@ impl Node {
                 let parts = Timeout::earlier(parts, self.authority.poll_timeout());
                 let parts = Timeout::earlier(parts, self.failover.poll_timeout());
                 let parts = Timeout::earlier(parts, self.copies.poll_timeout());
+                let parts = Timeout::earlier(parts, self.departure_timeout());
                 Timeout::earlier(parts, Some(bootstrap))
             }
             Phase::Starting | Phase::Leaving | Phase::Left | Phase::Halted(_) => None,
@@ -294,6 +300,8 @@ impl Node {
             Message::VoteOk(ok) => authority.on_vote_ok(&mut turn, from, ok),
             Message::App(app) => authority.on_app(&mut turn, from, app),
             Message::AppOk(ok) => authority.on_app_ok(&mut turn, from, ok),
+            Message::Depart(depart) => authority.on_depart(&mut turn, from, depart),
+            Message::Departure(answer) => self.on_departure(now, answer, out),
             Message::Submit(submit) => failover.on_submit(&mut turn, &office, from, submit),
             Message::Submitted(answer) => failover.on_submitted(&mut turn, &answer),
             Message::WantSpec(wanted) => {

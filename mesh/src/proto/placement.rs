@@ -85,6 +85,7 @@ fn choose<R: Ord>(
         .filter(|(node, member)| {
             match unfit(member, spec)
                 .or(table.is_drained(node).then_some("drained"))
+                .or(table.is_leaving(node).then_some("leaving"))
                 .or(silent.contains(node).then_some("silent"))
                 .or(full(node, member).then_some("full"))
             {

@@ -23,7 +23,7 @@ pub const VOTERS_MAX: usize = 3;
 /// Orders that are remembered so as not to be carried out twice.
 pub const ORDERS_MAX: usize = 128;
 
-/// Boards that are drained at the same time.
+/// Boards that are drained at the same time; as many may be leaving.
 pub const DRAINED_MAX: usize = 64;
 
 /// One side of a configuration.
@@ -97,6 +97,9 @@ pub struct Table {
     /// Boards that are to host nothing and decide nothing, in the order of their ids: an operator is
     /// about to switch them off.
     pub drained: Vec<NodeId>,
+    /// Boards that are leaving the mesh, by their own word, in the order of their ids: from here on the
+    /// others count on them for nothing.
+    pub leaving: Vec<NodeId>,
 }
 
 /// One instance of a service. Written in full in a journal, compactly in a table.
@@ -179,6 +182,16 @@ impl Table {
         self.drained.binary_search(node).is_ok()
     }
 
+    /// Whether this board is leaving the mesh.
+    pub fn is_leaving(&self, node: &NodeId) -> bool {
+        self.leaving.binary_search(node).is_ok()
+    }
+
+    /// Whether this board is to host and to decide nothing any more, for either reason.
+    pub fn makes_way(&self, node: &NodeId) -> bool {
+        self.is_drained(node) || self.is_leaving(node)
+    }
+
     /// Where the row of an instance is, or would be.
     ///
     /// # Errors
@@ -211,6 +224,7 @@ struct Compact {
     rows: List<CompactRow, ROWS_MAX>,
     orders: List<(u64, u64), ORDERS_MAX>,
     drained: List<u16, DRAINED_MAX>,
+    leaving: List<u16, DRAINED_MAX>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -235,7 +249,7 @@ impl From<Table> for Compact {
         for row in &table.rows {
             named.extend([Some(row.active), row.standby, row.fill].into_iter().flatten());
         }
-        named.extend(&table.drained);
+        named.extend(table.drained.iter().chain(&table.leaving));
         let nodes: Vec<NodeId> = named.into_iter().collect();
         let index = |node: &NodeId| nodes.binary_search(node).map_or(u16::MAX, |at| at as u16);
         let side = |side: &Voters| List::capped(side.iter().map(index));
@@ -264,6 +278,7 @@ impl From<Table> for Compact {
             nodes: List::capped(nodes.iter().copied()),
             orders: List::capped(table.orders),
             drained: List::capped(table.drained.iter().map(index)),
+            leaving: List::capped(table.leaving.iter().map(index)),
         }
     }
 }
@@ -316,8 +331,12 @@ impl TryFrom<Compact> for Table {
             return Err(Crooked);
         }
         let orders = compact.orders.into_vec();
-        let drained = compact.drained.iter().map(|index| node(*index)).collect::<Result<_, _>>()?;
-        Ok(Self { version: compact.version, voters, incoming, rows, orders, drained })
+        let nodes = |of: &List<u16, DRAINED_MAX>| {
+            of.iter().map(|index| node(*index)).collect::<Result<Vec<_>, _>>()
+        };
+        let drained = nodes(&compact.drained)?;
+        let leaving = nodes(&compact.leaving)?;
+        Ok(Self { version: compact.version, voters, incoming, rows, orders, drained, leaving })
     }
 }
 
@@ -360,6 +379,7 @@ mod tests {
             rows: vec![row("api", node(1), Some(node(9))), row("db", node(8), None)],
             orders: vec![(7, 1_800_000_000)],
             drained: vec![node(9)],
+            leaving: vec![node(8)],
         }
     }
 

@@ -14,7 +14,7 @@ pub mod failover;
 pub mod gossip;
 pub mod hello;
 
-use authority::{App, AppOk, PreVote, PreVoteOk, Vote, VoteOk};
+use authority::{App, AppOk, Depart, Departure, PreVote, PreVoteOk, Vote, VoteOk};
 use codec::CodecError;
 use copies::{Offer, Stored, Unstorable};
 use failover::{Claim, Grant, Pass, Renew, Spec, Submit, Submitted, WantSpec};
@@ -124,6 +124,10 @@ messages! {
     52 App,
     /// The answer to it.
     53 AppOk,
+    /// I want to leave the mesh.
+    54 Depart,
+    /// Whether it may.
+    55 Departure,
     /// An order for the master.
     64 Submit,
     /// What became of it.

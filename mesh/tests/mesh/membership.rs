@@ -32,7 +32,7 @@ async fn a_board_that_leaves_is_not_suspected() {
     let mut guest = mesh.join("guest", &founder).await;
     until_all_up(&[&founder, &guest]).await;
     let id = guest.id();
-    assert_eq!(guest.client().ask(Command::Leave).await.unwrap(), Reply::Done);
+    assert_eq!(guest.client().ask(Command::Leave { force: false }).await.unwrap(), Reply::Done);
     until("it left", || async { founder.sees(&id).await == Some("left") }).await;
     guest.node.take().unwrap().shutdown().await.unwrap();
     let suspected = |event: &Event| matches!(event, Event::Suspected { node, .. } if *node == id);

@@ -210,7 +210,9 @@ impl World {
             Event::MemberDown { node, .. } => self.note_blame(board, node, true),
             Event::Suspected { node, .. } => self.note_blame(board, node, false),
             Event::Left => {
-                let life = self.board(board).life;
+                let state = self.board(board);
+                state.has_left = !state.is_forced_out;
+                let life = state.life;
                 self.queue.push(self.now + EXIT_AFTER, Due::Exit(board, life));
             }
             Event::Halted { why } => {

@@ -42,6 +42,11 @@ impl World {
         let (Some(healed), Some(within)) = (self.plan.heal_at, self.plan.settle_within) else {
             return;
         };
+        if self.needed_who_left() {
+            let text =
+                "all who decide are there or have left, and nobody can be elected".to_owned();
+            return self.find("who-is-needed-stays", None, text);
+        }
         let evidence = self.evidence();
         if self.now - healed >= OPERATOR_LOOKS && self.settling_since.is_none() {
             self.settling_since =

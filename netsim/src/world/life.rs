@@ -69,6 +69,7 @@ impl World {
             Ok(node) => state.node = Some(Box::new(node)),
             Err(error) => return self.find("nodes-recover", Some(board), error.to_string()),
         }
+        (state.has_left, state.is_forced_out) = (false, false);
         state.running_since = now;
         state.armed = None;
         self.find_shims(board);

@@ -79,6 +79,18 @@ impl World {
         })
     }
 
+    /// Whether nobody can be elected although all who decide are there or have left by their own word: then
+    /// boards were let go that were needed.
+    pub(super) fn needed_who_left(&self) -> bool {
+        let Some(table) = self.newest_table() else { return false };
+        let there = |id: &_| {
+            let of = self.boards.iter().find(|board| board.id == *id);
+            of.is_some_and(|board| board.node.is_some() || board.has_left)
+        };
+        let electorate = table.electorate();
+        !self.can_elect() && !electorate.is_empty() && electorate.iter().all(there)
+    }
+
     /// Whether three living boards decide, if three are there.
     pub(super) fn judge_voters(&self, evidence: &Evidence) -> Result<(), String> {
         let [master] = evidence.masters.as_slice() else {

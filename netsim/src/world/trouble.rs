@@ -75,9 +75,10 @@ impl World {
                 self.set_rate(*node, *ppm);
                 self.boards[usize::from(*node)].node.is_some()
             }
-            Fault::Leave { node } => {
+            Fault::Leave { node, force } => {
                 let runs = self.boards[usize::from(*node)].node.is_some();
-                self.wake(*node, Wake::Command(OpId(LEAVE_OP), Command::Leave));
+                self.board(*node).is_forced_out |= force;
+                self.wake(*node, Wake::Command(OpId(LEAVE_OP), Command::Leave { force: *force }));
                 runs
             }
             Fault::ServiceCrash { node } => self.services_exit(*node),

@@ -45,8 +45,8 @@ impl From<ReplyError> for Problem {
     fn from(error: ReplyError) -> Self {
         let status = match error.code.as_str() {
             "not-found" => StatusCode::NOT_FOUND,
-            "ambiguous" | "not-running" | "decides-alone" | "conflict" | "no-room"
-            | "not-serving" => StatusCode::CONFLICT,
+            "ambiguous" | "not-running" | "decides-alone" | "services-stay" | "leaving-already"
+            | "conflict" | "no-room" | "not-serving" => StatusCode::CONFLICT,
             "refused" => StatusCode::FORBIDDEN,
             "unknown" => StatusCode::GATEWAY_TIMEOUT,
             "no-master" | "not-master" | "busy" => StatusCode::SERVICE_UNAVAILABLE,

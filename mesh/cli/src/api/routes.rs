@@ -11,7 +11,7 @@
 //! | GET | `/v1/instances` | every instance of every service |
 //! | GET | `/v1/resolve/{service}` | where a service serves |
 //! | POST | `/v1/order` | gives an order: the body is an encoded `SignedOrder` |
-//! | POST | `/v1/leave` | leaves the mesh; the daemon stops |
+//! | POST | `/v1/leave`, `?force=true` | leaves the mesh once it can do without, or at once; the daemon stops |
 //! | POST | `/v1/revoke` | spreads the body, an encoded `Signed<Revocation>` |
 //! | POST | `/v1/publish/{topic}` | tells every member the body |
 //!
@@ -53,8 +53,12 @@ const BODY_BYTES_MAX: usize = PUBLICATION_BYTES_MAX;
 const SIGNED_ORDER_BYTES_MAX: usize = ORDER_BYTES_MAX + 8 * 1024;
 /// From a request's header to its answer; a stream may go on after that.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
-/// How long a board that leaves waits until its services have gone to their standbys.
+/// The same for `leave`, which waits until services have moved: the node gives up before.
+const LEFT_WAIT: Duration = Duration::from_secs(100);
+/// How long a board that leaves by force waits until its services have gone to their standbys.
 const HAND_OVER_MAX: Duration = Duration::from_secs(6);
+/// The one path whose answer may take its time.
+const LEAVE: &str = "/v1/leave";
 /// Streams of events at once, so that they cannot take every connection.
 const FOLLOWERS_MAX: usize = 16;
 
@@ -78,7 +82,7 @@ pub(super) fn router(node: NodeClient, stopped: watch::Receiver<bool>) -> Router
         .route("/v1/instances", get(instances))
         .route("/v1/resolve/{service}", get(resolve))
         .route("/v1/order", post(order).layer(DefaultBodyLimit::max(SIGNED_ORDER_BYTES_MAX)))
-        .route("/v1/leave", post(leave))
+        .route(LEAVE, post(leave))
         .route("/v1/revoke", post(revoke))
         .route("/v1/publish/{topic}", post(publish))
         .fallback(no_such_path)
@@ -89,7 +93,8 @@ pub(super) fn router(node: NodeClient, stopped: watch::Receiver<bool>) -> Router
 }
 
 async fn within(request: Request, next: Next) -> Response {
-    timeout(ANSWER_WAIT, next.run(request)).await.unwrap_or_else(|_| {
+    let wait = if request.uri().path() == LEAVE { LEFT_WAIT } else { ANSWER_WAIT };
+    timeout(wait, next.run(request)).await.unwrap_or_else(|_| {
         let message = "the node has not answered in time; its disk may hang, look at its log";
         Problem::new(StatusCode::GATEWAY_TIMEOUT, "timeout", message).into_response()
     })
@@ -164,12 +169,21 @@ async fn version() -> Result<Response, Problem> {
     answer(&Version::of_this())
 }
 
-async fn leave(State(board): State<Board>) -> Result<Response, Problem> {
-    // First, so that a refusal has moved nothing.
-    done(ask(&board, Command::MayLeave).await?)?;
-    // In vain if something has no standby that could carry on: nobody will, and `leave` was meant.
-    board.node.hand_over(HAND_OVER_MAX).await;
-    done(ask(&board, Command::Leave).await?)
+#[derive(Deserialize)]
+struct Force {
+    #[serde(default)]
+    force: bool,
+}
+
+async fn leave(
+    State(board): State<Board>,
+    Query(Force { force }): Query<Force>,
+) -> Result<Response, Problem> {
+    if force {
+        // In vain if something has no standby that could carry on: nobody will, and that was meant.
+        board.node.hand_over(HAND_OVER_MAX).await;
+    }
+    done(ask(&board, Command::Leave { force }).await?)
 }
 
 async fn revoke(

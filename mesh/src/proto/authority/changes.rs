@@ -43,6 +43,13 @@ pub enum What {
         /// True: not any more.
         drained: bool,
     },
+    /// Whether a board is leaving the mesh.
+    Leave {
+        /// Which.
+        node: NodeId,
+        /// False: it stays after all.
+        leaving: bool,
+    },
 }
 
 /// A row that is part of the version in flight.
@@ -57,7 +64,7 @@ impl What {
                 let moves = table.row(instance).map(right) != row.as_ref().map(right);
                 Some((instance.clone(), moves))
             }
-            Self::Drain { .. } => None,
+            Self::Drain { .. } | Self::Leave { .. } => None,
         }
     }
 }
@@ -148,7 +155,8 @@ fn apply(table: &mut Table, change: &Change) -> Result<(), Verdict> {
         What::Row { instance, made_for, row } => {
             change_row(table, instance, *made_for, row.clone())?;
         }
-        What::Drain { node, drained } => drain(table, *node, *drained)?,
+        What::Drain { node, drained } => list(&mut table.drained, *node, *drained)?,
+        What::Leave { node, leaving } => list(&mut table.leaving, *node, *leaving)?,
     }
     table.orders.extend(change.order);
     Ok(())
@@ -177,11 +185,12 @@ fn change_row(
     Ok(())
 }
 
-fn drain(table: &mut Table, node: NodeId, drained: bool) -> Result<(), Verdict> {
-    match (table.drained.binary_search(&node), drained) {
-        (Err(_), true) if table.drained.len() >= DRAINED_MAX => return Err(Verdict::Conflict),
-        (Err(at), true) => table.drained.insert(at, node),
-        (Ok(at), false) => drop(table.drained.remove(at)),
+/// Puts a board on a list of those that make way, or takes it off.
+fn list(those: &mut Vec<NodeId>, node: NodeId, on: bool) -> Result<(), Verdict> {
+    match (those.binary_search(&node), on) {
+        (Err(_), true) if those.len() >= DRAINED_MAX => return Err(Verdict::Conflict),
+        (Err(at), true) => those.insert(at, node),
+        (Ok(at), false) => drop(those.remove(at)),
         (Ok(_), true) | (Err(_), false) => {}
     }
     Ok(())

@@ -16,8 +16,9 @@ use crate::proto::table::{Row, VOTERS_MAX, Voters};
 use crate::proto::turn::Turn;
 use crate::proto::wire::gossip::Standing;
 
-/// So long a drained master waits until its services have gone and nobody rests on its word alone.
-const MAKE_WAY_MAX: Duration = Duration::from_secs(60);
+/// So long a master that is drained or leaves waits until its services have gone and nobody rests on its
+/// word alone.
+const MAKE_WAY_MAX: Duration = Duration::from_secs(20);
 
 impl Authority {
     /// Looks whether the voters should change, and starts the change once it can succeed.
@@ -26,14 +27,16 @@ impl Authority {
         if !settled || self.reign(turn.now).is_none() {
             return;
         }
-        self.note_drained(turn);
+        self.note_making_way(turn);
         if self.should_make_way(turn) {
-            return self.step_down(turn, "this board is drained, and another can decide");
+            return self.step_down(turn, "this board is to decide no more, and another can");
+        }
+        if self.forget_departed(turn) {
+            return;
         }
         let wanted = self.wanted_voters(turn);
+        let fresh: Vec<NodeId> = self.fresh_voters(turn).collect();
         let Role::Leader(reign) = &mut self.role else { return };
-        let fresh: Vec<NodeId> =
-            wanted.iter().filter(|node| !self.table.voters.contains(node)).copied().collect();
         reign.learners.clone_from(&fresh);
         // They must have the table and answer now, or the change would stop the mesh.
         let ready = |node: &NodeId| {
@@ -59,14 +62,14 @@ impl Authority {
         });
     }
 
-    fn note_drained(&mut self, turn: &Turn<'_>) {
-        let drained = self.table.is_drained(&turn.me.id());
+    fn note_making_way(&mut self, turn: &Turn<'_>) {
+        let makes_way = self.table.makes_way(&turn.me.id());
         let Role::Leader(reign) = &mut self.role else { return };
-        reign.drained_since = drained.then(|| reign.drained_since.unwrap_or(turn.now));
+        reign.makes_way_since = makes_way.then(|| reign.makes_way_since.unwrap_or(turn.now));
     }
 
-    /// Whether this master is drained, and the other two voters could do without it. A leader never
-    /// removes itself (3b.3); its successor does.
+    /// Whether this master is drained or leaves, and the other two voters could do without it. A leader
+    /// never removes itself (3b.3); its successor does.
     ///
     /// Until there is a successor nobody changes a row, and an active whose standby is being replaced
     /// rests on the master's word alone. So the rows come first; not for ever, since a row may never
@@ -74,17 +77,11 @@ impl Authority {
     fn should_make_way(&self, turn: &Turn<'_>) -> bool {
         let me = turn.me.id();
         let Role::Leader(reign) = &self.role else { return false };
-        let recent = turn.now - self.preset.heartbeat * 2;
-        let able = |node: &NodeId| {
-            let peer = reign.peer(node);
-            let drained = self.table.is_drained(node);
-            peer.durable >= self.table.version && peer.heard > Some(recent) && !drained
-        };
-        let Some(since) = reign.drained_since else { return false };
+        let Some(since) = reign.makes_way_since else { return false };
         let named = |row: &Row| row.active == me || row.standby == Some(me) || row.fill.is_some();
         let rests = self.table.rows.iter().any(|row| !row.retiring && named(row));
         let waited = turn.now.since(since) >= MAKE_WAY_MAX;
-        (waited || !rests) && self.table.is_majority(|node| *node != me && able(node))
+        (waited || !rests) && self.can_do_without(turn, &me)
     }
 
     /// Who should decide, by what is known now. Keeps who is there.
@@ -93,7 +90,7 @@ impl Authority {
         let mut eligible: Vec<(Rank, NodeId)> = turn
             .members
             .up()
-            .filter(|(node, member)| member.record.board.durable && !self.table.is_drained(node))
+            .filter(|(node, member)| member.record.board.durable && !self.table.makes_way(node))
             .map(|(node, member)| (Rank::of(member), *node))
             .collect();
         eligible.sort_unstable();
@@ -102,7 +99,7 @@ impl Authority {
             .voters
             .iter()
             .filter(|node| {
-                **node == me || (!self.is_gone(turn, node) && !self.table.is_drained(node))
+                **node == me || (!self.is_gone(turn, node) && !self.table.makes_way(node))
             })
             .copied()
             .collect();
@@ -113,6 +110,12 @@ impl Authority {
         }
         // Fewer than three: leave it as it is. A crash never shrinks the electorate.
         if wanted.len() < VOTERS_MAX { self.table.voters.iter().copied().collect() } else { wanted }
+    }
+
+    /// Boards that should decide and do not yet.
+    pub(super) fn fresh_voters(&self, turn: &Turn<'_>) -> impl Iterator<Item = NodeId> {
+        let wanted = self.wanted_voters(turn);
+        wanted.into_iter().filter(|node| !self.table.voters.contains(node))
     }
 
     /// Whether a voter has left, or has not answered for so long that another should take its place.

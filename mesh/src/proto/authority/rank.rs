@@ -40,8 +40,8 @@ impl Rank {
 /// The place of `node` in its electorate, 0 = stands first.
 pub fn place(table: &Table, members: &Members, node: &NodeId) -> u32 {
     let Some(mine) = members.get(node).map(Rank::of) else { return 0 };
-    let drained = table.is_drained(node);
-    let better = |other: &NodeId| match (table.is_drained(other), drained) {
+    let drained = table.makes_way(node);
+    let better = |other: &NodeId| match (table.makes_way(other), drained) {
         (false, true) => true,
         (true, false) => false,
         _ => members.get(other).is_some_and(|m| Rank::of(m) < mine),

@@ -29,8 +29,8 @@ pub(super) struct Reign {
     /// The latest end of any lease it has believed in: binds it after stepping down (S2).
     issued: Time,
     peers: BTreeMap<NodeId, Peer>,
-    /// Since when this board is drained.
-    pub(super) drained_since: Option<Time>,
+    /// Since when this board is to decide no more.
+    pub(super) makes_way_since: Option<Time>,
     /// Boards that receive the table in order to become voters.
     pub(super) learners: Vec<NodeId>,
 }
@@ -55,7 +55,7 @@ impl Reign {
             deadline: now + lease * 2,
             issued: now,
             peers: BTreeMap::new(),
-            drained_since: None,
+            makes_way_since: None,
             learners: Vec::new(),
         }
     }

@@ -150,6 +150,11 @@ impl Assignment {
         self.switch_kept_for == Some(revision)
     }
 
+    /// Whether it never ran anywhere: there is no state of it that a standby would have to hold.
+    pub(super) fn is_blank(&self) -> bool {
+        self.row.is_first() && !self.row.ready && self.began.is_none()
+    }
+
     /// Whether it is to run here, if it may.
     pub(super) fn is_wanted(&self) -> bool {
         !self.row.retiring && !self.lost && !self.is_released()

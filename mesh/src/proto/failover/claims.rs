@@ -55,7 +55,7 @@ impl Failover {
         let rested = turn.now >= assignment.hand_over_after;
         // To another drained board it would come back at once, and so on for ever.
         let moves = turn.directory.newest().is_some_and(|newest| {
-            let drained = |node: &NodeId| newest.table.is_drained(node);
+            let drained = |node: &NodeId| newest.table.makes_way(node);
             drained(&turn.me.id()) && !row.standby.is_some_and(|standby| drained(&standby))
         });
         if rested && moves {
@@ -121,7 +121,7 @@ impl Failover {
             return Some(Claimed::Ready);
         }
         let granted = assignment.lease.sent(&standby).unwrap_or_default();
-        let drained = turn.directory.newest().is_some_and(|n| n.table.is_drained(&standby));
+        let drained = turn.directory.newest().is_some_and(|n| n.table.makes_way(&standby));
         let useless = silent(granted) || drained || unable(&standby) || left(&standby);
         useless.then_some(Claimed::NeedStandby)
     }

@@ -7,7 +7,7 @@
 
 use core::time::Duration;
 
-use super::active::Run;
+use super::active::{Assignment, Run};
 use super::{Failover, Kept, Notice};
 use crate::proto::id::NodeId;
 use crate::proto::io::Effect;
@@ -71,8 +71,7 @@ impl Failover {
             return Err("it is being started");
         }
         let row = &assignment.row;
-        // What never ran anywhere has no state that a standby would have to hold.
-        let blank = row.is_first() && !row.ready && assignment.began.is_none();
+        let blank = assignment.is_blank();
         let (Some(to), true, None) = (row.standby, row.ready || blank, row.fill) else {
             return Err("no standby is ready to carry on");
         };
@@ -98,6 +97,35 @@ impl Failover {
         }
         // An error means that nobody else could run it either.
         let _ = self.begin_handover(turn, instance);
+    }
+
+    /// What runs here and nobody would carry on at once, were this board to go now.
+    pub(crate) fn irreplaceable(&self, turn: &Turn<'_>) -> Option<Instance> {
+        let table = turn.directory.newest().map(|newest| &newest.table);
+        let carries_on = |assignment: &Assignment| {
+            let row = &assignment.row;
+            let stays = |standby: &NodeId| {
+                turn.members.is_up(standby) && table.is_some_and(|t| !t.makes_way(standby))
+            };
+            let ready = row.ready || assignment.is_blank();
+            row.standby.as_ref().is_some_and(stays) && ready && row.fill.is_none()
+        };
+        let stuck = |a: &Assignment| a.is_wanted() && !carries_on(a);
+        self.assignments.iter().find(|(_, a)| stuck(a)).map(|(instance, _)| instance.clone())
+    }
+
+    /// What is to run here still.
+    pub(crate) fn still_here(&self) -> Option<Instance> {
+        let wanted = |(_, assignment): &(&Instance, &Assignment)| assignment.is_wanted();
+        self.assignments.iter().find(wanted).map(|(instance, _)| instance.clone())
+    }
+
+    /// This board is leaving: a handover that failed is tried again without a rest.
+    pub(crate) fn hurry_away(&mut self, turn: &Turn<'_>) {
+        for assignment in self.assignments.values_mut().filter(|a| a.is_wanted()) {
+            assignment.hand_over_after = assignment.hand_over_after.min(turn.now);
+            assignment.claim_at = assignment.claim_at.min(turn.now);
+        }
     }
 
     /// This board is about to go away: whatever has a standby is handed over. Its own right to give, so

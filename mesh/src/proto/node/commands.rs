@@ -2,7 +2,7 @@
 
 use super::{Node, Parts, Phase};
 use crate::proto::id::OpId;
-use crate::proto::io::{Command, Effect, Event, Reply, ReplyError};
+use crate::proto::io::{Command, Effect, Reply, ReplyError};
 use crate::proto::journal::Record;
 use crate::proto::machine::{Effects, Time};
 use crate::proto::ops::Purpose;
@@ -27,14 +27,8 @@ impl Node {
                 return failover.on_order(&mut turn, &office, op, *order);
             }
             Command::Revocations => Reply::Revocations(self.revocations()),
-            Command::MayLeave | Command::Leave if self.is_needed_to_decide() => error(
-                "decides-alone",
-                "this board is needed to decide: without it nothing in the mesh could be changed any more. Three boards must decide and the other two be up before it may leave: let more boards join, or wait until a dead one is replaced (`hedgerow status`)",
-            ),
-            Command::MayLeave if self.phase == Phase::Running => Reply::Done,
-            Command::Leave if self.phase == Phase::Running => {
-                self.phase = Phase::Leaving;
-                return self.ops.persist(Record::Left, Purpose::Leave(op), out);
+            Command::Leave { force } if self.phase == Phase::Running => {
+                return self.begin_to_leave(now, op, force, out);
             }
             Command::HandOver if self.phase == Phase::Running => {
                 let (parts, mut turn) = self.turn(now, out);
@@ -49,8 +43,7 @@ impl Node {
             Command::Revoke(signed) if self.phase == Phase::Running => {
                 return self.on_revoke(now, op, &signed, out);
             }
-            Command::MayLeave
-            | Command::Leave
+            Command::Leave { .. }
             | Command::HandOver
             | Command::Publish { .. }
             | Command::Revoke(_)
@@ -84,16 +77,6 @@ impl Node {
         })
     }
 
-    /// Whether the others could decide nothing any more without this node: it is the only voter, or
-    /// another voter is dead already and not yet replaced.
-    fn is_needed_to_decide(&self) -> bool {
-        let me = self.me.id();
-        let table = self.authority.table();
-        let others = self.members.up().count() > 1;
-        let rest = table.is_majority(|node| *node != me && self.members.is_up(node));
-        table.electorate().contains(&me) && others && !rest
-    }
-
     fn on_revoke(&mut self, now: Time, op: OpId, signed: &Signed<Revocation>, out: &mut Effects) {
         if signed.by_root(&self.me.belonging.root).is_none() {
             let reply = error(
@@ -106,17 +89,6 @@ impl Node {
         membership.on_revoked(&mut turn, None, signed);
         let record = Record::Revocation(Box::new(signed.clone()));
         self.ops.persist(record, Purpose::Revocation(op), out);
-    }
-
-    pub(super) fn finish_leaving(&mut self, now: Time, command: OpId, out: &mut Effects) {
-        let (Parts { membership, .. }, mut turn) = self.turn(now, out);
-        membership.leave(&mut turn);
-        for peer in self.links.connected() {
-            out.push(Effect::Disconnect { peer });
-        }
-        self.phase = Phase::Left;
-        out.push(Effect::Event(Event::Left));
-        out.push(Effect::Reply { op: command, reply: Reply::Done });
     }
 }
 

@@ -111,6 +111,7 @@ impl Node {
             holdings: Holdings::new(held, &durable.pinned),
             ops: Ops::default(),
             bootstrap_at: now,
+            departure: super::departure::Departure::default(),
             called_at: now,
             stalls: Default::default(),
             rng: ChaCha8Rng::from_seed(seed),

@@ -186,6 +186,9 @@ impl Node {
             rtt_us: watch.and_then(|w| w.rtt).map(|rtt| rtt.as_micros() as u64),
             addresses: member.record.addresses.iter().map(ToString::to_string).collect(),
             why: match (state, me) {
+                ("up", _) if self.directory.newest().is_some_and(|n| n.table.is_leaving(node)) => {
+                    "leaving: what runs or stands by there moves first".to_owned()
+                }
                 ("up", _) if self.directory.newest().is_some_and(|n| n.table.is_drained(node)) => {
                     self.drained(node)
                 }

@@ -68,3 +68,43 @@ pub struct AppOk {
     /// The newest table that is durable there.
     pub durable: Version,
 }
+
+/// A board to the master: I want to leave the mesh. Repeated until it has left or given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Depart {
+    /// When it was sent, nanoseconds on the sender's own clock: echoed, never interpreted.
+    pub sent: u64,
+    /// How far it is.
+    pub intent: Intent,
+}
+
+/// How far a board is that wants to leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Intent {
+    /// Could you do without me? Changes nothing.
+    Asks,
+    /// Count on me for nothing from now on.
+    Leaves,
+    /// I stay after all.
+    Stays,
+}
+
+/// The reigning master's answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Departure {
+    /// Of the question.
+    pub sent: u64,
+    /// What it is.
+    pub word: Word,
+}
+
+/// Whether a board may leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Word {
+    /// To one that asks: it may begin to leave. To one that leaves: the others decide without it now.
+    Go,
+    /// Not yet: those who decide are being changed.
+    Wait,
+    /// Without it nothing could be decided any more, and no other board can take its place.
+    Needed,
+}
