@@ -25,7 +25,7 @@ pub struct Evidence {
     pub masters: Vec<Master>,
     /// Every service of the plan, as the world knows it.
     pub services: BTreeMap<String, ServiceEvidence>,
-    /// Boards that are drained by the newest table that any running board has.
+    /// Boards that are drained or leaving by the newest table that any running board has, in order.
     pub drained: Vec<NodeId>,
     /// True time, ns.
     pub now: Nanos,

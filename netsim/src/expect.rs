@@ -117,7 +117,7 @@ pub enum Expect {
         /// How often.
         count: u64,
     },
-    /// By the newest table exactly these boards are drained.
+    /// By the newest table exactly these boards are drained or leaving.
     Drained {
         /// Which.
         nodes: Vec<BoardIndex>,

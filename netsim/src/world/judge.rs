@@ -150,7 +150,11 @@ impl World {
             blamed: self.blamed.clone(),
             masters: self.masters(),
             services: self.services(),
-            drained: self.newest_table().map_or_else(Vec::new, |table| table.drained.clone()),
+            drained: self.newest_table().map_or_else(Vec::new, |table| {
+                let mut all = [&table.drained[..], &table.leaving].concat();
+                all.sort_unstable();
+                all
+            }),
             now: self.now,
         }
     }
