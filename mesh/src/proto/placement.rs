@@ -1,8 +1,9 @@
 //! Placement: which board runs what. Pure functions over a snapshot.
 //!
 //! Hard conditions first (up, wanted class and labels, a durable disk for state, room by class);
-//! among those that fit, the least used board, the master's own last, ties by hash so that equal
-//! boards share equally and every board would decide alike.
+//! among those that fit, the least used board, ties by hash so that equal boards share equally and every
+//! board would decide alike. The master's own comes last among equals, and as a standby after all others:
+//! where one board is both, its death leaves an active with nobody to prolong its lease.
 
 use std::collections::BTreeSet;
 
@@ -66,7 +67,7 @@ pub fn choose_standby(
     };
     let rank = |node: &NodeId| {
         let standing_by = table.rows.iter().filter(|other| holds(other, node)).count();
-        (used(node, table) + standing_by, node == master, tie(&instance, node))
+        (node == master, used(node, table) + standing_by, tie(&instance, node))
     };
     let taken = |node: &NodeId| *node == row.active || holds(row, node);
     choose(spec, (members, silent), table, |node, member| taken(node) || full(node, member), rank)

@@ -96,9 +96,13 @@ impl Failover {
             let over = turn.now >= assignment.former_until;
             return over.then_some(Claimed::Filled);
         }
-        // A standby that is not ready protects nothing yet: another one may as well begin.
+        // Silence alone may be this board's link; a standby that the others hold for dead, too, is waited for
+        // half as long. One that is not ready protects nothing yet: another may as well begin.
+        let takeover = self.preset.lease + self.preset.grace;
+        let dead = row.standby.is_some_and(|standby| !turn.members.is_up(&standby));
         let patience = match row.ready {
-            true => (self.preset.lease + self.preset.grace) * 2,
+            true if dead => takeover,
+            true => takeover * 2,
             false => self.preset.heartbeat * 4,
         };
         let silent = |since: Time| turn.now.since(since.max(assignment.learnt)) > patience;
@@ -316,7 +320,7 @@ impl Failover {
         })
     }
 
-    /// As master: finds a standby for every row that has none.
+    /// As master: finds a standby for every row that has none, or has this very board and could have another.
     pub(super) fn appoint(&mut self, turn: &mut Turn<'_>, office: &Office) {
         if turn.now < self.appoint_at {
             return;
@@ -341,6 +345,7 @@ impl Failover {
         for row in over.iter().filter(|row| !office.changing.contains_key(&row.instance())) {
             self.change(row, None);
         }
+        self.move_away(turn, office);
         for row in lacking {
             if let Some(standby) = self.choose(turn, office, &row) {
                 let stateless = turn.specs.get(&row.spec).is_some_and(|s| s.state.is_none());
@@ -350,18 +355,37 @@ impl Failover {
         }
     }
 
-    fn choose(&self, turn: &Turn<'_>, office: &Office, row: &Row) -> Option<NodeId> {
-        let spec = turn.specs.get(&row.spec)?;
-        let table = &turn.directory.newest()?.table;
-        let choose = |without: &BTreeSet<NodeId>| {
-            choose_standby(row, spec, turn.members, table, &turn.me.id(), without).ok()
+    /// As master: lets another board stand by in the place of this one. A former active is standby after a
+    /// handover, and a standby may become master.
+    fn move_away(&mut self, turn: &Turn<'_>, office: &Office) {
+        let me = turn.me.id();
+        let Some(newest) = turn.directory.newest() else { return };
+        let here = |row: &&Row| {
+            let settled = row.ready && row.fill.is_none() && !row.retiring && !row.lost;
+            row.standby == Some(me) && settled && !office.changing.contains_key(&row.instance())
         };
+        let here: Vec<Row> = newest.table.rows.iter().filter(here).cloned().collect();
+        for row in here {
+            let fill = self.choose_untried(turn, office, &row);
+            if fill.is_some() {
+                let changed = Row { fill, ..row.clone() };
+                self.change(&row, Some(changed));
+            }
+        }
+    }
+
+    /// A board to stand by for this row. One that did not do is better than none.
+    fn choose(&self, turn: &Turn<'_>, office: &Office, row: &Row) -> Option<NodeId> {
+        self.choose_untried(turn, office, row)
+            .or_else(|| choose_without(turn, &office.suspected, row))
+    }
+
+    fn choose_untried(&self, turn: &Turn<'_>, office: &Office, row: &Row) -> Option<NodeId> {
         let passed_over = self.passed_over.get(&row.instance()).into_iter().flatten();
         let passed_over =
             passed_over.filter(|(_, until)| turn.now < **until).map(|(node, _)| *node);
-        // One that did not do is better than none.
-        choose(&office.suspected.iter().copied().chain(passed_over).collect())
-            .or_else(|| choose(&office.suspected))
+        let without = office.suspected.iter().copied().chain(passed_over).collect();
+        choose_without(turn, &without, row)
     }
 
     /// A board was of no use as a standby: others are tried first for a while.
@@ -384,4 +408,10 @@ impl Failover {
             order: None,
         })));
     }
+}
+
+fn choose_without(turn: &Turn<'_>, without: &BTreeSet<NodeId>, row: &Row) -> Option<NodeId> {
+    let spec = turn.specs.get(&row.spec)?;
+    let table = &turn.directory.newest()?.table;
+    choose_standby(row, spec, turn.members, table, &turn.me.id(), without).ok()
 }
