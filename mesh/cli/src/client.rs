@@ -17,6 +17,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::exit::{Exit, Failure, Outcome};
+use crate::folder;
 use crate::schema::Problem;
 
 /// From connecting to the whole answer.
@@ -142,7 +143,12 @@ impl Client {
         let (code, message) = match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => (
                 "no-daemon",
-                format!("no hedgerow runs with the data folder {home}; start it: {}", self.start),
+                folder::not_ready(&self.home).unwrap_or_else(|| {
+                    format!(
+                        "no hedgerow runs with the data folder {home}; start it: {}",
+                        self.start
+                    )
+                }),
             ),
             io::ErrorKind::PermissionDenied => (
                 "no-right",

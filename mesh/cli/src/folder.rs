@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hedgerow::net::{Home, write_durably};
 use hedgerow::proto::id::MeshId;
@@ -46,6 +46,28 @@ pub(crate) fn belonging(home: &Home) -> Outcome<Option<Belonging>> {
         left: durable.left,
         admitted: durable.admission.is_some(),
     }))
+}
+
+/// Why `up` would not help in this folder, if it would not: for people. Nothing is made there.
+pub(crate) fn not_ready(path: &Path) -> Option<String> {
+    let home = Home::at(path);
+    let place = path.display();
+    if ticket_path(&home).exists() {
+        return None;
+    }
+    match belonging(&home) {
+        Ok(None) => Some(format!(
+            "{place} holds no board yet: `hedgerow init NAME` founds a mesh, `hedgerow join TICKET` \
+             makes this board ready for one, and then `hedgerow up` starts it; or name another \
+             folder with --home"
+        )),
+        Ok(Some(Belonging { left: true, .. })) => Some(format!(
+            "the board in {place} has left its mesh; to come back it needs a ticket, made with \
+             `hedgerow ticket new` on the board with the root key: `hedgerow join TICKET`, then \
+             `hedgerow up`"
+        )),
+        Ok(Some(_)) | Err(_) => None,
+    }
 }
 
 /// Keeps a ticket for the next `up`, readable by this user only.
@@ -88,7 +110,7 @@ pub(crate) fn drop_ticket(home: &Home) -> Outcome {
 }
 
 /// A file of the data folder that cannot be used.
-pub(crate) fn fault(what: &str, path: &std::path::Path, error: &io::Error) -> Failure {
+pub(crate) fn fault(what: &str, path: &Path, error: &io::Error) -> Failure {
     let advice = match error.kind() {
         io::ErrorKind::PermissionDenied => {
             "; run this as the user whose board it is, or choose another folder with --home"

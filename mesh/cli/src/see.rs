@@ -16,7 +16,7 @@ use crate::schema::{Done, EventLine, Node, Status, Version, Versions, Why};
 use crate::text;
 
 /// The daemon gives up before.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(110);
+const LEAVE_PATIENCE: Duration = Duration::from_secs(150);
 /// From then on somebody may wonder.
 const LEAVE_IS_LONG: Duration = Duration::from_secs(2);
 

@@ -114,7 +114,7 @@ impl Home {
     }
 
     /// The folder at `path`, whether it exists or not.
-    pub(crate) fn at(path: &Path) -> Self {
+    pub fn at(path: &Path) -> Self {
         Self { path: path.to_owned() }
     }
 

@@ -273,8 +273,11 @@ impl Authority {
 
     /// How much later than the first in the order this board stands.
     fn place(&self, turn: &mut Turn<'_>) -> Duration {
-        let band = BAND * rank::place(&self.table, turn.members, &turn.me.id());
-        band + JITTER / 256 * (turn.rng.next_u32() >> 24)
+        let me = turn.me.id();
+        let band = BAND * rank::place(&self.table, turn.members, &me);
+        // Who is to decide no more lets everybody else try first.
+        let way = if self.table.makes_way(&me) { RETRY_MIN } else { Duration::ZERO };
+        way + band + JITTER / 256 * (turn.rng.next_u32() >> 24)
     }
 
     fn schedule_retry(&mut self, turn: &mut Turn<'_>) {

@@ -96,6 +96,10 @@ impl World {
                 }
                 continue;
             };
+            if service.stateful && !self.can_serve(&service, row) && self.let_go(row) {
+                verdict = Err(format!("who held the state of {} was let go", service.name));
+                continue;
+            }
             if row.retiring {
                 continue;
             }
@@ -134,6 +138,17 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whether nobody of those whom a row names is dead or has lost a state, and one has left by the mesh's
+    /// word.
+    fn let_go(&self, row: &Row) -> bool {
+        let of = |node: &NodeId| self.boards.iter().find(|board| board.id == *node);
+        let named = || [Some(row.active), row.standby].into_iter().flatten();
+        let there = |node| of(&node).is_some_and(|b| b.node.is_some() || b.has_left);
+        !row.lost
+            && named().all(there)
+            && named().any(|node| of(&node).is_some_and(|board| board.has_left))
     }
 
     /// Whether the active or the standby that a row names could run it.

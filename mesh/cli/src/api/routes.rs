@@ -54,7 +54,7 @@ const SIGNED_ORDER_BYTES_MAX: usize = ORDER_BYTES_MAX + 8 * 1024;
 /// From a request's header to its answer; a stream may go on after that.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// The same for `leave`, which waits until services have moved: the node gives up before.
-const LEFT_WAIT: Duration = Duration::from_secs(100);
+const LEFT_WAIT: Duration = Duration::from_secs(140);
 /// How long a board that leaves by force waits until its services have gone to their standbys.
 const HAND_OVER_MAX: Duration = Duration::from_secs(6);
 /// The one path whose answer may take its time.

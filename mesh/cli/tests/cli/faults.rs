@@ -31,7 +31,7 @@ fn without_a_daemon_every_command_that_needs_one_says_so() {
     let board = Board::new();
     for words in [&["status"][..], &["nodes"], &["why", "x"], &["events"], &["leave"]] {
         let message = board.ask(words).failure(3, "no-daemon");
-        assert!(message.contains(" up"), "what to do: {message}");
+        assert!(message.contains("hedgerow join TICKET"), "what to do: {message}");
     }
     assert!(board.ask(&["version"]).json()["daemon"].is_null());
     board.ask(&["ticket", "new"]).failure(7, "no-key");
@@ -39,6 +39,9 @@ fn without_a_daemon_every_command_that_needs_one_says_so() {
     let text = board.text(&["status"]);
     assert_eq!((text.code, text.out.as_str()), (Some(3), ""));
     fits(&text.err);
+    board.json(&["init", "home"]);
+    let message = board.ask(&["status"]).failure(3, "no-daemon");
+    assert!(message.contains("start it: hedgerow") && message.contains(" up"), "{message}");
 }
 
 #[test]

@@ -191,7 +191,7 @@ impl Gate {
                 | PeerCondition::Disconnected
                 | PeerCondition::NotDialing,
             ) => {}
-            error => self.emit(SwarmEvent::DialFailed { peer, reason: chain(error) }),
+            error => self.emit(SwarmEvent::DialFailed { peer, reason: why_not_dialled(error) }),
         }
     }
 }
@@ -306,6 +306,26 @@ pub(super) fn without_peer(address: &Multiaddr) -> String {
         address.pop();
     }
     address.to_string()
+}
+
+/// Why a dial failed, for people: each address that was tried, and what is at the bottom of it.
+fn why_not_dialled(error: &DialError) -> String {
+    match error {
+        DialError::Transport(attempts) => {
+            let each = attempts
+                .iter()
+                .map(|(address, error)| format!("{}: {}", without_peer(address), root(error)));
+            each.collect::<Vec<_>>().join("; ")
+        }
+        DialError::WrongPeerId { address, .. } => {
+            format!("{}: another board answers there", without_peer(address))
+        }
+        error => chain(error),
+    }
+}
+
+fn root(error: &(dyn std::error::Error + 'static)) -> String {
+    error.source().map_or_else(|| error.to_string(), root)
 }
 
 /// An error with its causes, since libp2p keeps what matters at the bottom.

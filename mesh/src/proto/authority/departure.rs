@@ -8,6 +8,7 @@
 use super::changes::{Change, What};
 use super::{Authority, Role};
 use crate::proto::id::NodeId;
+use crate::proto::members::Member;
 use crate::proto::turn::Turn;
 use crate::proto::wire::authority::{Depart, Departure, Intent, Word};
 use crate::proto::wire::gossip::Standing;
@@ -32,18 +33,19 @@ impl Authority {
     ) -> Option<Word> {
         self.reign(turn.now)?;
         let listed = self.table.is_leaving(&node);
-        if intent == Intent::Stays {
-            if listed {
-                self.note_departure(turn, node, false);
-            }
-            return None;
-        }
         // What is not chosen yet may still change who decides. Who has just been elected does not know
         // yet who is there.
         let settled = self.committed == self.table.version
             && self.table.incoming.is_none()
             && self.waiting.is_empty();
         let Role::Leader(reign) = &self.role else { return None };
+        if intent == Intent::Stays {
+            // One version of the table at a time, however often it is said.
+            if listed && settled {
+                self.note_departure(turn, node, false);
+            }
+            return None;
+        }
         if !settled || turn.now.since(reign.since()) < self.preset.heartbeat * 2 {
             return Some(Word::Wait);
         }
@@ -77,19 +79,31 @@ impl Authority {
         self.table.is_majority(|other| other != node && there(other) && stays(other))
     }
 
-    /// Boards that have left need not be listed as drained or leaving any more.
+    /// Boards that have left need not be listed as drained or leaving any more, nor those that died while
+    /// they were leaving.
     pub(super) fn forget_departed(&mut self, turn: &mut Turn<'_>) -> bool {
-        let listed = self.table.drained.iter().chain(&self.table.leaving);
-        let over: Vec<NodeId> = listed.filter(|node| has_left(turn, node)).copied().collect();
-        if over.is_empty() {
+        let drained = self.table.drained.iter().filter(|node| has_left(turn, node));
+        let leaving = self.table.leaving.iter();
+        let leaving = leaving.filter(|node| has_left(turn, node) || self.has_died(turn, node));
+        let drained: Vec<NodeId> = drained.copied().collect();
+        let leaving: Vec<NodeId> = leaving.copied().collect();
+        if drained.is_empty() && leaving.is_empty() {
             return false;
         }
         self.propose(turn, |table| {
-            for list in [&mut table.drained, &mut table.leaving] {
-                list.retain(|node| !over.contains(node));
-            }
+            table.drained.retain(|node| !drained.contains(node));
+            table.leaving.retain(|node| !leaving.contains(node));
         });
         true
+    }
+
+    /// Down for so long that nobody counts on it, and it decides nothing.
+    fn has_died(&self, turn: &Turn<'_>, node: &NodeId) -> bool {
+        let down = |member: &Member| {
+            let long = turn.now.since(member.since) >= self.preset.voter_grace;
+            member.standing == Standing::Down && long
+        };
+        !self.table.electorate().contains(node) && turn.members.get(node).is_some_and(down)
     }
 
     fn note_departure(&mut self, turn: &mut Turn<'_>, node: NodeId, leaving: bool) {

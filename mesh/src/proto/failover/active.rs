@@ -151,7 +151,7 @@ impl Assignment {
     }
 
     /// Whether it never ran anywhere: there is no state of it that a standby would have to hold.
-    pub(super) fn is_blank(&self) -> bool {
+    pub(crate) fn is_blank(&self) -> bool {
         self.row.is_first() && !self.row.ready && self.began.is_none()
     }
 

@@ -116,7 +116,8 @@ impl Failover {
         };
         if let Some(fill) = row.fill {
             let silent = !turn.members.is_up(&fill) && silent(assignment.learnt);
-            let gone = silent || left(&fill);
+            let makes_way = turn.directory.newest().is_some_and(|n| n.table.makes_way(&fill));
+            let gone = silent || left(&fill) || makes_way;
             return (gone || unable(&fill)).then_some(Claimed::AbortFill);
         }
         let standby = row.standby?;
@@ -231,6 +232,7 @@ impl Failover {
                 self.choose(turn, office, &row).map(|fill| Row { fill: Some(fill), ..row.clone() })
             }
             Claimed::AbortFill => {
+                self.unmoved.insert(row.instance(), turn.now + PASSED_OVER_FOR);
                 self.pass_over(turn, &row, row.fill);
                 Some(Row { fill: None, ..row.clone() })
             }
@@ -362,7 +364,11 @@ impl Failover {
         let Some(newest) = turn.directory.newest() else { return };
         let here = |row: &&Row| {
             let settled = row.ready && row.fill.is_none() && !row.retiring && !row.lost;
-            row.standby == Some(me) && settled && !office.changing.contains_key(&row.instance())
+            let tried = self.unmoved.get(&row.instance()).is_some_and(|until| turn.now < *until);
+            // Where the active is about to hand over that comes first.
+            let rests = !tried && !newest.table.makes_way(&row.active);
+            let free = settled && rests && !office.changing.contains_key(&row.instance());
+            row.standby == Some(me) && free
         };
         let here: Vec<Row> = newest.table.rows.iter().filter(here).cloned().collect();
         for row in here {

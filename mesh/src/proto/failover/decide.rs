@@ -117,6 +117,15 @@ pub(super) fn who_carries_out(
         let text = format!("`{service}` is stopped; run its service file again first");
         return Err(("stopped", text));
     }
+    let serving = turn.directory.serving(&instance).filter(|s| s.epoch == row.epoch && s.runs);
+    let runs = serving.is_some() && turn.members.is_up(&row.active);
+    if matches!(action, Action::Recover { .. }) && runs {
+        let active = turn.name_of(&row.active);
+        let text = format!(
+            "`{service}` runs on {active}: nothing has to be recovered. To start it from an older state: `hedgerow restore`; to let another board run it: `hedgerow failover`"
+        );
+        return Err(("not-needed", text));
+    }
     let ready = row.standby.is_some() && row.ready && row.fill.is_none();
     if matches!(action, Action::Move(_)) && !ready {
         let text = format!(

@@ -7,7 +7,7 @@
 
 use core::time::Duration;
 
-use super::active::{Assignment, Run};
+use super::active::Run;
 use super::{Failover, Kept, Notice};
 use crate::proto::id::NodeId;
 use crate::proto::io::Effect;
@@ -99,31 +99,9 @@ impl Failover {
         let _ = self.begin_handover(turn, instance);
     }
 
-    /// What runs here and nobody would carry on at once, were this board to go now.
-    pub(crate) fn irreplaceable(&self, turn: &Turn<'_>) -> Option<Instance> {
-        let table = turn.directory.newest().map(|newest| &newest.table);
-        let carries_on = |assignment: &Assignment| {
-            let row = &assignment.row;
-            let stays = |standby: &NodeId| {
-                turn.members.is_up(standby) && table.is_some_and(|t| !t.makes_way(standby))
-            };
-            let ready = row.ready || assignment.is_blank();
-            row.standby.as_ref().is_some_and(stays) && ready && row.fill.is_none()
-        };
-        let stuck = |a: &Assignment| a.is_wanted() && !carries_on(a);
-        self.assignments.iter().find(|(_, a)| stuck(a)).map(|(instance, _)| instance.clone())
-    }
-
-    /// What is to run here still.
-    pub(crate) fn still_here(&self) -> Option<Instance> {
-        let wanted = |(_, assignment): &(&Instance, &Assignment)| assignment.is_wanted();
-        self.assignments.iter().find(wanted).map(|(instance, _)| instance.clone())
-    }
-
-    /// This board is leaving: a handover that failed is tried again without a rest.
+    /// This board is leaving: what has to move is looked at now.
     pub(crate) fn hurry_away(&mut self, turn: &Turn<'_>) {
         for assignment in self.assignments.values_mut().filter(|a| a.is_wanted()) {
-            assignment.hand_over_after = assignment.hand_over_after.min(turn.now);
             assignment.claim_at = assignment.claim_at.min(turn.now);
         }
     }
@@ -164,7 +142,9 @@ impl Failover {
         if let Stage::Copying(id) = handover.stage {
             let held = turn.holdings.confirmed(instance, &handover.to);
             if id == CheckpointId::default() || held >= Some(id) {
-                handover.stage = Stage::Killing(id);
+                // The newest that both have: this board may let older ones go, and is to stand by.
+                let last = held.filter(|_| id != CheckpointId::default()).unwrap_or(id);
+                handover.stage = Stage::Killing(last);
                 if !matches!(assignment.run, Run::Idle | Run::Waiting(_)) {
                     assignment.run = Run::Stopping;
                     turn.out.push(Effect::Stop { instance: instance.clone(), kill: true });

@@ -15,12 +15,13 @@ use core::time::Duration;
 
 use super::commands::error;
 use super::{Node, Parts, Phase};
-use crate::proto::id::OpId;
+use crate::proto::id::{NodeId, OpId};
 use crate::proto::io::{Effect, Event, Reply};
 use crate::proto::journal::Record;
 use crate::proto::machine::{Effects, Time, Timeout};
 use crate::proto::ops::Purpose;
 use crate::proto::order::Instance;
+use crate::proto::table::Row;
 use crate::proto::wire::authority::{Depart, Departure as Answer, Intent, Word};
 
 /// Between two questions to the master.
@@ -31,10 +32,11 @@ const ANSWER_AGE_MAX: Duration = Duration::from_secs(1);
 const NEEDED_FOR: Duration = Duration::from_secs(1);
 /// Without any master for so long the board is told so.
 const NO_MASTER_FOR: Duration = Duration::from_secs(8);
-/// Until services are where they can go from, and then until they have gone.
-const PATIENCE: Duration = Duration::from_secs(40);
-/// So long those who run what stands by here have to find another standby, if there is one.
-const REPLACED_WITHIN: Duration = Duration::from_secs(1);
+/// Until services are where they can go from, and then until they have gone: two handovers and a rest.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// So long those who run what stands by here have to find another standby, if there is one. Longer than
+/// [`ANSWER_AGE_MAX`]: an answer does not say to which question.
+const REPLACED_WITHIN: Duration = Duration::from_secs(2);
 
 /// How far this board is on its way out.
 #[derive(Default, Debug)]
@@ -43,13 +45,16 @@ pub(super) struct Departure {
     ask_at: Time,
 }
 
+/// A row that names this board, and its revision.
+type Role = (Instance, u64);
+
 #[derive(Debug)]
 struct UnderWay {
     command: OpId,
     /// Whether the master was told to count on this board for nothing; until then nothing has moved.
     leaves: bool,
-    /// Since when the table says so.
-    listed_since: Option<Time>,
+    /// What this board is named for, by the newest table that lists it as leaving, and since when.
+    roles: Option<(Vec<Role>, Time)>,
     until: Time,
     /// When the master was asked first without an answer since.
     unanswered_since: Option<Time>,
@@ -66,8 +71,18 @@ impl Node {
         force: bool,
         out: &mut Effects,
     ) {
-        if force || self.is_by_itself() {
+        if force {
+            self.stay("forced", "this board leaves by force", out);
             return self.leave(command, out);
+        }
+        if self.is_by_itself() {
+            return match self.needing(false) {
+                None => self.leave(command, out),
+                Some(instance) => {
+                    let reply = error("services-stay", &services_stay(&instance));
+                    out.push(Effect::Reply { op: command, reply });
+                }
+            };
         }
         if self.departure.under_way.is_some() {
             let reply =
@@ -77,7 +92,7 @@ impl Node {
         self.departure.under_way = Some(UnderWay {
             command,
             leaves: false,
-            listed_since: None,
+            roles: None,
             until: now + PATIENCE,
             unanswered_since: None,
             needed_since: None,
@@ -93,9 +108,12 @@ impl Node {
 
     pub(super) fn run_departure(&mut self, now: Time, out: &mut Effects) {
         self.departure.ask_at = now + ASK_AGAIN;
-        let listed = self.is_listed();
-        if let Some(way) = self.departure.under_way.as_mut().filter(|way| way.leaves && listed) {
-            way.listed_since.get_or_insert(now);
+        let roles = self.is_listed().then(|| self.roles());
+        if let (Some(way), Some(roles)) = (&mut self.departure.under_way, roles)
+            && way.leaves
+            && way.roles.as_ref().is_none_or(|(known, _)| *known != roles)
+        {
+            way.roles = Some((roles, now));
         }
         let Some(way) = &self.departure.under_way else {
             return self.ask_to_leave(now, Intent::Stays, out);
@@ -104,12 +122,16 @@ impl Node {
             return self.stay(&code, &why, out);
         }
         let leaves = way.leaves;
-        let (Parts { failover, .. }, turn) = self.turn(now, out);
-        if leaves {
-            failover.hurry_away(&turn);
-        } else if failover.irreplaceable(&turn).is_some() {
+        if !leaves && self.needing(false).is_some() {
             // Nobody is asked before everything could go: a refusal has moved nothing.
+            if let Some(way) = &mut self.departure.under_way {
+                way.unanswered_since = None;
+            }
             return;
+        }
+        if leaves {
+            let (Parts { failover, .. }, turn) = self.turn(now, out);
+            failover.hurry_away(&turn);
         }
         self.ask_to_leave(now, if leaves { Intent::Leaves } else { Intent::Asks }, out);
     }
@@ -134,7 +156,13 @@ impl Node {
             way.leaves = true;
             way.until = now + PATIENCE;
             self.departure.ask_at = now;
-        } else if way.listed_since.is_some_and(|since| !self.is_waited_for(now, since)) {
+            return;
+        }
+        let known = way.roles.clone();
+        let rests = known.is_some_and(|(known, since)| {
+            known == self.roles() && now.since(since) >= REPLACED_WITHIN
+        });
+        if rests && self.needing(true).is_none() {
             self.departure.under_way = None;
             self.leave(command, out);
         }
@@ -194,8 +222,7 @@ impl Node {
         if !late {
             return None;
         }
-        let stuck = self.failover.still_here();
-        match stuck {
+        match self.needing(way.leaves) {
             Some(instance) => reason("services-stay", services_stay(&instance)),
             None => reason("unknown", SLOW.to_owned()),
         }
@@ -208,16 +235,50 @@ impl Node {
         }
     }
 
-    /// Whether something runs here still, or somebody else is about to stand by in its place.
-    fn is_waited_for(&self, now: Time, listed_since: Time) -> bool {
+    /// The first instance that needs this board: before it is leaving, as nobody would be ready to carry on;
+    /// then, until somebody else does.
+    fn needing(&self, leaving: bool) -> Option<Instance> {
+        let rows = self.directory.newest().map(|newest| &newest.table.rows);
+        let needs = |row: &&Row| self.needs_me(row, leaving);
+        rows.into_iter().flatten().find(needs).map(Row::instance)
+    }
+
+    fn needs_me(&self, row: &Row, leaving: bool) -> bool {
         let me = self.me.id();
         let table = self.directory.newest().map(|newest| &newest.table);
-        let mut rows = table.into_iter().flat_map(|table| &table.rows);
-        let replaced =
-            rows.any(|row| row.standby == Some(me) && row.fill.is_some() && !row.retiring);
-        self.failover.still_here().is_some()
-            || replaced
-            || now.since(listed_since) < REPLACED_WITHIN
+        let stays = |node: &NodeId| {
+            self.members.is_up(node) && table.is_some_and(|table| !table.makes_way(node))
+        };
+        let (runs, stands_by) = (row.active == me, row.standby == Some(me));
+        if row.removing || !(runs || stands_by) {
+            return false;
+        }
+        if row.retiring {
+            // What is stopped does not move: one of the two who hold its state has to stay.
+            let stateful = self.specs.get(&row.spec).is_none_or(|spec| spec.state.is_some());
+            let other = if runs { row.standby } else { Some(row.active) };
+            let held_here = runs || row.ready;
+            let held_there = row.ready || !runs;
+            return stateful && held_here && !(held_there && other.as_ref().is_some_and(stays));
+        }
+        if runs {
+            let assignments = &mut self.failover.assignments();
+            let here = assignments.find(|(instance, _)| **instance == row.instance());
+            let ready = row.ready || here.is_some_and(|(_, assignment)| assignment.is_blank());
+            let may_go = ready && row.fill.is_none() && row.standby.as_ref().is_some_and(stays);
+            return leaving || !may_go;
+        }
+        // Its active may be dead, and this board the one to take over.
+        !self.members.is_up(&row.active) || (leaving && row.fill.is_some())
+    }
+
+    /// The rows that name this board.
+    fn roles(&self) -> Vec<Role> {
+        let me = self.me.id();
+        let rows = self.directory.newest().map(|newest| &newest.table.rows);
+        let named = |row: &&Row| row.active == me || [row.standby, row.fill].contains(&Some(me));
+        let role = |row: &Row| (row.instance(), row.revision);
+        rows.into_iter().flatten().filter(named).map(role).collect()
     }
 
     fn is_listed(&self) -> bool {
@@ -234,11 +295,11 @@ impl Node {
 }
 
 const NO_MASTER: &str = "no master can be reached from this board, so nobody can say whether the mesh can do without it; `hedgerow status` says why. `hedgerow leave --force` leaves all the same: if this is one of the boards that decide, the others may be able to change nothing any more";
-const NEEDED: &str = "this board is needed to decide: without it nothing in the mesh could be changed any more. Three boards must decide and the other two be up before it may leave: let more boards join, or wait until a dead one is replaced (`hedgerow status`). `hedgerow leave --force` leaves all the same";
-const SLOW: &str = "this board has not left: those who decide did not manage to do without it in time. It stays as it was; try again (`hedgerow status`), or `hedgerow leave --force`";
+const NEEDED: &str = "this board is needed to decide: without it nothing in the mesh could be changed any more. Three boards must decide, and the other two be up and neither drained nor leaving, before it may leave: let more boards join, `hedgerow undrain` one, or wait until a dead one is replaced (`hedgerow status`). `hedgerow leave --force` leaves all the same";
+const SLOW: &str = "this board has not left: those who decide did not manage to do without it in time. It stays in the mesh; what has moved from it meanwhile stays where it is now. Try again (`hedgerow status`), or `hedgerow leave --force`";
 
 fn services_stay(instance: &Instance) -> String {
     format!(
-        "`{instance}` runs on this board and no other board is ready to carry on, so this board stays; `hedgerow why {instance}` says why. Stop it, or let a board that may host it join. `hedgerow leave --force` leaves all the same, and what only this board holds of it is gone"
+        "`{instance}` needs this board: it runs here, or its newest state is here, and no other board is ready to carry on, so this board stays; `hedgerow why {instance}` says why. Let a board that may host it join, start it if it is stopped, or remove it. `hedgerow leave --force` leaves all the same, and what only this board holds of it is gone"
     )
 }

@@ -127,7 +127,9 @@ impl Node {
             return error("not-found", message);
         };
         let serving = self.directory.serving(&instance);
-        match serving.filter(|s| s.epoch >= row.epoch && s.runs) {
+        // What a board that is held for dead said last helps nobody.
+        let serves = |s: &&Serving| s.epoch >= row.epoch && s.runs && self.members.is_up(&s.node);
+        match serving.filter(serves) {
             Some(serving) if serving.endpoints.is_empty() => {
                 error("no-ports", format!("`{service}` runs, and its service file names no port"))
             }
@@ -162,9 +164,10 @@ impl Node {
                 (true, _) if !view.ready => {
                     format!("{standby} holds a state of it, but is not there to carry on")
                 }
-                (true, None) => {
+                (true, None) if view.state == "running" => {
                     format!("{standby} holds its state and carries on if {} dies", view.active)
                 }
+                (true, None) => format!("{standby} holds its state"),
                 (true, Some(fill)) => {
                     format!("{standby} holds its state; {fill} is being filled to take its place")
                 }
