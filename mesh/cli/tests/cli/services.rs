@@ -158,6 +158,20 @@ fn a_leave_that_is_refused_moves_nothing() {
 }
 
 #[test]
+fn the_only_board_of_a_service_leaves_by_force_only() {
+    let mut founder = Board::founder();
+    until("a master reigns", || reigns(&founder));
+    founder.json(&["run", &file(&founder, TALKS)]);
+    let told = founder.ask(&["leave"]).failure(1, "services-stay");
+    assert!(told.contains("`talks` needs this board") && told.contains("--force"), "{told}");
+    assert_eq!(founder.json(&["ps"])[0]["state"], "running");
+    founder.json(&["leave", "--force"]);
+    assert_eq!(founder.ends(), Some(0));
+    let told = founder.ask(&["status"]).failure(3, "no-daemon");
+    assert!(told.contains("has left its mesh") && told.contains("hedgerow join TICKET"), "{told}");
+}
+
+#[test]
 fn a_bad_service_file_is_told_with_file_line_and_column() {
     let board = Board::new();
     board.json(&["init", "home"]);
