@@ -188,8 +188,8 @@ pub(crate) enum Command {
     /// Leave the mesh on purpose; the board stops.
     ///
     /// Services that run here go to their standbys first, other boards stand by and decide in its place, and
-    /// only then it goes. Refused, and nothing has moved, if the mesh needs this board. Ctrl-C ends this command
-    /// and not what it has begun.
+    /// only then it goes. Refused if the mesh needs this board: mostly before anything has moved, after two
+    /// minutes at the latest. Ctrl-C ends this command and not what it has begun.
     Leave {
         /// At once, although services may be interrupted or lost, and the other boards may be able to decide
         /// nothing any more.

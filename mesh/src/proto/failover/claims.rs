@@ -232,8 +232,9 @@ impl Failover {
                 self.choose(turn, office, &row).map(|fill| Row { fill: Some(fill), ..row.clone() })
             }
             Claimed::AbortFill => {
-                self.unmoved.insert(row.instance(), turn.now + PASSED_OVER_FOR);
-                self.pass_over(turn, &row, row.fill);
+                if self.pass_over(turn, &row, row.fill) {
+                    self.unmoved.insert(row.instance(), turn.now + PASSED_OVER_FOR);
+                }
                 Some(Row { fill: None, ..row.clone() })
             }
             Claimed::Filled if row.fill.is_some() => {
@@ -372,7 +373,7 @@ impl Failover {
         };
         let here: Vec<Row> = newest.table.rows.iter().filter(here).cloned().collect();
         for row in here {
-            let fill = self.choose_untried(turn, office, &row);
+            let fill = self.choose(turn, office, &row);
             if fill.is_some() {
                 let changed = Row { fill, ..row.clone() };
                 self.change(&row, Some(changed));
@@ -382,25 +383,29 @@ impl Failover {
 
     /// A board to stand by for this row. One that did not do is better than none.
     fn choose(&self, turn: &Turn<'_>, office: &Office, row: &Row) -> Option<NodeId> {
-        self.choose_untried(turn, office, row)
-            .or_else(|| choose_without(turn, &office.suspected, row))
-    }
-
-    fn choose_untried(&self, turn: &Turn<'_>, office: &Office, row: &Row) -> Option<NodeId> {
         let passed_over = self.passed_over.get(&row.instance()).into_iter().flatten();
         let passed_over =
             passed_over.filter(|(_, until)| turn.now < **until).map(|(node, _)| *node);
         let without = office.suspected.iter().copied().chain(passed_over).collect();
-        choose_without(turn, &without, row)
+        choose_without(turn, &without, row).or_else(|| choose_without(turn, &office.suspected, row))
     }
 
-    /// A board was of no use as a standby: others are tried first for a while.
-    fn pass_over(&mut self, turn: &Turn<'_>, row: &Row, node: Option<NodeId>) {
+    /// A board was of no use as a standby: others are tried first for a while. Not where that was because it
+    /// died or makes way, or to keep it off the master: back again it does as well as any other. True if it
+    /// is passed over.
+    fn pass_over(&mut self, turn: &Turn<'_>, row: &Row, node: Option<NodeId>) -> bool {
+        let table = turn.directory.newest().map(|newest| &newest.table);
+        let failed = |node: &NodeId| {
+            let makes_way = table.is_some_and(|table| table.makes_way(node));
+            *node != turn.me.id() && turn.members.is_up(node) && !makes_way
+        };
+        let Some(node) = node.filter(failed) else { return false };
         let of = self.passed_over.entry(row.instance()).or_default();
         of.retain(|_, until| turn.now < *until);
         if of.len() < PASSED_OVER_MAX {
-            of.extend(node.map(|node| (node, turn.now + PASSED_OVER_FOR)));
+            of.insert(node, turn.now + PASSED_OVER_FOR);
         }
+        true
     }
 
     fn change(&mut self, row: &Row, changed: Option<Row>) {

@@ -147,6 +147,13 @@ pub(super) fn decide_drain(turn: &Turn<'_>, node: NodeId, drained: bool) -> Deci
         let text = format!("no board has the id {node}; `hedgerow nodes` lists them");
         return Err(("not-found", text));
     }
+    if !drained && table.is_leaving(&node) {
+        let text = format!(
+            "{} is leaving the mesh, by its own operator's word; that cannot be called off from here",
+            turn.name_of(&node)
+        );
+        return Err(("leaving", text));
+    }
     if drained && table.drained.len() >= DRAINED_MAX {
         let text = "too many boards are drained; `hedgerow undrain` some of them first";
         return Err(("too-many", text.to_owned()));

@@ -223,8 +223,11 @@ impl Node {
             return None;
         }
         match self.needing(way.leaves) {
+            Some(instance) if way.leaves => {
+                reason("services-stay", services_stay(&instance) + MOVED)
+            }
             Some(instance) => reason("services-stay", services_stay(&instance)),
-            None => reason("unknown", SLOW.to_owned()),
+            None => reason("unknown", SLOW.to_owned() + MOVED),
         }
     }
 
@@ -296,7 +299,9 @@ impl Node {
 
 const NO_MASTER: &str = "no master can be reached from this board, so nobody can say whether the mesh can do without it; `hedgerow status` says why. `hedgerow leave --force` leaves all the same: if this is one of the boards that decide, the others may be able to change nothing any more";
 const NEEDED: &str = "this board is needed to decide: without it nothing in the mesh could be changed any more. Three boards must decide, and the other two be up and neither drained nor leaving, before it may leave: let more boards join, `hedgerow undrain` one, or wait until a dead one is replaced (`hedgerow status`). `hedgerow leave --force` leaves all the same";
-const SLOW: &str = "this board has not left: those who decide did not manage to do without it in time. It stays in the mesh; what has moved from it meanwhile stays where it is now. Try again (`hedgerow status`), or `hedgerow leave --force`";
+const SLOW: &str = "this board has not left: those who decide did not manage to do without it in time, so it stays. Try again (`hedgerow status`), or `hedgerow leave --force`";
+const MOVED: &str =
+    ". What has moved from this board meanwhile stays where it is now: `hedgerow ps`";
 
 fn services_stay(instance: &Instance) -> String {
     format!(
