@@ -124,6 +124,7 @@ pub(crate) fn row() -> Row {
         active: SCENE.peer(0),
         standby: Some(SCENE.me.public()),
         ready: true,
+        unable: false,
         fill: Some(SCENE.peer(1)),
         released: false,
         lost: false,

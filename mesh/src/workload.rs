@@ -42,6 +42,7 @@ pub mod handle;
 pub mod instance;
 pub mod lease;
 pub mod process;
+pub(crate) mod program;
 pub mod wire;
 
 mod cgroup;

@@ -94,6 +94,11 @@ pub enum Fault {
         /// Which board.
         node: BoardIndex,
     },
+    /// What services run is not there: the board could start none, and can tell.
+    LacksProgram {
+        /// Which board.
+        node: BoardIndex,
+    },
     /// Services on the board do not end when they are asked to: they are killed once the shim's patience is
     /// over.
     SlowStop {
@@ -191,6 +196,7 @@ impl Fault {
             Self::Join { .. } => "join",
             Self::ServiceCrash { .. } => "service-crash",
             Self::CannotStart { .. } => "cannot-start",
+            Self::LacksProgram { .. } => "lacks-program",
             Self::SlowStop { .. } => "slow-stop",
             Self::FullStore { .. } => "full-store",
             Self::StateLost { .. } => "state-lost",
@@ -228,6 +234,7 @@ impl Fault {
             | Self::Leave { node, .. }
             | Self::ServiceCrash { node }
             | Self::CannotStart { node }
+            | Self::LacksProgram { node }
             | Self::SlowStop { node }
             | Self::FullStore { node }
             | Self::StateLost { node }

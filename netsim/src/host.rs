@@ -37,6 +37,8 @@ pub struct Host {
     pub began: BTreeMap<Instance, u64>,
     /// Nothing can be started here at present.
     pub barren: bool,
+    /// What services run is not there.
+    pub empty: bool,
     /// Services do not end when they are asked to.
     pub stubborn: bool,
     /// There is no room for a state from elsewhere.
@@ -133,6 +135,7 @@ impl Host {
             fetches: BTreeMap::new(),
             began: BTreeMap::new(),
             barren: false,
+            empty: false,
             stubborn: false,
             full: false,
             draws: Stream::new(seed, Purpose::Shim, board, 0),

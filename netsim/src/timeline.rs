@@ -198,6 +198,7 @@ impl Words {
             let flags = [
                 (row.ready, " ready"),
                 (row.released, " released"),
+                (row.unable, " unable"),
                 (row.lost, " lost"),
                 (row.retiring, " retiring"),
             ];

@@ -170,6 +170,7 @@ impl Driver {
                     let start = Start { instance, epoch, until, kill_bound, spec, begin };
                     self.workloads.start(start);
                 }
+                Effect::Check { instance, spec } => self.workloads.check(instance, &spec),
                 Effect::Extend { instance, until, .. } => self.workloads.extend(&instance, until),
                 Effect::KeepAside { instance, epoch } => {
                     let folder = self.workloads.folder(&instance);

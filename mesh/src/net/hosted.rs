@@ -163,13 +163,24 @@ impl Hosts {
                 return Ok(service.clone());
             }
             if self.0.opened.elapsed() > REGISTER_WAIT || !go_on() {
-                return Err(format!(
-                    "the program on this board hosts no service called `{name}`: let it call mesh.service(\"{name}\").host(…) when it starts, or keep the service to boards that do, by labels"
-                ));
+                return Err(Self::lacks(name));
             }
             let waited = self.0.registered.wait_timeout(services, STEP);
             services = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Whether this program hosts a service of that name; none if it has only just started.
+    pub(crate) fn hosts(&self, name: &str) -> Option<bool> {
+        let hosts = locked(&self.0.services).contains_key(name);
+        (hosts || self.0.opened.elapsed() > REGISTER_WAIT).then_some(hosts)
+    }
+
+    /// What to say of a service that this program does not host.
+    pub(crate) fn lacks(name: &str) -> String {
+        format!(
+            "the program on this board hosts no service called `{name}`: let it call mesh.service(\"{name}\").host(…) when it starts, or keep the service to boards that do, by labels"
+        )
     }
 
     /// Whether nothing is started any more.

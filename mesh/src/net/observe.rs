@@ -207,6 +207,7 @@ fn log(event: &Event) {
         | Event::Fetched { .. }
         | Event::CopyFailed { .. }
         | Event::Takes { .. }
+        | Event::Unable { .. }
         | Event::Appointed { .. }
         | Event::Protected { .. }
         | Event::SplitRan { .. }
@@ -261,6 +262,9 @@ fn log_instance(event: &Event) {
         }
         Event::CopyFailed { instance, why } => tracing::warn!(instance, why, "copying failed"),
         Event::Takes { instance, epoch } => tracing::warn!(instance, epoch, "asks to take over"),
+        Event::Unable { instance, why } => {
+            tracing::warn!(instance, why, "stands by, but could not start it");
+        }
         Event::Appointed { instance, epoch } => tracing::info!(instance, epoch, "to run here"),
         Event::Protected { instance, epoch, standby: Some(standby) } => {
             tracing::info!(instance, epoch, standby = %standby.short(), "protected");

@@ -35,7 +35,9 @@ use crate::proto::record::Name;
 use crate::proto::spec::{OnIsolation, PORTS_MAX, ServiceSpec};
 use crate::workload::instance::{self, Limits, Mode};
 use crate::workload::process::{self, ProcessRuntime, Runtime, RuntimeError};
+use crate::workload::program;
 
+const NO_SHIM: &str = "the program on this board runs no processes: it was started without a shim";
 /// What is waiting to be told to the driver.
 pub(crate) const REPORTS_MAX: usize = 256;
 
@@ -133,9 +135,7 @@ impl Workloads {
         }
         self.workers.spawn(key, false, move |worker| {
             if no_shim {
-                let why =
-                    "the program on this board runs no processes: it was started without a shim";
-                return Ok(Some(Exit::Failed { why: why.to_owned() }));
+                return Ok(Some(Exit::Failed { why: NO_SHIM.to_owned() }));
             }
             match prepare(&start, &folder, shelves, worker.launched()) {
                 Ok(Begun::Ready) => {}
@@ -155,6 +155,34 @@ impl Workloads {
             let handle = runtime.start(&what, until)?;
             worker.report(Report::Started { epoch: start.epoch, ports });
             Ok(Some(worker.watch(handle)))
+        });
+    }
+
+    /// Whether an instance could be started here; that is reported, unless a program that has just begun
+    /// may still say that it hosts it.
+    pub(crate) fn check(&self, instance: Instance, spec: &ServiceSpec) {
+        if in_process::is_meant(spec) {
+            let result = match self.hosts.0.hosts(&instance.service) {
+                Some(true) => Ok(()),
+                Some(false) => Err(Hosts::lacks(&instance.service)),
+                None => return,
+            };
+            self.workers.report(&instance, Report::Checked(result));
+            return;
+        }
+        if self.no_shim {
+            self.workers.report(&instance, Report::Checked(Err(NO_SHIM.to_owned())));
+            return;
+        }
+        let (folder, workers) = (self.folder(&instance), self.workers.clone());
+        let command = spec.command.first().map(ToString::to_string).unwrap_or_default();
+        let state = spec.state.as_ref().map(ToString::to_string);
+        let path = spec.env.iter().find(|(name, _)| **name == *"PATH");
+        let path = path.map(|(_, path)| path.to_string());
+        // A disk may take its time. A report that finds no room is made again at the next check.
+        self.hosts.1.spawn_blocking(move || {
+            let result = program::find(&command, &folder, state.as_deref(), path.as_deref());
+            workers.report(&instance, Report::Checked(result));
         });
     }
 

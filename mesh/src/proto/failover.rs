@@ -69,9 +69,6 @@ pub struct Failover {
     silent_until: Time,
     /// As master: when to look for rows that lack a standby.
     appoint_at: Time,
-    /// As master: instances whose standby could not be moved off this board, and until when that is not
-    /// tried again.
-    unmoved: BTreeMap<Instance, Time>,
     /// As master: boards that were of no use as a standby, and until when others are tried first.
     passed_over: BTreeMap<Instance, BTreeMap<NodeId, Time>>,
     desk: Desk,
@@ -157,7 +154,6 @@ impl Failover {
             born: now,
             silent_until: if grants_ms > 0 { now + forgotten } else { now },
             appoint_at: now,
-            unmoved: BTreeMap::new(),
             passed_over: BTreeMap::new(),
             desk: Desk::default(),
             notices: Vec::new(),
@@ -198,7 +194,6 @@ impl Failover {
         let exists = |instance: &Instance| table.row(instance).is_some();
         self.granted.retain(|instance, g| g.promise.binds(now) || exists(instance));
         self.passed_over.retain(|instance, _| exists(instance));
-        self.unmoved.retain(|instance, until| now < *until && exists(instance));
         turn.holdings.retain(exists);
         let assigned = |hash: &[u8; 32]| self.assignments.values().any(|a| a.row.spec == *hash);
         let named = |hash: &[u8; 32]| table.rows.iter().any(|row| row.spec == *hash);

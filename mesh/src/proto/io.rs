@@ -194,6 +194,14 @@ pub enum Effect {
         /// The new deadline.
         until: Time,
     },
+    /// See whether an instance could be started on this board: whether what it runs is there. Answered by
+    /// `Workload`, unless that is not known yet.
+    Check {
+        /// Which.
+        instance: Instance,
+        /// What it would run.
+        spec: Box<ServiceSpec>,
+    },
     /// Stop an instance, if it runs. Answered by `Workload`, if it ran.
     Stop {
         /// Which.
@@ -290,6 +298,8 @@ pub enum Report {
         /// Echoed in the answer.
         ticket: u64,
     },
+    /// What a check has found: whether it could be started, or why not, for people.
+    Checked(Result<(), String>),
 }
 
 /// The state that an instance begins with.
@@ -568,6 +578,13 @@ pub enum Event {
         instance: String,
         /// The right that is to end.
         epoch: u64,
+    },
+    /// This board stands by for an instance that it could not start.
+    Unable {
+        /// Which.
+        instance: String,
+        /// Why not.
+        why: String,
     },
     /// The right to run an instance went to this board.
     Appointed {

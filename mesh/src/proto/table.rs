@@ -124,6 +124,8 @@ pub struct Row {
     pub standby: Option<NodeId>,
     /// Whether the standby holds a complete state of this row's lineage.
     pub ready: bool,
+    /// What the standby says itself: it could not start it, since what it runs is not there.
+    pub unable: bool,
     /// Who is being filled to become the standby.
     pub fill: Option<NodeId>,
     /// The active gave the instance up in a planned move.
@@ -237,7 +239,7 @@ struct CompactRow {
     active: u16,
     standby: Option<u16>,
     fill: Option<u16>,
-    /// Bit 0 ready, 1 released, 2 lost, 3 retiring, 4 removing.
+    /// Bit 0 ready, 1 released, 2 lost, 3 retiring, 4 removing, 5 unable.
     flags: u8,
     base: CheckpointId,
     spec: [u8; 32],
@@ -266,7 +268,8 @@ impl From<Table> for Compact {
                 | u8::from(row.released) << 1
                 | u8::from(row.lost) << 2
                 | u8::from(row.retiring) << 3
-                | u8::from(row.removing) << 4,
+                | u8::from(row.removing) << 4
+                | u8::from(row.unable) << 5,
             base: row.base,
             spec: row.spec,
         });
@@ -299,7 +302,7 @@ impl TryFrom<Compact> for Table {
         };
         let mut rows = Vec::with_capacity(compact.rows.len());
         for row in &compact.rows {
-            if row.flags >= 1 << 5 {
+            if row.flags >= 1 << 6 {
                 return Err(Crooked);
             }
             rows.push(Row {
@@ -317,6 +320,7 @@ impl TryFrom<Compact> for Table {
                 lost: row.flags & 4 != 0,
                 retiring: row.flags & 8 != 0,
                 removing: row.flags & 16 != 0,
+                unable: row.flags & 32 != 0,
                 base: row.base,
                 spec: row.spec,
             });
@@ -364,6 +368,7 @@ mod tests {
             active,
             standby,
             ready: true,
+            unable: false,
             fill: Some(node(7)),
             released: false,
             lost: true,

@@ -184,6 +184,10 @@ fn about_rights(words: &Words, event: &Event) -> Option<Said> {
                 format!("asks to take {instance} over: its active is silent (epoch {epoch})");
             said("takes", 3, &format!("takes {instance}"), &text)
         }
+        Event::Unable { instance, why } => {
+            let text = format!("stands by for {instance} but could not start it: {why}");
+            said("unable", 2, &format!("unable for {instance}"), &text)
+        }
         Event::Appointed { instance, epoch } => {
             let text = format!("has the right to run {instance} from now on, epoch {epoch}");
             said("appointed", 3, &format!("gets {instance} e{epoch}"), &text)

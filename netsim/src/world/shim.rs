@@ -65,6 +65,18 @@ impl World {
         self.later(look_at, Task::Deadline(board, instance, serial));
     }
 
+    /// The agent asks whether that could be started here.
+    pub(super) fn check_service(&mut self, board: BoardIndex, instance: &Instance) {
+        let result = match self.board(board).host.empty {
+            true => {
+                self.feel(|fault| *fault == Fault::LacksProgram { node: board });
+                Err("the simulated board lacks the program".to_owned())
+            }
+            false => Ok(()),
+        };
+        self.report(board, instance, Report::Checked(result));
+    }
+
     /// Everything is prepared: the service runs, if it may still.
     pub(super) fn service_begins(&mut self, board: BoardIndex, instance: &Instance, serial: u64) {
         let now = self.now;
@@ -77,8 +89,11 @@ impl World {
             // It is dead before it lived; its stop or its deadline says so.
             return;
         }
-        if state.host.barren {
-            self.feel(|fault| *fault == Fault::CannotStart { node: board });
+        if state.host.barren || state.host.empty {
+            self.feel(|fault| {
+                [Fault::CannotStart { node: board }, Fault::LacksProgram { node: board }]
+                    .contains(fault)
+            });
             let why = "the simulated board cannot start anything".to_owned();
             return self.shim_ends(board, instance, "cannot start", Some(Exit::Failed { why }));
         }

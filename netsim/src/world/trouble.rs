@@ -58,6 +58,7 @@ impl World {
             }
             Fault::SlowFsync { .. }
             | Fault::CannotStart { .. }
+            | Fault::LacksProgram { .. }
             | Fault::SlowStop { .. }
             | Fault::FullStore { .. } => {
                 self.ail(fault, true);
@@ -125,6 +126,7 @@ impl World {
             }
             Fault::SlowFsync { .. }
             | Fault::CannotStart { .. }
+            | Fault::LacksProgram { .. }
             | Fault::SlowStop { .. }
             | Fault::FullStore { .. } => {
                 let still = self.other(number, |other| *other == fault);
@@ -177,6 +179,7 @@ impl World {
         match fault {
             Fault::SlowFsync { node } => self.board(*node).disk.set_slow(on),
             Fault::CannotStart { node } => self.board(*node).host.barren = on,
+            Fault::LacksProgram { node } => self.board(*node).host.empty = on,
             Fault::SlowStop { node } => self.board(*node).host.stubborn = on,
             Fault::FullStore { node } => self.board(*node).host.full = on,
             _ => {}

@@ -24,6 +24,10 @@ impl Names {
         if let Event::MemberUp { node, name, .. } | Event::Admitted { node, name } = event {
             self.0.insert(*node, name.clone());
         }
+        self.told(event)
+    }
+
+    fn told(&self, event: &Event) -> String {
         match event {
             Event::Started { node, incarnation, .. } => {
                 format!("this board ({}) started, incarnation {incarnation}", node.short())
@@ -63,6 +67,7 @@ impl Names {
             | Event::Fetched { .. }
             | Event::CopyFailed { .. }
             | Event::Takes { .. }
+            | Event::Unable { .. }
             | Event::SplitRan { .. }
             | Event::Orphaned { .. }
             | Event::Appointed { .. }
@@ -117,6 +122,9 @@ impl Names {
             ),
             Event::Takes { instance, epoch } => {
                 format!("this board asks to take {instance} over; epoch {epoch} is silent")
+            }
+            Event::Unable { instance, why } => {
+                format!("this board stands by for {instance} but could not start it: {why}")
             }
             Event::Appointed { instance, epoch } => {
                 format!("{instance} is to run here from now on, epoch {epoch}")

@@ -478,6 +478,7 @@ impl Failover {
                     self.tell_copies(instance);
                 }
             }
+            Report::Checked(result) => self.on_checked(turn, instance, result),
             // Whoever captures answers that.
             Report::Commit { .. } => {}
         }

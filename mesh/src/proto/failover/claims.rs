@@ -26,11 +26,13 @@ const APPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// The link to a master is wanted that long by one claim.
 const LINK_ERRAND: Duration = Duration::from_secs(30);
 /// A board whose disk takes no state for so long is of no use as a standby.
-const UNABLE_PATIENCE: Duration = Duration::from_secs(10);
+const UNSTORABLE_PATIENCE: Duration = Duration::from_secs(10);
 /// A board that was of no use as a standby is tried last for so long.
 const PASSED_OVER_FOR: Duration = Duration::from_secs(300);
+/// The same where what it would run was not there. As a standby it tells when that changes.
+const UNABLE_FOR: Duration = Duration::from_secs(3600);
 /// Boards that are remembered so, for one instance.
-const PASSED_OVER_MAX: usize = 8;
+const PASSED_OVER_MAX: usize = 32;
 /// The change behind no order: nobody waits for its verdict.
 const NOBODY: u64 = 0;
 
@@ -108,7 +110,7 @@ impl Failover {
         let silent = |since: Time| turn.now.since(since.max(assignment.learnt)) > patience;
         let unable = |node: &NodeId| {
             let since = turn.holdings.unable_since(&instance, node);
-            since.is_some_and(|since| turn.now.since(since) > UNABLE_PATIENCE)
+            since.is_some_and(|since| turn.now.since(since) > UNSTORABLE_PATIENCE)
         };
         // Who leaves on purpose says so, and does not come back: no silence has to last.
         let left = |node: &NodeId| {
@@ -209,8 +211,8 @@ impl Failover {
             return;
         }
         // Every right is above those that it follows, and above those of earlier generations.
-        let next =
-            Row { epoch: row.next_epoch(generation), fill: None, released: false, ..row.clone() };
+        let epoch = row.next_epoch(generation);
+        let next = Row { epoch, fill: None, released: false, unable: false, ..row.clone() };
         let changed = match claim.claim {
             Claimed::Take { from: base } => self.judge_take(turn, office, &row, (from, base), next),
             Claimed::Recover(base) => self.judge_recovery(from, next, base),
@@ -221,6 +223,7 @@ impl Failover {
                 }
                 None
             }
+            Claimed::Able(able) => self.judge_ability(turn, &row, from, able),
             _ if row.active != from => {
                 return turn.misbehaved(from, "a claim for an instance that it does not run");
             }
@@ -232,14 +235,13 @@ impl Failover {
                 self.choose(turn, office, &row).map(|fill| Row { fill: Some(fill), ..row.clone() })
             }
             Claimed::AbortFill => {
-                if self.pass_over(turn, &row, row.fill) {
-                    self.unmoved.insert(row.instance(), turn.now + PASSED_OVER_FOR);
-                }
+                self.pass_over_if_useless(turn, &row, row.fill);
                 Some(Row { fill: None, ..row.clone() })
             }
             Claimed::Filled if row.fill.is_some() => {
-                self.pass_over(turn, &row, row.standby);
-                Some(Row { standby: row.fill, fill: None, ready: true, ..row.clone() })
+                self.pass_over_if_useless(turn, &row, row.standby);
+                let (standby, fill, ready, unable) = (row.fill, None, true, false);
+                Some(Row { standby, fill, ready, unable, ..row.clone() })
             }
             Claimed::Ready => row.standby.map(|_| Row { ready: true, ..row.clone() }),
             // The standby may take over with the newest complete state it has, ready or not (S5).
@@ -348,7 +350,7 @@ impl Failover {
         for row in over.iter().filter(|row| !office.changing.contains_key(&row.instance())) {
             self.change(row, None);
         }
-        self.move_away(turn, office);
+        self.find_better_standbys(turn, office);
         for row in lacking {
             if let Some(standby) = self.choose(turn, office, &row) {
                 let stateless = turn.specs.get(&row.spec).is_some_and(|s| s.state.is_none());
@@ -358,22 +360,22 @@ impl Failover {
         }
     }
 
-    /// As master: lets another board stand by in the place of this one. A former active is standby after a
-    /// handover, and a standby may become master.
-    fn move_away(&mut self, turn: &Turn<'_>, office: &Office) {
+    /// As master: lets another board stand by where that is better. In the place of this one: a former active
+    /// is standby after a handover, and a standby may become master. In the place of one that could not
+    /// start it.
+    fn find_better_standbys(&mut self, turn: &Turn<'_>, office: &Office) {
         let me = turn.me.id();
         let Some(newest) = turn.directory.newest() else { return };
-        let here = |row: &&Row| {
+        let badly_placed = |row: &&Row| {
             let settled = row.ready && row.fill.is_none() && !row.retiring && !row.lost;
-            let tried = self.unmoved.get(&row.instance()).is_some_and(|until| turn.now < *until);
             // Where the active is about to hand over that comes first.
-            let rests = !tried && !newest.table.makes_way(&row.active);
-            let free = settled && rests && !office.changing.contains_key(&row.instance());
-            row.standby == Some(me) && free
+            let here = row.standby == Some(me) && !newest.table.makes_way(&row.active);
+            settled && (here || row.unable) && !office.changing.contains_key(&row.instance())
         };
-        let here: Vec<Row> = newest.table.rows.iter().filter(here).cloned().collect();
-        for row in here {
-            let fill = self.choose(turn, office, &row);
+        let badly_placed: Vec<Row> =
+            newest.table.rows.iter().filter(badly_placed).cloned().collect();
+        for row in badly_placed {
+            let fill = self.choose_untried(turn, office, &row);
             if fill.is_some() {
                 let changed = Row { fill, ..row.clone() };
                 self.change(&row, Some(changed));
@@ -383,29 +385,63 @@ impl Failover {
 
     /// A board to stand by for this row. One that did not do is better than none.
     fn choose(&self, turn: &Turn<'_>, office: &Office, row: &Row) -> Option<NodeId> {
+        self.choose_untried(turn, office, row)
+            .or_else(|| choose_without(turn, &office.suspected, row))
+    }
+
+    fn choose_untried(&self, turn: &Turn<'_>, office: &Office, row: &Row) -> Option<NodeId> {
         let passed_over = self.passed_over.get(&row.instance()).into_iter().flatten();
         let passed_over =
             passed_over.filter(|(_, until)| turn.now < **until).map(|(node, _)| *node);
+        let passed_over: Vec<NodeId> = passed_over.collect();
+        if passed_over.len() >= PASSED_OVER_MAX {
+            // Who else was tried is not remembered: each try copies the whole state.
+            return None;
+        }
         let without = office.suspected.iter().copied().chain(passed_over).collect();
-        choose_without(turn, &without, row).or_else(|| choose_without(turn, &office.suspected, row))
+        choose_without(turn, &without, row)
     }
 
-    /// A board was of no use as a standby: others are tried first for a while. Not where that was because it
-    /// died or makes way, or to keep it off the master: back again it does as well as any other. True if it
-    /// is passed over.
-    fn pass_over(&mut self, turn: &Turn<'_>, row: &Row, node: Option<NodeId>) -> bool {
+    /// A board was of no use as a standby. Not where that was because it died or makes way, or to keep it off
+    /// the master: back again it does as well as any other.
+    fn pass_over_if_useless(&mut self, turn: &Turn<'_>, row: &Row, node: Option<NodeId>) {
         let table = turn.directory.newest().map(|newest| &newest.table);
-        let failed = |node: &NodeId| {
+        let useless = |node: &NodeId| {
             let makes_way = table.is_some_and(|table| table.makes_way(node));
             *node != turn.me.id() && turn.members.is_up(node) && !makes_way
         };
-        let Some(node) = node.filter(failed) else { return false };
+        if let Some(node) = node.filter(useless) {
+            self.pass_over(turn, row, node, PASSED_OVER_FOR);
+        }
+    }
+
+    /// Others are tried first for a while.
+    fn pass_over(&mut self, turn: &Turn<'_>, row: &Row, node: NodeId, lasts: Duration) {
         let of = self.passed_over.entry(row.instance()).or_default();
         of.retain(|_, until| turn.now < *until);
         if of.len() < PASSED_OVER_MAX {
-            of.insert(node, turn.now + PASSED_OVER_FOR);
+            let until = of.entry(node).or_default();
+            *until = (*until).max(turn.now + lasts);
         }
-        true
+    }
+
+    /// The standby says whether it could start the instance. While it is being replaced that does not matter.
+    fn judge_ability(
+        &mut self,
+        turn: &Turn<'_>,
+        row: &Row,
+        from: NodeId,
+        able: bool,
+    ) -> Option<Row> {
+        if row.standby != Some(from) || row.fill.is_some() {
+            return None;
+        }
+        if able {
+            self.passed_over.entry(row.instance()).or_default().remove(&from);
+        } else {
+            self.pass_over(turn, row, from, UNABLE_FOR);
+        }
+        Some(Row { unable: !able, ..row.clone() })
     }
 
     fn change(&mut self, row: &Row, changed: Option<Row>) {

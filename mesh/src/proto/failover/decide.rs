@@ -46,7 +46,9 @@ pub(super) fn decide_run(
         }
         // The same once more changes nothing: what runs is not restarted for it.
         let spec_hash = if before == Some(spec) { row.spec } else { hash };
-        let row = Row { spec: spec_hash, retiring: false, ..row.clone() };
+        // What is run from now on the standby may have.
+        let unable = row.unable && spec_hash == row.spec;
+        let row = Row { spec: spec_hash, unable, retiring: false, ..row.clone() };
         return Ok(What::Row { made_for: Some(row.revision), instance, row: Some(row) });
     }
     let active = choose_active(&instance, spec, turn.members, &table, &me, &office.suspected)
@@ -133,6 +135,15 @@ pub(super) fn who_carries_out(
         );
         return Err(("not-ready", text));
     }
+    if let Some(standby) = row.standby.filter(|_| row.unable)
+        && matches!(action, Action::Move(_))
+    {
+        let standby = turn.name_of(&standby);
+        let text = format!(
+            "{standby} stands by for `{service}` but could not start it, so it stays where it is; `hedgerow why {service}` on {standby} says what is missing there"
+        );
+        return Err(("standby-unable", text));
+    }
     let (by, done, forced): (NodeId, fn(&Row) -> bool, bool) = match action {
         Action::Recover { from, .. } => (*from, |row| !row.released, true),
         Action::Restore { .. } => (row.active, |row| !row.released, false),
@@ -174,6 +185,7 @@ fn first_row(service: &Name, active: NodeId, spec: SpecHash, version: Version) -
         active,
         standby: None,
         ready: false,
+        unable: false,
         fill: None,
         released: false,
         lost: false,

@@ -10,6 +10,9 @@ use crate::proto::record::Name;
 use crate::proto::spec::ServiceSpec;
 use crate::proto::table::Row;
 
+/// A commit that waits for longer than this is worth a word.
+const COMMITS_WAIT_SECONDS: u64 = 2;
+
 impl Node {
     /// Every instance in the newest table.
     pub(super) fn instances(&self, now: Time) -> Vec<InstanceView> {
@@ -55,9 +58,25 @@ impl Node {
         }
     }
 
-    /// Whether the standby could carry on: it holds a state, and it is there.
+    /// Whether the standby could carry on: it holds a state and what to run, and it is there.
     fn is_ready(&self, row: &Row) -> bool {
-        row.ready && row.standby.is_some_and(|standby| self.members.is_up(&standby))
+        row.ready && !row.unable && row.standby.is_some_and(|standby| self.members.is_up(&standby))
+    }
+
+    /// For how many seconds commits of an instance on this board have been waiting, if that is long.
+    fn commits_wait(&self, now: Time, row: &Row) -> Option<u64> {
+        let since = self.copies.source(&row.instance()).and_then(Source::commits_wait_since)?;
+        Some(now.since(since).as_secs()).filter(|seconds| *seconds >= COMMITS_WAIT_SECONDS)
+    }
+
+    /// Where the state of a stopped service is on one board only.
+    fn lone_copy(&self, row: &Row) -> String {
+        let stateful = self.specs.get(&row.spec).is_none_or(|spec| spec.state.is_some());
+        let held = row.ready && row.standby.is_some_and(|standby| self.members.is_up(&standby));
+        match held || !stateful {
+            true => String::new(),
+            false => format!("; no board but {} holds its state now", self.name_of(&row.active)),
+        }
     }
 
     /// Whether it runs here although its lease is over.
@@ -84,9 +103,10 @@ impl Node {
                 )
             }
             ("stopping", _) => "its board is told to stop it".to_owned(),
-            ("stopped", _) => {
-                "stopped by an operator; run its service file again to start it".to_owned()
-            }
+            ("stopped", _) => format!(
+                "stopped by an operator; run its service file again to start it{}",
+                self.lone_copy(row)
+            ),
             ("down", _) if self.is_ready(row) => format!(
                 "its board {} is down; its standby takes over once every promise to that board has run out",
                 self.name_of(&row.active)
@@ -101,6 +121,9 @@ impl Node {
             ),
             ("starting", Some(exit)) => format!("{exit}; it is started again"),
             ("starting", None) => "waiting for its board to start it".to_owned(),
+            ("running", _) if let Some(seconds) = self.commits_wait(now, row) => format!(
+                "what it wants to be safe has been waiting for another board for {seconds} s: its standby does not confirm it"
+            ),
             ("running", _) if self.is_isolated(now, here) => {
                 "isolated: neither its standby nor a master answers; it goes on because its file says keep-running".to_owned()
             }
@@ -108,6 +131,13 @@ impl Node {
                 "unprotected: no other board has room to stand by; add a board, or stop another service".to_owned()
             }
             _ if row.fill.is_some() => "its standby is being replaced".to_owned(),
+            _ if row.unable && row.standby.is_some() => {
+                let standby = row.standby.map(|standby| self.name_of(&standby)).unwrap_or_default();
+                format!(
+                    "{standby} holds its state but could not start it: `hedgerow why {}` there says what is missing",
+                    row.service
+                )
+            }
             _ if row.ready && !self.is_ready(row) => {
                 "unprotected: its standby is not there; another one takes its place if it stays away".to_owned()
             }
@@ -159,23 +189,7 @@ impl Node {
             true => format!("{} on {}", view.state, view.active),
             false => format!("{} on {}: {}", view.state, view.active, view.why),
         }];
-        if let Some(standby) = view.standby.as_ref().filter(|_| !row.retiring) {
-            findings.push(match (row.ready, &view.fill) {
-                (true, _) if !view.ready => {
-                    format!("{standby} holds a state of it, but is not there to carry on")
-                }
-                (true, None) if view.state == "running" => {
-                    format!("{standby} holds its state and carries on if {} dies", view.active)
-                }
-                (true, None) => format!("{standby} holds its state"),
-                (true, Some(fill)) => {
-                    format!("{standby} holds its state; {fill} is being filled to take its place")
-                }
-                (false, _) => {
-                    format!("{standby} is to stand by, and does not hold a usable state yet")
-                }
-            });
-        }
+        findings.extend(standby_finding(row, &view));
         if let Some(age) = view.copy_age_ms {
             findings.push(format!("the newest state that another board confirmed is {age} ms old"));
         }
@@ -204,6 +218,9 @@ impl Node {
                 "this board has promised {to} that nobody else runs it for {left} ms"
             ));
         }
+        if let Some(why) = self.failover.unable(&instance) {
+            findings.push(format!("this board stands by for it, but could not start it: {why}"));
+        }
         let pinned: Vec<_> = self.holdings.pinned(&instance).collect();
         let held = self.holdings.own(&instance).map(|id| {
             let note = if pinned.contains(&id) { " (kept)" } else { "" };
@@ -216,4 +233,27 @@ impl Node {
         findings.push(format!("epoch {}, revision {} of its row", row.epoch.0, row.revision));
         findings
     }
+}
+
+/// What its standby could do for an instance.
+fn standby_finding(row: &Row, view: &InstanceView) -> Option<String> {
+    let standby = view.standby.as_ref().filter(|_| !row.retiring)?;
+    Some(match (row.ready, &view.fill) {
+        (true, None) if row.unable => {
+            format!("{standby} holds its state, but could not start it if {} died", view.active)
+        }
+        (true, _) if !view.ready => {
+            format!("{standby} holds a state of it, but is not there to carry on")
+        }
+        (true, None) if view.state == "running" => {
+            format!("{standby} holds its state and carries on if {} dies", view.active)
+        }
+        (true, None) => format!("{standby} holds its state"),
+        (true, Some(fill)) => {
+            format!("{standby} holds its state; {fill} is being filled to take its place")
+        }
+        (false, _) => {
+            format!("{standby} is to stand by, and does not hold a usable state yet")
+        }
+    })
 }

@@ -135,4 +135,6 @@ pub enum Claimed {
     Restore(CheckpointId),
     /// A board that an operator named: this is the newest state that I have.
     Recover(CheckpointId),
+    /// The standby: whether I could start it.
+    Able(bool),
 }
