@@ -67,7 +67,8 @@ pub(crate) enum Command {
     },
     /// Join a mesh with a ticket.
     Join {
-        /// The ticket, from `hedge1` to its last character, or `-` to read it from standard input.
+        /// The ticket, from `hedge1` to its last character, or `-` to read a line with it from standard input,
+        /// so that it stays out of the list of processes.
         #[arg(value_name = "TICKET")]
         ticket: String,
         /// Start the board at once, as `up` does.

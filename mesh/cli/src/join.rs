@@ -3,7 +3,7 @@
 //! Nothing is asked of the mesh here: a ticket works offline, and whether it is still good is judged
 //! by the members, with their clocks. What can be seen from here is only warned about.
 
-use std::io::Read as _;
+use std::io::{BufRead as _, Read as _};
 
 use hedgerow::net::Home;
 use hedgerow::proto::ticket::{TICKET_TEXT_BYTES_MAX, Ticket, TicketBody};
@@ -115,12 +115,12 @@ fn strip_command(text: &str) -> &str {
 }
 
 fn read_stdin() -> Outcome<String> {
-    let mut text = String::new();
     let limit = 2 * TICKET_TEXT_BYTES_MAX as u64;
-    std::io::stdin().lock().take(limit).read_to_string(&mut text).map_err(|error| {
+    let mut lines = std::io::stdin().lock().take(limit).lines();
+    let text = lines.find(|line| line.as_ref().map_or(true, |line| !line.trim().is_empty()));
+    text.transpose().map(Option::unwrap_or_default).map_err(|error| {
         Failure::new(Exit::Ticket, "no-input", format!("cannot read standard input: {error}"))
-    })?;
-    Ok(text)
+    })
 }
 
 #[cfg(test)]

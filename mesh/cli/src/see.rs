@@ -116,15 +116,21 @@ pub(crate) async fn leave(context: &Context, force: bool) -> Outcome {
             left.await?;
         }
     }
+    let keys = context.home.join("root.key").exists();
     let done = Done { done: "left".to_owned(), object: status.name };
     context.show(&done, |done| {
-        text::wrap(
-            &format!(
-                "{} has left the mesh {} and stops. To come back it needs a ticket: \
-                 `hedgerow ticket new` on the board with the root key.",
-                done.object, status.mesh_name
+        let next = match keys {
+            true => format!(
+                "The keys of the mesh are here, in {}: copy root.key, operator.key and \
+                 operator.credential to the data folder of a board that stays. Tickets and \
+                 orders are made with them there, also the ticket that this board needs to come back.",
+                context.home.display()
             ),
-            0,
-        )
+            false => "To come back it needs a ticket: `hedgerow ticket new` on the board with the \
+                      root key."
+                .to_owned(),
+        };
+        let left = format!("{} has left the mesh {} and stops.", done.object, status.mesh_name);
+        text::wrap(&format!("{left} {next}"), 0)
     })
 }

@@ -42,6 +42,8 @@ pub(crate) async fn resolve(context: &Context, name: &ShortName, port: Option<&s
     context.show(&resolved, |resolved| resolved.endpoints.values().cloned().collect())
 }
 
+const EPOCH_WIDTH: usize = 5;
+
 /// Endpoints and reasons are of any length and people copy them, so they share the last column,
 /// which is wrapped and never cut.
 fn table(instances: &[Instance]) -> String {
@@ -50,19 +52,24 @@ fn table(instances: &[Instance]) -> String {
         ("STATE", 8),
         ("ACTIVE", 10),
         ("STANDBY", 9),
-        ("EPOCH", 5),
+        ("EPOCH", EPOCH_WIDTH),
         ("ENDPOINTS, COPY, WHY", 0),
     ]);
     for instance in instances {
         let mut last = instance.endpoints.clone();
         last.extend(Some(instance.copy()).filter(|copy| !copy.is_empty()));
         last.extend((!instance.why.is_empty()).then(|| instance.why.clone()));
+        // In a mesh that was recovered by force they are long.
+        let mut epoch = instance.epoch.to_string();
+        if epoch.len() > EPOCH_WIDTH {
+            last.push(format!("epoch {}", std::mem::take(&mut epoch)));
+        }
         table.row(vec![
             instance.instance.clone(),
             instance.state.clone(),
             instance.active.clone(),
             instance.standby.clone().unwrap_or_else(|| "-".to_owned()),
-            instance.epoch.to_string(),
+            epoch,
             last.join("\n"),
         ]);
     }
@@ -80,7 +87,7 @@ mod tests {
             state: "starting".to_owned(),
             active: "a-board-with-a-long-name".to_owned(),
             standby: Some("another-board".to_owned()),
-            epoch: 12_345,
+            epoch: 123_456_789,
             endpoints: vec!["http=255.255.255.255:65535".to_owned(), "b=[::1]:2".to_owned()],
             starts: None,
             lease_ms: None,
@@ -94,5 +101,6 @@ mod tests {
         assert!(text.lines().all(|line| line.chars().count() <= crate::text::WIDTH), "{text}");
         assert!(text.contains("http=255.255.255.255:65535"), "{text}");
         assert!(text.contains("ready, 0.4 s old"), "{text}");
+        assert!(text.contains("epoch 123456789"), "{text}");
     }
 }

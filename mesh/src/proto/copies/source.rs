@@ -65,6 +65,7 @@ struct Waiting {
     ticket: u64,
     /// The capture that contains it; none has begun since it was asked for.
     part_of: Option<u64>,
+    since: Time,
     until: Option<Time>,
 }
 
@@ -88,6 +89,11 @@ impl Source {
     /// When the state was captured that the standby confirmed last, by this board's clock.
     pub fn confirmed_at(&self) -> Option<Time> {
         self.confirmed_at
+    }
+
+    /// Since when a commit of the service waits for another board, if one does.
+    pub fn commits_wait_since(&self) -> Option<Time> {
+        self.commits.iter().map(|commit| commit.since).min()
     }
 
     pub(super) fn due(&self) -> Option<Time> {
@@ -216,7 +222,7 @@ impl Copies {
         }
         let patience = Duration::from_millis(u64::from(source.replicate.commit_timeout_ms));
         let until = (!patience.is_zero()).then_some(turn.now + patience);
-        source.commits.push(Waiting { ticket, part_of: None, until });
+        source.commits.push(Waiting { ticket, part_of: None, since: turn.now, until });
         source.next_at = turn.now;
         self.proceed(turn, instance);
     }

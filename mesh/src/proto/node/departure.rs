@@ -122,6 +122,10 @@ impl Node {
             return self.stay(&code, &why, out);
         }
         let leaves = way.leaves;
+        if let Some(instance) = self.kept_by_a_stopped_one(leaves) {
+            // It stays stopped, however long this board waits.
+            return self.stay("services-stay", &services_stay(&instance), out);
+        }
         if !leaves && self.needing(false).is_some() {
             // Nobody is asked before everything could go: a refusal has moved nothing.
             if let Some(way) = &mut self.departure.under_way {
@@ -246,6 +250,13 @@ impl Node {
         rows.into_iter().flatten().find(needs).map(Row::instance)
     }
 
+    /// A stopped instance whose state is on no other board that stays. Asked before anything has moved.
+    fn kept_by_a_stopped_one(&self, leaving: bool) -> Option<Instance> {
+        let rows = self.directory.newest().map(|newest| &newest.table.rows);
+        let keeps = |row: &&Row| !leaving && row.retiring && self.needs_me(row, false);
+        rows.into_iter().flatten().find(keeps).map(Row::instance)
+    }
+
     fn needs_me(&self, row: &Row, leaving: bool) -> bool {
         let me = self.me.id();
         let table = self.directory.newest().map(|newest| &newest.table);
@@ -268,7 +279,10 @@ impl Node {
             let assignments = &mut self.failover.assignments();
             let here = assignments.find(|(instance, _)| **instance == row.instance());
             let ready = row.ready || here.is_some_and(|(_, assignment)| assignment.is_blank());
-            let may_go = ready && row.fill.is_none() && row.standby.as_ref().is_some_and(stays);
+            let may_go = ready
+                && row.fill.is_none()
+                && !row.unable
+                && row.standby.as_ref().is_some_and(stays);
             return leaving || !may_go;
         }
         // Its active may be dead, and this board the one to take over.

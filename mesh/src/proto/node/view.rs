@@ -44,20 +44,48 @@ impl Node {
             voters: voters.iter().map(|voter| self.name_of(voter)).collect(),
             voters_up: voters_up as u32,
             reigns,
-            why: self.master_why(&newest.master, voters.len(), voters_up),
+            why: self.master_why(&newest.master, voters, voters_up),
         })
     }
 
-    fn master_why(&self, master: &NodeId, voters: usize, up: usize) -> String {
+    fn master_why(&self, master: &NodeId, voters: &[NodeId], up: usize) -> String {
+        let missing = voters.iter().filter(|voter| !self.members.is_up(voter));
+        let (left, down): (Vec<&NodeId>, Vec<&NodeId>) = missing.partition(|voter| {
+            self.members.get(voter).is_some_and(|member| member.standing == Standing::Left)
+        });
+        let named = |nodes: &[&NodeId]| {
+            let names: Vec<String> = nodes.iter().map(|node| self.name_of(node)).collect();
+            names.join(", ")
+        };
+        let voters = voters.len();
         if up * 2 <= voters {
-            return "too few of the boards that decide are up: nothing can be changed until one of them returns. If they are gone for good: `hedgerow recover --dead BOARD --force`".to_owned();
+            let (until, gone) = match (&down[..], &left[..]) {
+                ([], left) => (String::new(), format!("{} left", named(left))),
+                (down, []) => (
+                    format!(" until one of {} returns", named(down)),
+                    "If they are gone for good".to_owned(),
+                ),
+                (down, left) => (
+                    format!(" until {} returns", named(down)),
+                    format!("{} left; if the others are gone for good, too", named(left)),
+                ),
+            };
+            let dead: Vec<String> = down
+                .iter()
+                .chain(&left)
+                .map(|node| format!("--dead {}", self.name_of(node)))
+                .collect();
+            return format!(
+                "too few of the boards that decide are there: nothing can be changed{until}. {gone}: `hedgerow recover {} --force`",
+                dead.join(" ")
+            );
         }
         if !self.members.is_up(master) {
             return "the master is down; the others elect a new one".to_owned();
         }
         if up < voters && up * 2 <= voters + 1 {
             return format!(
-                "{up} of the {voters} boards that decide are up: should one of these die too, nothing can be changed any more"
+                "{up} of the {voters} boards that decide are up: should one of these go, too, nothing can be changed any more. Another board takes the place of one that is gone, if there is one that is not drained"
             );
         }
         if voters == 1 {
