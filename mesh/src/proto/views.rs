@@ -126,8 +126,10 @@ pub struct InstanceView {
     pub starts: Option<u64>,
     /// Milliseconds that its lease lasts still; known on its board only.
     pub lease_ms: Option<u64>,
-    /// Whether the standby holds a state that it can carry on from.
+    /// Whether the standby could carry on: it is there, and so are a state and what to run.
     pub ready: bool,
+    /// Whether the standby said that what to run is not there.
+    pub unable: bool,
     /// The name of the board that is being filled to become the standby.
     pub fill: Option<String>,
     /// How old the newest state is that another board holds, milliseconds; known on its board only.

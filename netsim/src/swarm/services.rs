@@ -16,18 +16,20 @@ enum ServiceKind {
     Move,
     ServiceCrash,
     CannotStart,
+    LacksProgram,
     StateLost,
     Rerun,
     Stop,
 }
 
 /// Moves are the most telling, and many are refused.
-const SERVICE_KINDS: [ServiceKind; 8] = [
+const SERVICE_KINDS: [ServiceKind; 9] = [
     ServiceKind::Move,
     ServiceKind::Move,
     ServiceKind::Move,
     ServiceKind::ServiceCrash,
     ServiceKind::CannotStart,
+    ServiceKind::LacksProgram,
     ServiceKind::StateLost,
     ServiceKind::Rerun,
     ServiceKind::Stop,
@@ -110,6 +112,7 @@ fn service_fault(kind: ServiceKind, at: Nanos, plan: &Plan, draw: &mut Stream) -
         ServiceKind::Move => (None, Fault::Move { service }),
         ServiceKind::ServiceCrash => (None, Fault::ServiceCrash { node }),
         ServiceKind::CannotStart => (Some(3 * lasts), Fault::CannotStart { node }),
+        ServiceKind::LacksProgram => (Some(3 * lasts), Fault::LacksProgram { node }),
         ServiceKind::StateLost => (Some(lasts), Fault::StateLost { node }),
         ServiceKind::Rerun => (None, Fault::Run { service }),
         ServiceKind::Stop => (None, Fault::Stop { service }),

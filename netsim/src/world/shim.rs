@@ -66,7 +66,15 @@ impl World {
     }
 
     /// The agent asks whether that could be started here.
-    pub(super) fn check_service(&mut self, board: BoardIndex, instance: &Instance) {
+    pub(super) fn check_service(&mut self, board: BoardIndex, instance: Instance) {
+        let life = self.board(board).life;
+        self.later(self.now + MILLI, Task::Check(board, life, instance));
+    }
+
+    pub(super) fn service_checked(&mut self, board: BoardIndex, life: u32, instance: &Instance) {
+        if self.board(board).life != life {
+            return;
+        }
         let result = match self.board(board).host.empty {
             true => {
                 self.feel(|fault| *fault == Fault::LacksProgram { node: board });

@@ -12,6 +12,8 @@ use crate::time::Nanos;
 /// One of them.
 #[derive(Debug)]
 pub(super) enum Task {
+    /// It was looked whether a service could be started, in that life of the agent.
+    Check(BoardIndex, u32, Instance),
     /// A service is prepared; the number is its shim's.
     Begin(BoardIndex, Instance, u64),
     /// A shim's deadline may have come.
@@ -40,6 +42,9 @@ impl World {
 
     pub(super) fn perform(&mut self, number: u32) {
         match self.tasks.remove(&number) {
+            Some(Task::Check(board, life, instance)) => {
+                self.service_checked(board, life, &instance);
+            }
             Some(Task::Begin(board, instance, serial)) => {
                 self.service_begins(board, &instance, serial);
             }

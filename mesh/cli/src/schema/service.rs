@@ -40,6 +40,9 @@ pub(crate) struct Instance {
     /// Whether what runs is what its specification says now.
     #[serde(default)]
     pub(crate) current: bool,
+    /// Whether the standby said that it could not start it.
+    #[serde(default)]
+    pub(crate) unable: bool,
     /// Why it is not simply running and protected, and what to do next.
     pub(crate) why: String,
 }
@@ -82,12 +85,16 @@ pub(crate) struct Logs {
 }
 
 impl Instance {
-    /// How far the standby is, and how old its state: `ready, 0.4 s old`. Empty without a standby.
+    /// Whether the standby could carry on, and how old its state is: `ready, 0.4 s old`. Empty without a standby.
     pub(crate) fn copy(&self) -> String {
         if self.standby.is_none() {
             return String::new();
         }
-        let ready = if self.ready { "ready" } else { "filling" };
+        let ready = match (self.ready, self.unable) {
+            (true, _) => "ready",
+            (false, true) => "cannot start it",
+            (false, false) => "not ready",
+        };
         let age = self.copy_age_ms.map(|ms| format!(", {} old", text::age(ms)));
         let next = self.fill.as_ref().map(|next| format!(", {next} is filling"));
         format!("{ready}{}{}", age.unwrap_or_default(), next.unwrap_or_default())
@@ -106,6 +113,7 @@ impl From<InstanceView> for Instance {
             starts: view.starts,
             lease_ms: view.lease_ms,
             ready: view.ready,
+            unable: view.unable,
             fill: view.fill,
             copy_age_ms: view.copy_age_ms,
             spec: view.spec,

@@ -92,6 +92,7 @@ mod tests {
             starts: None,
             lease_ms: None,
             ready: true,
+            unable: false,
             fill: Some("one-more-board".to_owned()),
             copy_age_ms: Some(400),
             spec: None,

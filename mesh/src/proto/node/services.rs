@@ -46,6 +46,7 @@ impl Node {
             starts: here.map(|assignment| assignment.starts),
             lease_ms: here.map(|a| a.lease.until().since(now).as_millis() as u64),
             ready: self.is_ready(row),
+            unable: row.unable,
             fill: row.fill.as_ref().map(|fill| self.name_of(fill)),
             copy_age_ms: self
                 .copies
