@@ -393,7 +393,7 @@ fn report(steps: &mut Bytes<'_>) -> Report {
     // Mostly the right that the row names.
     let epoch = Epoch(if steps.below(4) == 0 { steps.byte().into() } else { 3 });
     match steps.below(8) {
-        0 => Report::Found(Found { epoch, ports: ports() }),
+        0 => Report::Found(Found { epoch, spec: None, ports: ports() }),
         1 | 2 => Report::Started { epoch, ports: ports() },
         3 => Report::Ended { epoch, exit: Exit::Code { code: 1 } },
         4 => Report::Ended { epoch, exit: Exit::Fenced },

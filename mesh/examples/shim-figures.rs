@@ -147,6 +147,7 @@ fn instance() -> Instance {
         mode: Mode::Fence,
         limits: Limits::default(),
         ports: BTreeMap::new(),
+        spec: String::new(),
         isolate_pids: true,
     }
 }

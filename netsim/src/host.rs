@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hedgerow::proto::holdings::Held;
-use hedgerow::proto::id::{Epoch, NodeId};
+use hedgerow::proto::id::{Digest16, Epoch, NodeId};
 use hedgerow::proto::io::{Begin, Exit};
 use hedgerow::proto::machine::Time;
 use hedgerow::proto::order::Instance;
@@ -67,6 +67,8 @@ pub struct Shim {
     pub serial: u64,
     /// The right that it was started under.
     pub epoch: Epoch,
+    /// What its specification says.
+    pub spec: Digest16,
     /// From then on nothing may run.
     pub until: Time,
     /// So long before it begins to kill.

@@ -4,6 +4,7 @@
 
 mod tables;
 
+use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -117,7 +118,7 @@ pub(crate) async fn leave(context: &Context, force: bool) -> Outcome {
         }
     }
     let keys = context.home.join("root.key").exists();
-    let done = Done { done: "left".to_owned(), object: status.name };
+    let done = Done { done: "left".to_owned(), object: status.name.clone() };
     context.show(&done, |done| {
         let next = match keys {
             true => format!(
@@ -130,7 +131,73 @@ pub(crate) async fn leave(context: &Context, force: bool) -> Outcome {
                       root key."
                 .to_owned(),
         };
-        let left = format!("{} has left the mesh {} and stops.", done.object, status.mesh_name);
-        text::wrap(&format!("{left} {next}"), 0)
+        let mut said =
+            vec![format!("{} has left the mesh {} and stops.", done.object, status.mesh_name)];
+        if force {
+            said.extend(cost_of_force(&status, &context.home));
+        }
+        said.push(next);
+        text::wrap(&said.join(" "), 0)
     })
+}
+
+/// What others miss once this board has left without asking, as far as it knows.
+fn cost_of_force(before: &Status, home: &Path) -> Vec<String> {
+    let me = &before.name;
+    let mut costs: Vec<String> = before
+        .workloads
+        .iter()
+        .filter(|it| it.active == *me && !it.ready && it.state != "removing")
+        .map(|it| {
+            let folder = home.join("services").join(&it.instance);
+            format!(
+                "Nobody was ready to carry on with {}: its newest state is in {} only.",
+                it.instance,
+                folder.display()
+            )
+        })
+        .collect();
+    let decided = before.master.as_ref().filter(|master| master.voters.contains(me));
+    if let Some(master) = decided
+        && master.voters.len() > 1
+        && master.voters_up.saturating_sub(1) as usize * 2 <= master.voters.len()
+    {
+        costs.push(format!(
+            "Too few of the boards that decide are left, so nothing can be changed any more: \
+             `hedgerow recover --dead {me} --force` on one that stays."
+        ));
+    }
+    costs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leaves_by_force_is_told_what_that_cost() {
+        let root = hedgerow::proto::id::Keypair::from_seed(&[1; 32]).public();
+        let status = |up: u32, ready: bool| -> Status {
+            serde_json::from_value(serde_json::json!({
+                "node": root,
+                "mesh": hedgerow::proto::id::MeshId::of_root(&root), "mesh_name": "home", "name": "a",
+                "incarnation": 1, "view": "whole", "view_why": "", "up": up, "suspect": 0,
+                "down": 3 - up, "left": 0, "nodes": [],
+                "master": {
+                    "node": root,
+                    "name": "a", "term": 1, "version": 1, "voters": ["a", "b", "c"],
+                    "voters_up": up, "reigns": true, "why": "",
+                },
+                "workloads": [{
+                    "instance": "kv", "state": "running", "active": "a", "standby": "b",
+                    "epoch": 5, "endpoints": [], "ready": ready, "why": "",
+                }],
+            }))
+            .unwrap()
+        };
+        let cost = |up, ready| cost_of_force(&status(up, ready), Path::new("/data")).join(" ");
+        assert_eq!(cost(3, true), "");
+        assert!(cost(3, false).contains("/data/services/kv"));
+        assert!(cost(2, true).contains("recover --dead a"));
+    }
 }

@@ -27,7 +27,7 @@ use super::copies::shelf::Shelves;
 use super::hosted::Hosts;
 use crate::proto::bounded::List;
 use crate::proto::failover::active::Found;
-use crate::proto::id::{Epoch, NodeId};
+use crate::proto::id::{Digest16, Epoch, NodeId};
 use crate::proto::io::{Begin, CommitOutcome, Exit, Report};
 use crate::proto::machine::Time;
 use crate::proto::order::Instance;
@@ -110,7 +110,8 @@ impl Workloads {
                 };
                 let key = Instance { service: Name::capped(&what.service), ordinal: what.ordinal };
                 let epoch = Epoch(what.epoch);
-                let found = Found { epoch, ports: ports_of(&what) };
+                let spec = Digest16::parse(&what.spec);
+                let found = Found { epoch, spec, ports: ports_of(&what) };
                 // The driver reads only once everything was found: there is room, or it is not told.
                 if self.workers.report(&key, Report::Found(found)) {
                     let _ = handle.status();
@@ -256,6 +257,7 @@ fn describe(
         service: start.instance.service.to_string(),
         ordinal: start.instance.ordinal,
         epoch: start.epoch.0,
+        spec: start.spec.digest().to_string(),
         node: node.to_string(),
         command: start.spec.command.iter().map(ToString::to_string).collect(),
         env: start.spec.env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),

@@ -20,6 +20,9 @@ pub struct Instance {
     pub ordinal: u16,
     /// The right under which it runs; part of the lease file and of every commit.
     pub epoch: u64,
+    /// The agent's name for what this says; kept for an agent that finds it, never looked at.
+    #[serde(default)]
+    pub spec: String,
     /// The text form of this board's node id.
     pub node: String,
     /// The program and its arguments. `${NAME}` stands for a variable of the service's environment.
@@ -367,6 +370,7 @@ mod tests {
             mode: Mode::Fence,
             limits: Limits::default(),
             ports: BTreeMap::from([("http-alt".to_owned(), 8080)]),
+            spec: String::new(),
             isolate_pids: true,
         }
     }

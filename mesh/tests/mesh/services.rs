@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hedgerow::proto::bounded::{List, Text};
-use hedgerow::proto::id::{CellId, Keypair, MeshId};
+use hedgerow::proto::id::{CellId, Digest16, Keypair, MeshId};
 use hedgerow::proto::io::{Command, Event, InstanceView, Reply};
 use hedgerow::proto::order::{Action, Order, SignedOrder};
 use hedgerow::proto::record::Name;
@@ -11,6 +11,8 @@ use hedgerow::proto::spec::{
     Commit, Limits, OnIsolation, Port, Replicate, Restart, ServiceSpec, Word,
 };
 use hedgerow::proto::ticket::{Role, Ticket, TicketRequest};
+
+use hedgerow::workload::instance::{Files, Instance};
 
 use crate::host::{Host, Mesh, until, until_all_up};
 
@@ -150,6 +152,27 @@ async fn a_service_outlives_its_agent_and_one_that_ends_is_started_again() {
         })
         .await;
     }
+}
+
+/// The agent dies after it has written down another specification and before its shim hears of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_found_running_under_an_older_specification_is_started_anew() {
+    let mesh = Mesh::new();
+    let mut host = mesh.found().await;
+    until("a master reigns", || async { host.status().await.master.is_some() }).await;
+    let run = order(&mesh, Role::Operator, spec("stays", SLEEPS));
+    assert_eq!(give(&host, run).await, Reply::Done);
+    until("it runs", || async { state(&host, "stays").await == Some("running") }).await;
+
+    drop(host.node.take());
+    let files = Files::new(&host.home.join("run/stays.0")).unwrap();
+    let mut what = Instance::load(&files).unwrap();
+    what.spec = Digest16::of(b"an older one").to_string();
+    what.save(&files).unwrap();
+    host.start(None).await;
+    until("it is started anew", || async { starts(&host, "stays").len() == 2 }).await;
+    until("it runs", || async { state(&host, "stays").await == Some("running") }).await;
+    assert!(!host.past().iter().any(|event| matches!(event, Event::Adopted { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,6 +77,7 @@ impl Board {
             mode: Mode::Fence,
             limits: Limits::default(),
             ports: BTreeMap::new(),
+            spec: String::new(),
             isolate_pids: true,
         }
     }

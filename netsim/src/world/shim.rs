@@ -45,6 +45,7 @@ impl World {
         let shim = Shim {
             serial,
             epoch: start.epoch,
+            spec: start.spec.digest(),
             until: start.until,
             kill_bound: start.kill_bound,
             life: state.life,
@@ -98,10 +99,7 @@ impl World {
             return;
         }
         if state.host.barren || state.host.empty {
-            self.feel(|fault| {
-                [Fault::CannotStart { node: board }, Fault::LacksProgram { node: board }]
-                    .contains(fault)
-            });
+            self.feel_that_nothing_starts(board);
             let why = "the simulated board cannot start anything".to_owned();
             return self.shim_ends(board, instance, "cannot start", Some(Exit::Failed { why }));
         }
@@ -144,7 +142,7 @@ impl World {
         state.host.began.insert(instance.clone(), epoch.0);
         let Some(shim) = state.host.shims.get_mut(instance) else { return };
         shim.run = Some(Run::new(run, now));
-        let (commits, started_by) = (shim.commits, shim.life);
+        let (commits, started_by, spec) = (shim.commits, shim.life, Some(shim.spec));
         let begins = ServiceEvent::Begins {
             instance: instance.clone(),
             epoch: epoch.0,
@@ -155,12 +153,17 @@ impl World {
         self.see(board, What::Service(&begins));
         let report = match started_by == life {
             true => Report::Started { epoch, ports: ports() },
-            false => Report::Found(Found { epoch, ports: ports() }),
+            false => Report::Found(Found { epoch, spec, ports: ports() }),
         };
         self.report(board, instance, report);
         if commits {
             self.later(now + COMMIT_GAP_MIN, Task::Commit(board, instance.clone(), serial));
         }
+    }
+
+    fn feel_that_nothing_starts(&mut self, board: BoardIndex) {
+        let faults = [Fault::CannotStart { node: board }, Fault::LacksProgram { node: board }];
+        self.feel(|fault| faults.contains(fault));
     }
 
     /// Tells a fresh agent what runs.
@@ -169,10 +172,11 @@ impl World {
         let found: Vec<_> = shims
             .iter()
             .filter(|(_, shim)| shim.run.is_some())
-            .map(|(instance, shim)| (instance.clone(), shim.epoch))
+            .map(|(instance, shim)| (instance.clone(), shim.epoch, shim.spec))
             .collect();
-        for (instance, epoch) in found {
-            self.report(board, &instance, Report::Found(Found { epoch, ports: ports() }));
+        for (instance, epoch, spec) in found {
+            let found = Found { epoch, spec: Some(spec), ports: ports() };
+            self.report(board, &instance, Report::Found(found));
         }
     }
 

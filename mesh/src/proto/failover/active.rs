@@ -16,7 +16,7 @@ use super::renewal::Lease;
 use super::{Failover, INSTANCES_MAX, Notice, Office, want_spec};
 use crate::proto::bounded::{List, Text};
 use crate::proto::copies::Hosting;
-use crate::proto::id::{Epoch, NodeId};
+use crate::proto::id::{Digest16, Epoch, NodeId};
 use crate::proto::io::{Begin, Effect, Event, Exit, Report};
 use crate::proto::journal::{Record, Tenure};
 use crate::proto::machine::Time;
@@ -24,7 +24,7 @@ use crate::proto::ops::Purpose;
 use crate::proto::order::{Endpoint, Instance, Serving};
 use crate::proto::record::Name;
 use crate::proto::signed::Signed;
-use crate::proto::spec::{Commit, OnIsolation, PORTS_MAX, Restart};
+use crate::proto::spec::{Commit, OnIsolation, PORTS_MAX, Restart, ServiceSpec};
 use crate::proto::specs::SpecHash;
 use crate::proto::table::{CheckpointId, Row};
 use crate::proto::turn::Turn;
@@ -103,6 +103,9 @@ pub enum Run {
 pub struct Found {
     /// Under which right it was started.
     pub epoch: Epoch,
+    /// What its specification says ([`ServiceSpec::digest`]); none if it was started by a version of
+    /// Hedgerow that did not note it.
+    pub spec: Option<Digest16>,
     /// Its ports.
     pub ports: List<(Name, u16), PORTS_MAX>,
 }
@@ -354,11 +357,18 @@ impl Failover {
             turn.out.push(Effect::Stop { instance, kill: true });
             return;
         }
-        assignment.run = Run::Running;
-        assignment.started_by = assignment.row.spec;
         assignment.note_began(turn, &instance);
         // A handover may have been under way when the former agent died; it is not any more.
         turn.out.push(Effect::Thaw { instance: instance.clone() });
+        let wanted = turn.specs.get(&assignment.row.spec).map(ServiceSpec::digest);
+        if found.spec.is_some() && wanted.is_some() && found.spec != wanted {
+            // The former agent died after it had learnt of another specification and before it acted.
+            assignment.run = Run::Stopping;
+            turn.out.push(Effect::Stop { instance: instance.clone(), kill: false });
+            return self.tell_copies(&instance);
+        }
+        assignment.run = Run::Running;
+        assignment.started_by = assignment.row.spec;
         turn.event(Event::Adopted { instance: instance.to_string(), epoch: found.epoch.0 });
         self.announce_serving(turn, &instance, &found.ports);
         self.tell_copies(&instance);
