@@ -1,6 +1,6 @@
 //! Services: from a signed order to a running process, and what survives the agent.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hedgerow::proto::bounded::{List, Text};
 use hedgerow::proto::id::{CellId, Digest16, Keypair, MeshId};
@@ -151,6 +151,49 @@ async fn a_service_outlives_its_agent_and_one_that_ends_is_started_again() {
             give(&host, stop.clone()).await == Reply::Done
         })
         .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_does_not_end_when_asked_is_stopping_until_it_has() {
+    let mesh = Mesh::new();
+    let host = mesh.found().await;
+    until("a master reigns", || async { host.status().await.master.is_some() }).await;
+    let run = order(&mesh, Role::Operator, spec("deaf", &format!("trap '' TERM; {SLEEPS}")));
+    assert_eq!(give(&host, run).await, Reply::Done);
+    // Its first line is written after it has become deaf.
+    until("it runs", || async { starts(&host, "deaf").len() == 1 }).await;
+    let stop = order(&mesh, Role::Operator, Action::Stop(Name::capped("deaf")));
+    assert_eq!(give(&host, stop).await, Reply::Done);
+    assert_eq!(state(&host, "deaf").await, Some("stopping"));
+    until("it has stopped", || async { state(&host, "deaf").await == Some("stopped") }).await;
+    let killed =
+        |event: &Event| matches!(event, Event::Ended { instance, .. } if instance == "deaf");
+    assert!(host.past().iter().any(killed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_wait_while_the_master_makes_way() {
+    let mesh = Mesh::new();
+    let founder = mesh.found().await;
+    let second = mesh.join("second", &founder).await;
+    let third = mesh.join("third", &founder).await;
+    until_all_up(&[&founder, &second, &third]).await;
+    let voters = || async { founder.status().await.master.map_or(0, |master| master.voters.len()) };
+    until("three boards decide", || async { voters().await == 3 }).await;
+    let master = founder.status().await.master.unwrap().node;
+    let drain = order(&mesh, Role::Operator, Action::Drain { node: master, drained: true });
+    assert_eq!(give(&second, drain).await, Reply::Done);
+    // One after the other until another board has answered one of them as master.
+    for number in 0.. {
+        let now = third.status().await.master.unwrap().node;
+        let run = order(&mesh, Role::Operator, spec("same", SLEEPS));
+        assert_eq!(give(&third, run).await, Reply::Done, "order {number}");
+        if now != master {
+            break;
+        }
+        // Each changes the table, and a master makes way only when it rests.
+        tokio::time::sleep(Duration::from_millis(300)).await;
     }
 }
 

@@ -63,7 +63,9 @@ enum Stage {
     /// The order itself is being made durable.
     Keeping(Box<Order>, SpecHash),
     /// The authority decides.
-    Deciding,
+    Deciding(Box<Order>, SpecHash),
+    /// The row changed meanwhile: it is decided by the new one in a moment.
+    Again(Box<Order>, SpecHash),
     /// Another board carries it out.
     Passed(OnItsWay),
 }
@@ -122,7 +124,9 @@ impl Desk {
     }
 
     pub(super) fn due(&self) -> Option<Time> {
-        let waits = |open: &Open| matches!(open.stage, Stage::Waiting(_) | Stage::Passed(_));
+        let waits = |open: &Open| {
+            matches!(open.stage, Stage::Waiting(_) | Stage::Passed(_) | Stage::Again(..))
+        };
         let due =
             |open: &Open| if waits(open) { open.until.min(self.retry_at) } else { open.until };
         self.open.values().map(due).min()
@@ -144,6 +148,10 @@ impl Desk {
                 Some(Stage::Passed(_)) => (
                     "not-carried-out",
                     "the board that is to carry it out has not done so in time: it cannot be reached, or lacks the state that is named; `hedgerow why SERVICE` there lists those that it has, and `hedgerow ps` shows whether it happened after all",
+                ),
+                Some(Stage::Again(..)) => (
+                    "conflict",
+                    "something else changed it again and again; try again, `hedgerow ps` shows it",
                 ),
                 _ => (
                     "unknown",
@@ -230,18 +238,30 @@ impl Failover {
             .map(|(id, _)| *id)
             .collect();
         for id in waiting {
-            let Some(open) = self.desk.open.get_mut(&id) else { continue };
-            let Stage::Keeping(order, hash) = core::mem::replace(&mut open.stage, Stage::Deciding)
-            else {
-                continue;
-            };
-            self.decide(turn, office, id, &order, hash);
+            self.decide_now(turn, office, id);
         }
         self.start_what_waits_for(turn, hash);
     }
 
+    /// Decides about an order that waited for something until now.
+    fn decide_now(&mut self, turn: &mut Turn<'_>, office: &Office, id: u64) {
+        let Some(open) = self.desk.open.get_mut(&id) else { return };
+        let (Stage::Keeping(order, hash) | Stage::Again(order, hash)) = &open.stage else { return };
+        let (order, hash) = (order.clone(), *hash);
+        open.stage = Stage::Deciding(order.clone(), hash);
+        self.decide(turn, office, id, &order, hash);
+    }
+
     /// The authority has decided about a change.
     pub(crate) fn on_verdict(&mut self, turn: &mut Turn<'_>, id: u64, verdict: Verdict) {
+        if verdict == Verdict::Conflict
+            && let Some(open) = self.desk.open.get_mut(&id)
+            && let Stage::Deciding(order, hash) = &open.stage
+        {
+            // What an operator wants does not depend on the revision of a row.
+            open.stage = Stage::Again(order.clone(), *hash);
+            return;
+        }
         let answer = match verdict {
             Verdict::Chosen | Verdict::Repeated => Ok(()),
             Verdict::Conflict => {
@@ -283,6 +303,12 @@ impl Failover {
         if turn.now >= self.desk.retry_at {
             self.desk.retry_at = turn.now + ORDER_RETRY;
             self.pass_again(turn, office);
+            let again =
+                |(id, open): (&u64, &Open)| matches!(open.stage, Stage::Again(..)).then_some(*id);
+            let again: Vec<u64> = self.desk.open.iter().filter_map(again).collect();
+            for id in again {
+                self.decide_now(turn, office, id);
+            }
         }
         let Some(master) = office.master.filter(|master| *master != turn.me.id()) else { return };
         for (seq, open) in &mut self.desk.open {
@@ -430,7 +456,8 @@ impl Failover {
             let record = Record::Spec(Box::new(signed.clone()));
             turn.persist(record, Purpose::Spec(Box::new(signed.clone())));
         } else {
-            let id = self.desk.open(turn, asker, Stage::Deciding);
+            let stage = Stage::Deciding(Box::new(order.clone()), hash);
+            let id = self.desk.open(turn, asker, stage);
             self.decide(turn, office, id, &order, hash);
         }
     }
@@ -445,7 +472,11 @@ impl Failover {
         hash: SpecHash,
     ) {
         let decided = match &order.action {
-            Action::Run(spec) => decide_run(turn, office, spec, hash),
+            Action::Run(spec) => {
+                // What is wrong with the old one says nothing about the new one.
+                self.passed_over.remove(&Instance { service: spec.name.clone(), ordinal: 0 });
+                decide_run(turn, office, spec, hash)
+            }
             Action::Stop(name) => decide_row(turn, name, |row| Some(Row { retiring: true, ..row })),
             Action::Remove { service, force } => decide_row(turn, service, |row| {
                 (!force).then_some(Row { retiring: true, removing: true, ..row })
