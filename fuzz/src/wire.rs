@@ -124,7 +124,7 @@ pub(crate) fn row() -> Row {
         active: SCENE.peer(0),
         standby: Some(SCENE.me.public()),
         ready: true,
-        unable: false,
+        able: Some(true),
         fill: Some(SCENE.peer(1)),
         released: false,
         lost: false,

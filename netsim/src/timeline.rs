@@ -198,7 +198,8 @@ impl Words {
             let flags = [
                 (row.ready, " ready"),
                 (row.released, " released"),
-                (row.unable, " unable"),
+                (row.able == Some(true), " able"),
+                (row.able == Some(false), " unable"),
                 (row.lost, " lost"),
                 (row.retiring, " retiring"),
             ];

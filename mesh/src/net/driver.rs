@@ -170,7 +170,9 @@ impl Driver {
                     let start = Start { instance, epoch, until, kill_bound, spec, begin };
                     self.workloads.start(start);
                 }
-                Effect::Check { instance, spec } => self.workloads.check(instance, &spec),
+                Effect::Check { instance, order, spec } => {
+                    self.workloads.check(instance, order, &spec);
+                }
                 Effect::Extend { instance, until, .. } => self.workloads.extend(&instance, until),
                 Effect::KeepAside { instance, epoch } => {
                     let folder = self.workloads.folder(&instance);

@@ -5,6 +5,7 @@
 //! nothing: the deadline is the shim's, and if this thread or the whole agent is gone, the shim still
 //! keeps it.
 
+mod checks;
 mod in_process;
 mod worker;
 mod workers;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use self::checks::{Check, Checks};
 use self::worker::Thread;
 use self::workers::Order;
 pub(crate) use self::workers::Workers;
@@ -33,9 +35,9 @@ use crate::proto::machine::Time;
 use crate::proto::order::Instance;
 use crate::proto::record::Name;
 use crate::proto::spec::{OnIsolation, PORTS_MAX, ServiceSpec};
+use crate::proto::specs::SpecHash;
 use crate::workload::instance::{self, Limits, Mode};
 use crate::workload::process::{self, ProcessRuntime, Runtime, RuntimeError};
-use crate::workload::program;
 
 const NO_SHIM: &str = "the program on this board runs no processes: it was started without a shim";
 /// What is waiting to be told to the driver.
@@ -53,6 +55,7 @@ pub(crate) struct Workloads {
     node: NodeId,
     shelves: Shelves,
     workers: Workers,
+    checks: Checks,
     /// What this program hosts itself, and where that is polled.
     hosts: (Hosts, Handle),
     /// Whether it runs no processes.
@@ -82,7 +85,8 @@ impl Workloads {
         let (reports, reported) = mpsc::channel(REPORTS_MAX);
         let (services, workers) = (home.join("services"), Workers::new(reports));
         let (hosts, no_shim) = ((hosts, Handle::current()), shim.as_os_str().is_empty());
-        let workloads = Self { runtime, services, node, shelves, workers, hosts, no_shim };
+        let checks = Checks::start(workers.clone());
+        let workloads = Self { runtime, services, node, shelves, workers, checks, hosts, no_shim };
         for found in workloads.runtime.adopt()? {
             workloads.go_on(found);
         }
@@ -161,30 +165,27 @@ impl Workloads {
 
     /// Whether an instance could be started here; that is reported, unless a program that has just begun
     /// may still say that it hosts it.
-    pub(crate) fn check(&self, instance: Instance, spec: &ServiceSpec) {
-        if in_process::is_meant(spec) {
-            let result = match self.hosts.0.hosts(&instance.service) {
+    pub(crate) fn check(&self, instance: Instance, order: SpecHash, spec: &ServiceSpec) {
+        let known = match (in_process::is_meant(spec), self.no_shim) {
+            (true, _) => match self.hosts.0.hosts(&instance.service) {
                 Some(true) => Ok(()),
                 Some(false) => Err(Hosts::lacks(&instance.service)),
                 None => return,
-            };
-            self.workers.report(&instance, Report::Checked(result));
-            return;
-        }
-        if self.no_shim {
-            self.workers.report(&instance, Report::Checked(Err(NO_SHIM.to_owned())));
-            return;
-        }
-        let (folder, workers) = (self.folder(&instance), self.workers.clone());
-        let command = spec.command.first().map(ToString::to_string).unwrap_or_default();
-        let state = spec.state.as_ref().map(ToString::to_string);
-        let path = spec.env.iter().find(|(name, _)| **name == *"PATH");
-        let path = path.map(|(_, path)| path.to_string());
-        // A disk may take its time. A report that finds no room is made again at the next check.
-        self.hosts.1.spawn_blocking(move || {
-            let result = program::find(&command, &folder, state.as_deref(), path.as_deref());
-            workers.report(&instance, Report::Checked(result));
-        });
+            },
+            (false, true) => Err(NO_SHIM.to_owned()),
+            (false, false) => {
+                let path = spec.env.iter().find(|(name, _)| **name == *"PATH");
+                return self.checks.ask(Check {
+                    folder: self.folder(&instance),
+                    instance,
+                    order,
+                    program: spec.command.first().map(ToString::to_string).unwrap_or_default(),
+                    state: spec.state.as_ref().map(ToString::to_string),
+                    path: path.map(|(_, path)| path.to_string()),
+                });
+            }
+        };
+        self.workers.report(&instance, Report::Checked { order, result: known });
     }
 
     /// Tells an instance that its lease was extended.

@@ -14,12 +14,14 @@
 //! - [`handover`]: the active gives up on purpose: a planned move, or a service that does not start.
 //! - [`claims`]: what an active or a standby tells the master about its row, and what the master makes
 //!   of it.
+//! - `ability`: whether this board could start what it stands by for.
 //! - [`orders`]: from an operator's signed order to a changed row, on the master.
 //!
 //! What a master grants never outlives its own lease (*nested*), so a new master inherits nothing. See
 //! ARCHITECTURE.md, "Leases"; Das & Sidhanta, section III, for active, standby and super-peer; Gray and
 //! Cheriton, SOSP 1989, for leases.
 
+mod ability;
 pub mod active;
 pub mod claims;
 mod decide;
@@ -32,6 +34,7 @@ pub mod standby;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
+use ability::Ability;
 use active::{Assignment, Found};
 use grantor::Granted;
 use orders::Desk;
@@ -61,6 +64,8 @@ pub struct Failover {
     found: BTreeMap<Instance, Found>,
     /// What this board stands by for.
     vigils: BTreeMap<Instance, Vigil>,
+    /// Whether it could start that, and what it is being filled with.
+    abilities: BTreeMap<Instance, Ability>,
     /// What was promised to actives.
     granted: BTreeMap<Instance, Granted>,
     /// When this life began.
@@ -71,8 +76,20 @@ pub struct Failover {
     appoint_at: Time,
     /// As master: boards that were of no use as a standby, and until when others are tried first.
     passed_over: BTreeMap<Instance, BTreeMap<NodeId, Time>>,
+    /// As master: what was said by boards that are being filled.
+    fills: BTreeMap<Instance, Fill>,
     desk: Desk,
     notices: Vec<Notice>,
+}
+
+/// A board that is being filled.
+#[derive(Debug)]
+struct Fill {
+    node: NodeId,
+    /// Whether the present standby would do, too: this one would only be better.
+    optional: bool,
+    /// Whether it could start the instance, if it said so already.
+    able: Option<bool>,
 }
 
 /// What the node has to do for this part.
@@ -150,11 +167,13 @@ impl Failover {
             assignments: BTreeMap::new(),
             found: BTreeMap::new(),
             vigils: BTreeMap::new(),
+            abilities: BTreeMap::new(),
             granted: BTreeMap::new(),
             born: now,
             silent_until: if grants_ms > 0 { now + forgotten } else { now },
             appoint_at: now,
             passed_over: BTreeMap::new(),
+            fills: BTreeMap::new(),
             desk: Desk::default(),
             notices: Vec::new(),
         }
@@ -182,6 +201,7 @@ impl Failover {
             let version = turn.directory.version();
             turn.persist(super::journal::Record::Saw(version), super::ops::Purpose::Memory);
         }
+        self.follow_abilities(turn);
         self.forget_what_is_gone(turn);
         self.appoint_at = turn.now;
         self.desk_follows_table(turn);
@@ -194,6 +214,8 @@ impl Failover {
         let exists = |instance: &Instance| table.row(instance).is_some();
         self.granted.retain(|instance, g| g.promise.binds(now) || exists(instance));
         self.passed_over.retain(|instance, _| exists(instance));
+        let fills = |instance: &Instance| table.row(instance).and_then(|row| row.fill);
+        self.fills.retain(|instance, fill| fills(instance) == Some(fill.node));
         turn.holdings.retain(exists);
         let assigned = |hash: &[u8; 32]| self.assignments.values().any(|a| a.row.spec == *hash);
         let named = |hash: &[u8; 32]| table.rows.iter().any(|row| row.spec == *hash);
@@ -202,6 +224,7 @@ impl Failover {
 
     pub(crate) fn handle_timeout(&mut self, turn: &mut Turn<'_>, office: &Office) {
         self.run_actives(turn, office);
+        self.see_abilities(turn, office);
         self.keep_vigil(turn, office);
         self.appoint(turn, office);
         self.desk.expire(turn);
@@ -214,6 +237,8 @@ impl Failover {
         };
         let renew = at(self.assignments.values().map(Assignment::due).min(), "renew");
         let vigil = at(self.vigils.values().map(|vigil| vigil.look_at).min(), "vigil");
+        let ability = at(self.abilities.values().map(|a| a.look_at).min(), "ability");
+        let vigil = Timeout::earlier(vigil, ability);
         let orders = at(self.desk.due(), "orders");
         let appoint = at(Some(self.appoint_at), "appoint");
         Timeout::earlier(Timeout::earlier(renew, vigil), Timeout::earlier(orders, appoint))

@@ -18,6 +18,7 @@ use super::order::{Instance, SignedOrder};
 use super::record::Name;
 use super::signed::Signed;
 use super::spec::{PORTS_MAX, ServiceSpec};
+use super::specs::SpecHash;
 use super::table::CheckpointId;
 use super::ticket::{ADDRESSES_MAX, Address, Revocation};
 use super::wire::Message;
@@ -199,6 +200,8 @@ pub enum Effect {
     Check {
         /// Which.
         instance: Instance,
+        /// For the answer: which order says what it would run.
+        order: SpecHash,
         /// What it would run.
         spec: Box<ServiceSpec>,
     },
@@ -298,8 +301,13 @@ pub enum Report {
         /// Echoed in the answer.
         ticket: u64,
     },
-    /// What a check has found: whether it could be started, or why not, for people.
-    Checked(Result<(), String>),
+    /// What a check has found.
+    Checked {
+        /// As the `Check` named it.
+        order: SpecHash,
+        /// Whether it could be started, or why not, for people.
+        result: Result<(), String>,
+    },
 }
 
 /// The state that an instance begins with.

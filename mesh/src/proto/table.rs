@@ -124,8 +124,9 @@ pub struct Row {
     pub standby: Option<NodeId>,
     /// Whether the standby holds a complete state of this row's lineage.
     pub ready: bool,
-    /// What the standby says itself: it could not start it, since what it runs is not there.
-    pub unable: bool,
+    /// What the standby says itself: whether what it runs is there, so that it could start it. None: it has
+    /// not said so yet.
+    pub able: Option<bool>,
     /// Who is being filled to become the standby.
     pub fill: Option<NodeId>,
     /// The active gave the instance up in a planned move.
@@ -239,7 +240,7 @@ struct CompactRow {
     active: u16,
     standby: Option<u16>,
     fill: Option<u16>,
-    /// Bit 0 ready, 1 released, 2 lost, 3 retiring, 4 removing, 5 unable.
+    /// Bit 0 ready, 1 released, 2 lost, 3 retiring, 4 removing, 5 able, 6 not able.
     flags: u8,
     base: CheckpointId,
     spec: [u8; 32],
@@ -269,7 +270,8 @@ impl From<Table> for Compact {
                 | u8::from(row.lost) << 2
                 | u8::from(row.retiring) << 3
                 | u8::from(row.removing) << 4
-                | u8::from(row.unable) << 5,
+                | u8::from(row.able == Some(true)) << 5
+                | u8::from(row.able == Some(false)) << 6,
             base: row.base,
             spec: row.spec,
         });
@@ -302,9 +304,12 @@ impl TryFrom<Compact> for Table {
         };
         let mut rows = Vec::with_capacity(compact.rows.len());
         for row in &compact.rows {
-            if row.flags >= 1 << 6 {
-                return Err(Crooked);
-            }
+            let able = match row.flags >> 5 {
+                0 => None,
+                1 => Some(true),
+                2 => Some(false),
+                _ => return Err(Crooked),
+            };
             rows.push(Row {
                 generation: compact.version.generation,
                 service: row.service.clone(),
@@ -320,7 +325,7 @@ impl TryFrom<Compact> for Table {
                 lost: row.flags & 4 != 0,
                 retiring: row.flags & 8 != 0,
                 removing: row.flags & 16 != 0,
-                unable: row.flags & 32 != 0,
+                able,
                 base: row.base,
                 spec: row.spec,
             });
@@ -368,7 +373,7 @@ mod tests {
             active,
             standby,
             ready: true,
-            unable: false,
+            able: None,
             fill: Some(node(7)),
             released: false,
             lost: true,

@@ -24,9 +24,16 @@ pub(crate) fn find(
     let plain = |path: &Path| -> PathBuf {
         path.components().filter(|part| *part != Component::CurDir).collect()
     };
+    if command.contains("${") {
+        // What stands there is known when it is started.
+        return Ok(());
+    }
     if !command.contains('/') {
-        let own = std::env::var("PATH").unwrap_or_default();
-        let path = path.unwrap_or(&own);
+        let own = std::env::var("PATH").ok();
+        let Some(path) = path.or(own.as_deref()) else {
+            // The system has a path of its own then.
+            return Ok(());
+        };
         let found =
             std::env::split_paths(path).any(|at| can_run(&folder.join(at).join(command)).is_ok());
         return match found {
@@ -34,7 +41,8 @@ pub(crate) fn find(
             false => Err(format!("cannot run {command}: no such program in {path}")),
         };
     }
-    if state.is_some_and(|state| plain(Path::new(command)).starts_with(plain(Path::new(state)))) {
+    let inside = |state: &str| plain(&folder.join(command)).starts_with(plain(&folder.join(state)));
+    if state.is_some_and(inside) {
         return Ok(());
     }
     let looked = match command.starts_with('/') {
@@ -95,6 +103,9 @@ mod tests {
         assert_eq!(found(Some("state")), Ok(()));
         assert_eq!(found(Some("./state/")), Ok(()));
         assert!(found(Some("stat")).is_err());
+        let absolute = folder.join("state/tool").display().to_string();
+        assert_eq!(find(&absolute, &folder, Some("state"), None), Ok(()));
+        assert_eq!(find("${HOME}/tool", &folder, None, None), Ok(()));
         assert!(found(None).is_err());
         fs::remove_dir_all(&folder).unwrap();
     }

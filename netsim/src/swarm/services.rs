@@ -55,6 +55,12 @@ pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
         });
     }
     let chaos = family == Schedule::Chaos;
+    if boards >= 4 && draw.percent(25) {
+        // For good: three others have what services run.
+        let node = draw.below(u64::from(boards)) as BoardIndex;
+        let fault = Fault::LacksProgram { node };
+        plan.schedule.push(Timed { at: SECOND, lasts: None, fault });
+    }
     let kinds: Vec<ServiceKind> =
         SERVICE_KINDS.into_iter().filter(|_| draw.percent(50) || chaos).collect();
     let gap_max = if chaos { 30 * SECOND } else { draw.between(5 * SECOND, 60 * SECOND) };

@@ -191,7 +191,7 @@ impl World {
             Effect::Extend { instance, epoch, until } => {
                 self.extend(board, &instance, epoch, until);
             }
-            Effect::Check { instance, .. } => self.check_service(board, instance),
+            Effect::Check { instance, order, .. } => self.check_service(board, instance, order),
             Effect::Stop { instance, kill } => self.stop_service(board, instance, kill),
             // Simulated folders of services that keep running are not compared.
             Effect::KeepAside { .. } => {}

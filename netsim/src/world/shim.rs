@@ -12,6 +12,7 @@ use hedgerow::proto::io::{Begin, CommitOutcome, Exit, Input, Report};
 use hedgerow::proto::machine::Time;
 use hedgerow::proto::order::Instance;
 use hedgerow::proto::spec::{Commit, PORTS_MAX, ServiceSpec};
+use hedgerow::proto::specs::SpecHash;
 
 use super::World;
 use super::task::Task;
@@ -67,12 +68,18 @@ impl World {
     }
 
     /// The agent asks whether that could be started here.
-    pub(super) fn check_service(&mut self, board: BoardIndex, instance: Instance) {
+    pub(super) fn check_service(&mut self, board: BoardIndex, instance: Instance, order: SpecHash) {
         let life = self.board(board).life;
-        self.later(self.now + MILLI, Task::Check(board, life, instance));
+        self.later(self.now + MILLI, Task::Check(board, life, instance, order));
     }
 
-    pub(super) fn service_checked(&mut self, board: BoardIndex, life: u32, instance: &Instance) {
+    pub(super) fn service_checked(
+        &mut self,
+        board: BoardIndex,
+        life: u32,
+        instance: &Instance,
+        order: SpecHash,
+    ) {
         if self.board(board).life != life {
             return;
         }
@@ -83,7 +90,7 @@ impl World {
             }
             false => Ok(()),
         };
-        self.report(board, instance, Report::Checked(result));
+        self.report(board, instance, Report::Checked { order, result });
     }
 
     /// Everything is prepared: the service runs, if it may still.

@@ -1,6 +1,7 @@
 //! What hosts and operators will do later. Small things in the queue name a task by its number.
 
 use hedgerow::proto::order::Instance;
+use hedgerow::proto::specs::SpecHash;
 use hedgerow::proto::table::CheckpointId;
 
 use super::World;
@@ -13,7 +14,7 @@ use crate::time::Nanos;
 #[derive(Debug)]
 pub(super) enum Task {
     /// It was looked whether a service could be started, in that life of the agent.
-    Check(BoardIndex, u32, Instance),
+    Check(BoardIndex, u32, Instance, SpecHash),
     /// A service is prepared; the number is its shim's.
     Begin(BoardIndex, Instance, u64),
     /// A shim's deadline may have come.
@@ -42,8 +43,8 @@ impl World {
 
     pub(super) fn perform(&mut self, number: u32) {
         match self.tasks.remove(&number) {
-            Some(Task::Check(board, life, instance)) => {
-                self.service_checked(board, life, &instance);
+            Some(Task::Check(board, life, instance, order)) => {
+                self.service_checked(board, life, &instance, order);
             }
             Some(Task::Begin(board, instance, serial)) => {
                 self.service_begins(board, &instance, serial);

@@ -164,7 +164,13 @@ impl World {
 
     /// Every fault ends and every board runs.
     pub(super) fn heal(&mut self) {
-        let active: Vec<u32> = self.active.iter().copied().collect();
+        // A program that nobody brings along stays away: the others have to do.
+        let lasts = |number: &u32| {
+            let timed = &self.plan.schedule[*number as usize];
+            timed.lasts.is_none() && matches!(timed.fault, Fault::LacksProgram { .. })
+        };
+        let active: Vec<u32> =
+            self.active.iter().copied().filter(|number| !lasts(number)).collect();
         for number in active {
             self.mend(number);
         }

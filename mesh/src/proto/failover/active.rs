@@ -488,7 +488,7 @@ impl Failover {
                     self.tell_copies(instance);
                 }
             }
-            Report::Checked(result) => self.on_checked(turn, instance, result),
+            Report::Checked { order, result } => self.on_checked(turn, instance, order, result),
             // Whoever captures answers that.
             Report::Commit { .. } => {}
         }

@@ -5,7 +5,7 @@
 //! the table. See 3b.1 to 3b.4.
 
 use super::active::{Assignment, Run};
-use super::{Failover, Kept, Notice, Office};
+use super::{Failover, Fill, Kept, Notice, Office};
 use crate::proto::authority::changes::{Change, What};
 use crate::proto::id::{Epoch, NodeId};
 use crate::proto::journal::Record;
@@ -29,8 +29,10 @@ const LINK_ERRAND: Duration = Duration::from_secs(30);
 const UNSTORABLE_PATIENCE: Duration = Duration::from_secs(10);
 /// A board that was of no use as a standby is tried last for so long.
 const PASSED_OVER_FOR: Duration = Duration::from_secs(300);
-/// The same where what it would run was not there. As a standby it tells when that changes.
-const UNABLE_FOR: Duration = Duration::from_secs(3600);
+/// The same where what it would run was not there.
+const UNABLE_FOR: Duration = Duration::from_secs(60);
+/// A board that has been up for so long is worth moving a standby to that could as well stay.
+const STEADY_AFTER: Duration = Duration::from_secs(30);
 /// Boards that are remembered so, for one instance.
 const PASSED_OVER_MAX: usize = 32;
 /// The change behind no order: nobody waits for its verdict.
@@ -152,11 +154,11 @@ impl Failover {
         // After a restart nobody remembers here what the standby had confirmed: at most what this board
         // held then (S10).
         let held = held.or(assignment.recalled);
-        let runs = assignment.run == Run::Running;
         let by_master = assignment.lease.until_without(&standby);
         let carried =
             by_master > turn.now + kill_bound + heartbeat || office.master == Some(standby);
-        if (filled.is_some() && filled >= held || stateless) && runs && carried {
+        let blank = assignment.is_blank();
+        if (filled.is_some() && filled >= held || stateless || blank) && carried {
             let revision = row.revision;
             assignment.switch_kept_for = Some(revision);
             let instance = instance.clone();
@@ -212,7 +214,7 @@ impl Failover {
         }
         // Every right is above those that it follows, and above those of earlier generations.
         let epoch = row.next_epoch(generation);
-        let next = Row { epoch, fill: None, released: false, unable: false, ..row.clone() };
+        let next = Row { epoch, fill: None, released: false, able: None, ..row.clone() };
         let changed = match claim.claim {
             Claimed::Take { from: base } => self.judge_take(turn, office, &row, (from, base), next),
             Claimed::Recover(base) => self.judge_recovery(from, next, base),
@@ -223,7 +225,7 @@ impl Failover {
                 }
                 None
             }
-            Claimed::Able(able) => self.judge_ability(turn, &row, from, able),
+            Claimed::Able(able) => self.judge_ability(turn, office, &row, (from, able)),
             _ if row.active != from => {
                 return turn.misbehaved(from, "a claim for an instance that it does not run");
             }
@@ -239,9 +241,14 @@ impl Failover {
                 Some(Row { fill: None, ..row.clone() })
             }
             Claimed::Filled if row.fill.is_some() => {
-                self.pass_over_if_useless(turn, &row, row.standby);
-                let (standby, fill, ready, unable) = (row.fill, None, true, false);
-                Some(Row { standby, fill, ready, unable, ..row.clone() })
+                if row.standby != Some(turn.me.id()) {
+                    self.pass_over_if_useless(turn, &row, row.standby);
+                }
+                let able = self.fills.get(&row.instance()).filter(|f| row.fill == Some(f.node));
+                let able = able.and_then(|fill| fill.able);
+                // One that never ran has no state that the new standby could hold.
+                let ready = row.ready || !row.is_first();
+                Some(Row { standby: row.fill, fill: None, ready, able, ..row.clone() })
             }
             Claimed::Ready => row.standby.map(|_| Row { ready: true, ..row.clone() }),
             // The standby may take over with the newest complete state it has, ready or not (S5).
@@ -303,7 +310,9 @@ impl Failover {
         let blank = row.is_first() && !row.ready && base == CheckpointId::default();
         let previous = if blank { Epoch::default() } else { row.epoch };
         let next = Row { previous, base, ..next };
-        if (row.ready || blank) && row.standby == Some(to) {
+        // What the standby said last counts: it may be another one than the active knew.
+        let able = row.able != Some(false);
+        if (row.ready || blank) && able && row.standby == Some(to) {
             self.granted.remove(&row.instance());
             let (standby, ready) = (Some(row.active), row.ready);
             return Row { active: to, standby, ready, released: true, ..next };
@@ -367,18 +376,25 @@ impl Failover {
         let me = turn.me.id();
         let Some(newest) = turn.directory.newest() else { return };
         let badly_placed = |row: &&Row| {
-            let settled = row.ready && row.fill.is_none() && !row.retiring && !row.lost;
             // Where the active is about to hand over that comes first.
-            let here = row.standby == Some(me) && !newest.table.makes_way(&row.active);
-            settled && (here || row.unable) && !office.changing.contains_key(&row.instance())
+            let here = row.standby == Some(me) && row.ready && !newest.table.makes_way(&row.active);
+            let free = row.fill.is_none() && !row.retiring && !row.lost;
+            let unable = row.able == Some(false);
+            free && (here || unable) && !office.changing.contains_key(&row.instance())
         };
         let badly_placed: Vec<Row> =
             newest.table.rows.iter().filter(badly_placed).cloned().collect();
         for row in badly_placed {
-            let fill = self.choose_untried(turn, office, &row);
-            if fill.is_some() {
-                let changed = Row { fill, ..row.clone() };
-                self.change(&row, Some(changed));
+            // To keep off the master a board that has just come back and may go again is not worth it.
+            let steady = |node: &NodeId| {
+                let member = turn.members.get(node);
+                member.is_some_and(|member| turn.now.since(member.since) >= STEADY_AFTER)
+            };
+            let better = |node: &NodeId| row.able == Some(false) || steady(node);
+            let fill = self.choose_untried(turn, office, &row).filter(better);
+            if let Some(node) = fill {
+                self.fills.insert(row.instance(), Fill { node, optional: true, able: None });
+                self.change(&row, Some(Row { fill, ..row.clone() }));
             }
         }
     }
@@ -402,13 +418,13 @@ impl Failover {
         choose_without(turn, &without, row)
     }
 
-    /// A board was of no use as a standby. Not where that was because it died or makes way, or to keep it off
-    /// the master: back again it does as well as any other.
+    /// A board was of no use as a standby. Not where that was because it died or makes way: back again it
+    /// does as well as any other.
     fn pass_over_if_useless(&mut self, turn: &Turn<'_>, row: &Row, node: Option<NodeId>) {
         let table = turn.directory.newest().map(|newest| &newest.table);
         let useless = |node: &NodeId| {
             let makes_way = table.is_some_and(|table| table.makes_way(node));
-            *node != turn.me.id() && turn.members.is_up(node) && !makes_way
+            turn.members.is_up(node) && !makes_way
         };
         if let Some(node) = node.filter(useless) {
             self.pass_over(turn, row, node, PASSED_OVER_FOR);
@@ -425,23 +441,33 @@ impl Failover {
         }
     }
 
-    /// The standby says whether it could start the instance. While it is being replaced that does not matter.
+    /// A board that stands by, or is being filled to do so, says whether it could start the instance.
     fn judge_ability(
         &mut self,
         turn: &Turn<'_>,
+        office: &Office,
         row: &Row,
-        from: NodeId,
-        able: bool,
+        (from, able): (NodeId, bool),
     ) -> Option<Row> {
-        if row.standby != Some(from) || row.fill.is_some() {
-            return None;
-        }
-        if able {
-            self.passed_over.entry(row.instance()).or_default().remove(&from);
-        } else {
+        if !able {
             self.pass_over(turn, row, from, UNABLE_FOR);
         }
-        Some(Row { unable: !able, ..row.clone() })
+        let fill = self.fills.get(&row.instance()).filter(|fill| row.fill == Some(fill.node));
+        let optional = fill.is_some_and(|fill| fill.optional);
+        if row.standby == Some(from) {
+            // Whoever was to take its place need not, now that it is able.
+            let drops = optional && able && row.able == Some(false);
+            let fill = row.fill.filter(|_| !drops);
+            return Some(Row { able: Some(able), fill, ..row.clone() });
+        }
+        if row.fill != Some(from) {
+            return None;
+        }
+        let node = from;
+        self.fills.insert(row.instance(), Fill { node, optional, able: Some(able) });
+        // Where nobody else is there, a board that keeps the state is better than none.
+        let drops = !able && (optional || self.choose_untried(turn, office, row).is_some());
+        drops.then(|| Row { fill: None, ..row.clone() })
     }
 
     fn change(&mut self, row: &Row, changed: Option<Row>) {

@@ -47,8 +47,8 @@ pub(super) fn decide_run(
         // The same once more changes nothing: what runs is not restarted for it.
         let spec_hash = if before == Some(spec) { row.spec } else { hash };
         // What is run from now on the standby may have.
-        let unable = row.unable && spec_hash == row.spec;
-        let row = Row { spec: spec_hash, unable, retiring: false, ..row.clone() };
+        let able = row.able.filter(|_| spec_hash == row.spec);
+        let row = Row { spec: spec_hash, able, retiring: false, ..row.clone() };
         return Ok(What::Row { made_for: Some(row.revision), instance, row: Some(row) });
     }
     let active = choose_active(&instance, spec, turn.members, &table, &me, &office.suspected)
@@ -135,7 +135,7 @@ pub(super) fn who_carries_out(
         );
         return Err(("not-ready", text));
     }
-    if let Some(standby) = row.standby.filter(|_| row.unable)
+    if let Some(standby) = row.standby.filter(|_| row.able == Some(false))
         && matches!(action, Action::Move(_))
     {
         let standby = turn.name_of(&standby);
@@ -185,7 +185,7 @@ fn first_row(service: &Name, active: NodeId, spec: SpecHash, version: Version) -
         active,
         standby: None,
         ready: false,
-        unable: false,
+        able: None,
         fill: None,
         released: false,
         lost: false,

@@ -75,8 +75,8 @@ impl Failover {
         let (Some(to), true, None) = (row.standby, row.ready || blank, row.fill) else {
             return Err("no standby is ready to carry on");
         };
-        if row.unable {
-            return Err("its standby could not start it");
+        if row.able != Some(true) {
+            return Err("its standby could not start it, or has not said yet that it could");
         }
         let stateful = turn.specs.get(&row.spec).is_none_or(|spec| spec.state.is_some()) && !blank;
         let stage = match stateful {

@@ -7,12 +7,10 @@
 use core::time::Duration;
 
 use super::{Failover, Office, want_spec};
-use crate::proto::bounded::Text;
 use crate::proto::id::Epoch;
-use crate::proto::io::{Effect, Event};
+use crate::proto::io::Event;
 use crate::proto::machine::Time;
-use crate::proto::order::{Instance, SERVING_WHY_BYTES_MAX};
-use crate::proto::specs::SpecHash;
+use crate::proto::order::Instance;
 use crate::proto::table::{CheckpointId, Row};
 use crate::proto::turn::Turn;
 use crate::proto::wire::failover::Claimed;
@@ -20,18 +18,10 @@ use crate::proto::wire::failover::Claimed;
 /// The link to the master is wanted that long by one look.
 const LINK_ERRAND: Duration = Duration::from_secs(30);
 
-/// Between two looks whether what an instance runs is there: an operator may bring it along.
-const CHECK_INTERVAL: Duration = Duration::from_secs(10);
-
 /// An instance that this board stands by for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Vigil {
     epoch: Epoch,
-    /// What it would run.
-    spec: SpecHash,
-    /// Whether it could be started here, or why not; none where that is not known yet.
-    able: Option<Result<(), Text<SERVING_WHY_BYTES_MAX>>>,
-    check_at: Time,
     /// When this board learnt that it stands by under this right. Silence before that says nothing: the
     /// active may have been living on another's word (S3).
     learnt: Time,
@@ -53,8 +43,7 @@ impl Failover {
         let mut changed = self.vigils.len() != before;
         let mut lacking: Vec<Row> = Vec::new();
         for row in newest.table.rows.iter().filter(|row| stands(row)) {
-            let same = |vigil: &&mut Vigil| vigil.epoch == row.epoch && vigil.spec == row.spec;
-            let known = self.vigils.get_mut(&row.instance()).filter(same);
+            let known = self.vigils.get_mut(&row.instance()).filter(|v| v.epoch == row.epoch);
             match known {
                 // Something about the row is new: perhaps this board may take over now.
                 Some(vigil) => vigil.look_at = turn.now,
@@ -62,15 +51,9 @@ impl Failover {
                     if turn.specs.get(&row.spec).is_none() {
                         lacking.push(row.clone());
                     }
-                    // The same right with another specification: the silence goes on.
-                    let before = self.vigils.get(&row.instance());
-                    let before = before.filter(|vigil| vigil.epoch == row.epoch);
                     let vigil = Vigil {
                         epoch: row.epoch,
-                        spec: row.spec,
-                        able: None,
-                        check_at: turn.now,
-                        learnt: before.map_or(turn.now, |vigil| vigil.learnt),
+                        learnt: turn.now,
                         look_at: turn.now,
                         asked: false,
                     };
@@ -105,7 +88,6 @@ impl Failover {
                 self.say_that_it_is_over(turn, office, &row);
                 continue;
             }
-            self.see_whether_able(turn, office, &row);
             let free_at = self.free_to_take(&row);
             let stateless = turn.specs.get(&row.spec).is_some_and(|spec| spec.state.is_none());
             let own = turn.holdings.take_from(&row);
@@ -120,55 +102,16 @@ impl Failover {
             if turn.specs.get(&row.spec).is_none() {
                 want_spec(turn, &row);
             }
-            let Some(from) = from.filter(|_| row.ready) else { continue };
+            // Under a new right its former active, which may come back, could not go on either.
+            let unable = self.unable(&instance).is_some();
+            let Some(from) = from.filter(|_| row.ready && !unable) else { continue };
+            let Some(vigil) = self.vigils.get_mut(&instance) else { continue };
             if !core::mem::replace(&mut vigil.asked, true) {
                 let epoch = row.epoch.0;
                 turn.event(Event::Takes { instance: instance.to_string(), epoch });
             }
             self.claim(turn, office, &row, Claimed::Take { from });
         }
-    }
-
-    /// Looks now and then whether this board could start the instance, and tells the master where the row
-    /// says otherwise.
-    fn see_whether_able(&mut self, turn: &mut Turn<'_>, office: &Office, row: &Row) {
-        let Some(vigil) = self.vigils.get_mut(&row.instance()) else { return };
-        let spec = turn.specs.get(&row.spec).filter(|_| vigil.spec == row.spec);
-        if let Some(spec) = spec.filter(|_| vigil.check_at <= turn.now) {
-            vigil.check_at = turn.now + CHECK_INTERVAL;
-            let spec = Box::new(spec.clone());
-            turn.out.push(Effect::Check { instance: row.instance(), spec });
-        }
-        let able = vigil.able.as_ref().map(Result::is_ok);
-        if let Some(able) = able.filter(|able| row.unable == *able && row.standby.is_some()) {
-            self.claim(turn, office, row, Claimed::Able(able));
-        }
-    }
-
-    /// Whether this board could start an instance that it stands by for.
-    pub(super) fn on_checked(
-        &mut self,
-        turn: &mut Turn<'_>,
-        instance: &Instance,
-        result: Result<(), String>,
-    ) {
-        let Some(vigil) = self.vigils.get_mut(instance) else { return };
-        let able = result.map_err(|why| Text::capped(&why));
-        if vigil.able.as_ref() == Some(&able) {
-            return;
-        }
-        if let Err(why) = &able {
-            let (instance, why) = (instance.to_string(), why.to_string());
-            turn.event(Event::Unable { instance, why });
-        }
-        vigil.able = Some(able);
-        vigil.look_at = turn.now;
-    }
-
-    /// Why this board could not start an instance that it stands by for, if it could not.
-    pub(crate) fn unable(&self, instance: &Instance) -> Option<&str> {
-        let able = self.vigils.get(instance)?.able.as_ref()?;
-        able.as_ref().err().map(|why| &**why)
     }
 
     /// Says that this board promises the active of a removed instance nothing any more.

@@ -23,6 +23,7 @@ use crate::proto::ops::Purpose;
 use crate::proto::order::Instance;
 use crate::proto::table::Row;
 use crate::proto::wire::authority::{Depart, Departure as Answer, Intent, Word};
+use crate::proto::wire::gossip::Standing;
 
 /// Between two questions to the master.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
@@ -250,10 +251,18 @@ impl Node {
         rows.into_iter().flatten().find(needs).map(Row::instance)
     }
 
-    /// A stopped instance whose state is on no other board that stays. Asked before anything has moved.
+    /// A stopped instance whose state no other board will ever hold as it is. Asked before anything has moved.
     fn kept_by_a_stopped_one(&self, leaving: bool) -> Option<Instance> {
+        let me = self.me.id();
         let rows = self.directory.newest().map(|newest| &newest.table.rows);
-        let keeps = |row: &&Row| !leaving && row.retiring && self.needs_me(row, false);
+        let other = |row: &Row| if row.active == me { row.standby } else { Some(row.active) };
+        let gone = |node: NodeId| {
+            self.members.get(&node).is_some_and(|member| member.standing == Standing::Left)
+        };
+        let keeps = |row: &&Row| {
+            let alone = other(row).is_none_or(gone);
+            !leaving && row.retiring && alone && self.needs_me(row, false)
+        };
         rows.into_iter().flatten().find(keeps).map(Row::instance)
     }
 
@@ -281,7 +290,7 @@ impl Node {
             let ready = row.ready || here.is_some_and(|(_, assignment)| assignment.is_blank());
             let may_go = ready
                 && row.fill.is_none()
-                && !row.unable
+                && row.able == Some(true)
                 && row.standby.as_ref().is_some_and(stays);
             return leaving || !may_go;
         }

@@ -46,7 +46,7 @@ impl Node {
             starts: here.map(|assignment| assignment.starts),
             lease_ms: here.map(|a| a.lease.until().since(now).as_millis() as u64),
             ready: self.is_ready(row),
-            unable: row.unable,
+            unable: row.able == Some(false),
             fill: row.fill.as_ref().map(|fill| self.name_of(fill)),
             copy_age_ms: self
                 .copies
@@ -61,7 +61,9 @@ impl Node {
 
     /// Whether the standby could carry on: it holds a state and what to run, and it is there.
     fn is_ready(&self, row: &Row) -> bool {
-        row.ready && !row.unable && row.standby.is_some_and(|standby| self.members.is_up(&standby))
+        row.ready
+            && row.able != Some(false)
+            && row.standby.is_some_and(|standby| self.members.is_up(&standby))
     }
 
     /// For how many seconds commits of an instance on this board have been waiting, if that is long.
@@ -112,6 +114,11 @@ impl Node {
                 "its board {} is down; its standby takes over once every promise to that board has run out",
                 self.name_of(&row.active)
             ),
+            ("down", _) if row.able == Some(false) => format!(
+                "its board {} is down and its standby could not start it, as what it runs is not there: it goes on when that board returns, or when the standby has what `hedgerow why {}` there says",
+                self.name_of(&row.active),
+                row.service
+            ),
             ("down", _) => format!(
                 "its board {} is down and no other that is there may carry on; it goes on when that board returns",
                 self.name_of(&row.active)
@@ -132,7 +139,7 @@ impl Node {
                 "unprotected: no other board has room to stand by; add a board, or stop another service".to_owned()
             }
             _ if row.fill.is_some() => "its standby is being replaced".to_owned(),
-            _ if row.unable && row.standby.is_some() => {
+            _ if row.able == Some(false) && row.standby.is_some() => {
                 let standby = row.standby.map(|standby| self.name_of(&standby)).unwrap_or_default();
                 format!(
                     "{standby} holds its state but could not start it: `hedgerow why {}` there says what is missing",
@@ -240,7 +247,7 @@ impl Node {
 fn standby_finding(row: &Row, view: &InstanceView) -> Option<String> {
     let standby = view.standby.as_ref().filter(|_| !row.retiring)?;
     Some(match (row.ready, &view.fill) {
-        (true, None) if row.unable => {
+        (true, _) if row.able == Some(false) => {
             format!("{standby} holds its state, but could not start it if {} died", view.active)
         }
         (true, _) if !view.ready => {
