@@ -117,7 +117,9 @@ fn strip_command(text: &str) -> &str {
 fn read_stdin() -> Outcome<String> {
     let limit = 2 * TICKET_TEXT_BYTES_MAX as u64;
     let mut lines = std::io::stdin().lock().take(limit).lines();
-    let text = lines.find(|line| line.as_ref().map_or(true, |line| !line.trim().is_empty()));
+    // Before the ticket there may be what `ticket new` says about it.
+    let is_ticket = |line: &String| strip_command(line).starts_with("hedge1");
+    let text = lines.find(|line| line.as_ref().map_or(true, is_ticket));
     text.transpose().map(Option::unwrap_or_default).map_err(|error| {
         Failure::new(Exit::Ticket, "no-input", format!("cannot read standard input: {error}"))
     })

@@ -122,9 +122,10 @@ pub(crate) async fn leave(context: &Context, force: bool) -> Outcome {
     context.show(&done, |done| {
         let next = match keys {
             true => format!(
-                "The keys of the mesh are here, in {}: copy root.key, operator.key and \
-                 operator.credential to the data folder of a board that stays. Tickets and \
-                 orders are made with them there, also the ticket that this board needs to come back.",
+                "The keys of the mesh are here, in {}: copy root.key, operator.key, \
+                 operator.credential and tickets.log to the data folder of a board that stays. \
+                 Tickets and orders are made there then, also the ticket that this board needs to \
+                 come back.",
                 context.home.display()
             ),
             false => "To come back it needs a ticket: `hedgerow ticket new` on the board with the \

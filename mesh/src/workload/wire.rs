@@ -159,7 +159,7 @@ pub enum Refusal {
     #[error("the service is not running; its exit.json tells how it ended")]
     NotRunning,
     /// The service could not be started.
-    #[error("{what}; mend the service file")]
+    #[error("{what}; put it right on this board, or mend the service file")]
     CannotStart {
         /// What was tried and what the system said.
         what: String,

@@ -82,6 +82,14 @@ impl Node {
         }
     }
 
+    /// Whether enough of the boards that decide are there.
+    fn can_decide(&self) -> bool {
+        let voters = self.directory.newest().map(|newest| &newest.table.voters);
+        voters.is_none_or(|voters| {
+            voters.iter().filter(|voter| self.members.is_up(voter)).count() * 2 > voters.len()
+        })
+    }
+
     /// Whether it runs here although its lease is over.
     fn is_isolated(&self, now: Time, here: Option<&Assignment>) -> bool {
         here.is_some_and(|here| here.run == Run::Running && here.lease.until() <= now)
@@ -110,6 +118,10 @@ impl Node {
                 "stopped by an operator; run its service file again to start it{}",
                 self.lone_copy(row)
             ),
+            ("down", _) if !self.can_decide() => format!(
+                "its board {} is down, and too few of the boards that decide are there to let another one carry on: `hedgerow status`",
+                self.name_of(&row.active)
+            ),
             ("down", _) if self.is_ready(row) => format!(
                 "its board {} is down; its standby takes over once every promise to that board has run out",
                 self.name_of(&row.active)
@@ -130,7 +142,14 @@ impl Node {
             ("starting", Some(exit)) => format!("{exit}; it is started again"),
             ("starting", None) => "waiting for its board to start it".to_owned(),
             ("running", _) if let Some(seconds) = self.commits_wait(now, row) => format!(
-                "what it wants to be safe has been waiting for another board for {seconds} s: its standby does not confirm it"
+                "what it wants to be safe has been waiting for another board for {seconds} s: {}",
+                match row.standby {
+                    None => "it has no standby".to_owned(),
+                    Some(standby) if self.members.is_up(&standby) => {
+                        format!("its standby {} does not confirm it", self.name_of(&standby))
+                    }
+                    Some(standby) => format!("its standby {} is not there", self.name_of(&standby)),
+                }
             ),
             ("running", _) if self.is_isolated(now, here) => {
                 "isolated: neither its standby nor a master answers; it goes on because its file says keep-running".to_owned()

@@ -61,13 +61,17 @@ impl Node {
         if up * 2 <= voters {
             let (until, gone) = match (&down[..], &left[..]) {
                 ([], left) => (String::new(), format!("{} left", named(left))),
+                ([one], []) => (
+                    format!(" until {} returns", self.name_of(one)),
+                    "If it is gone for good".to_owned(),
+                ),
                 (down, []) => (
                     format!(" until one of {} returns", named(down)),
                     "If they are gone for good".to_owned(),
                 ),
                 (down, left) => (
                     format!(" until {} returns", named(down)),
-                    format!("{} left; if the others are gone for good, too", named(left)),
+                    format!("{} left; if the other is gone for good, too", named(left)),
                 ),
             };
             let dead: Vec<String> = down
@@ -101,7 +105,14 @@ impl Node {
     /// Everything about one service by its name, or about one member by its name or by the beginning of
     /// its id.
     pub(super) fn why(&self, now: Time, object: &str) -> Reply {
-        let named = |member: &Member| *member.record.name == *object;
+        // The name of a board that left may have been given to another one.
+        let there =
+            |member: &Member| member.standing != Standing::Left && *member.record.name == *object;
+        let there = self.members.iter().any(|(_, member)| there(member));
+        let named = |member: &Member| {
+            let counts = !there || member.standing != Standing::Left;
+            counts && *member.record.name == *object
+        };
         // A name may well look like the beginning of somebody's id.
         let by_name = self.members.iter().any(|(_, member)| named(member));
         let found: Vec<(&NodeId, &Member)> = self
@@ -219,6 +230,9 @@ impl Node {
                 }
                 ("up", _) if self.directory.newest().is_some_and(|n| n.table.is_drained(node)) => {
                     self.drained(node)
+                }
+                ("up", _) if !member.record.board.durable => {
+                    "its data folder does not outlive a reboot (tmpfs): it decides nothing and keeps no state".to_owned()
                 }
                 ("up", true) => {
                     self.stalls.advice(&self.me.config().preset, now).unwrap_or_default()
