@@ -253,7 +253,7 @@ impl Driver {
         let instance = instance(steps.below(2));
         let Some(row) = self.node.authority().table().row(&instance).cloned() else { return };
         let id = CheckpointId { epoch: row.epoch, seq: steps.byte().into() };
-        let claim = match steps.below(12) {
+        let claim = match steps.below(14) {
             0 => Claimed::Take { from: id },
             1 => Claimed::NeedStandby,
             2 => Claimed::AbortFill,
@@ -264,6 +264,8 @@ impl Driver {
             7 => Claimed::Restore(id),
             8 => Claimed::Recover(id),
             9 => Claimed::Stopped,
+            12 => Claimed::Able(true),
+            13 => Claimed::Able(false),
             10 => {
                 let word = Unstorable { instance, id, why: Text::capped("the disk is full") };
                 return self.receive(SCENE.peer(from), word.into());
@@ -392,13 +394,18 @@ fn report(steps: &mut Bytes<'_>) -> Report {
     let ports = || List::capped([(Text::capped("http"), 8080)]);
     // Mostly the right that the row names.
     let epoch = Epoch(if steps.below(4) == 0 { steps.byte().into() } else { 3 });
-    match steps.below(8) {
+    match steps.below(10) {
         0 => Report::Found(Found { epoch, spec: None, ports: ports() }),
         1 | 2 => Report::Started { epoch, ports: ports() },
         3 => Report::Ended { epoch, exit: Exit::Code { code: 1 } },
         4 => Report::Ended { epoch, exit: Exit::Fenced },
         5 => Report::Ended { epoch, exit: Exit::Stopped },
         6 => Report::Lost { epoch },
+        7 => Report::Checked { order: SCENE.orders[0].hash(), result: Ok(()) },
+        8 => {
+            let result = Err("the program is not there".to_owned());
+            Report::Checked { order: SCENE.orders[0].hash(), result }
+        }
         _ => Report::Commit { ticket: steps.byte().into() },
     }
 }
