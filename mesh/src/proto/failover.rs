@@ -74,12 +74,21 @@ pub struct Failover {
     silent_until: Time,
     /// As master: when to look for rows that lack a standby.
     appoint_at: Time,
-    /// As master: boards that were of no use as a standby, and until when others are tried first.
-    passed_over: BTreeMap<Instance, BTreeMap<NodeId, Time>>,
+    /// As master: boards that were of no use as a standby.
+    passed_over: BTreeMap<Instance, BTreeMap<NodeId, Rest>>,
     /// As master: what was said by boards that are being filled.
     fills: BTreeMap<Instance, Fill>,
     desk: Desk,
     notices: Vec<Notice>,
+}
+
+/// A board that was of no use as a standby.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    /// Others are tried first until then.
+    until: Time,
+    /// How long that was.
+    lasts: Duration,
 }
 
 /// A board that is being filled.

@@ -74,8 +74,10 @@ impl What {
 pub enum Verdict {
     /// It is part of a chosen table.
     Chosen,
-    /// The row had changed meanwhile, or the table is full: ask again.
+    /// The row had changed meanwhile.
     Conflict,
+    /// The table has no room for it.
+    Full,
     /// This node is not master, or not any more: whether it will be chosen is unknown.
     Unknown,
     /// The very same order was carried out before.
@@ -149,7 +151,7 @@ fn apply(table: &mut Table, change: &Change) -> Result<(), Verdict> {
         return Err(Verdict::Repeated);
     }
     if table.orders.len() >= ORDERS_MAX && change.order.is_some() {
-        return Err(Verdict::Conflict);
+        return Err(Verdict::Full);
     }
     match &change.what {
         What::Row { instance, made_for, row } => {
@@ -170,9 +172,11 @@ fn change_row(
 ) -> Result<(), Verdict> {
     let place = table.place_of(instance);
     let revision = place.ok().map(|at| table.rows[at].revision);
-    let full = place.is_err() && (table.rows.len() >= ROWS_MAX || row.is_none());
-    if revision != made_for || full {
+    if revision != made_for || (place.is_err() && row.is_none()) {
         return Err(Verdict::Conflict);
+    }
+    if place.is_err() && table.rows.len() >= ROWS_MAX {
+        return Err(Verdict::Full);
     }
     match (place, row) {
         (Ok(at), Some(row)) => {
@@ -188,7 +192,7 @@ fn change_row(
 /// Puts a board on a list of those that make way, or takes it off.
 fn list(those: &mut Vec<NodeId>, node: NodeId, on: bool) -> Result<(), Verdict> {
     match (those.binary_search(&node), on) {
-        (Err(_), true) if those.len() >= DRAINED_MAX => return Err(Verdict::Conflict),
+        (Err(_), true) if those.len() >= DRAINED_MAX => return Err(Verdict::Full),
         (Err(at), true) => those.insert(at, node),
         (Ok(at), false) => drop(those.remove(at)),
         (Ok(_), true) | (Err(_), false) => {}

@@ -33,6 +33,8 @@ use crate::proto::turn::Turn;
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// Once a service has ended too often: it is tried again that rarely.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// It ran that long under one right.
+const SETTLED_AFTER: Duration = Duration::from_secs(60);
 /// Starts in a row that fail before another board is asked to try (L6).
 const FAILURES_MAX: u32 = 3;
 
@@ -78,6 +80,10 @@ pub struct Assignment {
     pub(super) recalled: Option<CheckpointId>,
     /// When this row was learnt.
     pub(super) learnt: Time,
+    /// Since when it runs.
+    runs_since: Time,
+    /// Whether it ran well under this right: where it came from says nothing any more.
+    pub(super) has_settled: bool,
     /// When it ended lately.
     ended: VecDeque<Time>,
     failures: u32,
@@ -133,6 +139,8 @@ impl Assignment {
             resumed: false,
             recalled: None,
             learnt: now,
+            runs_since: now,
+            has_settled: false,
             ended: VecDeque::new(),
             failures: 0,
         }
@@ -368,6 +376,7 @@ impl Failover {
             return self.tell_copies(&instance);
         }
         assignment.run = Run::Running;
+        assignment.runs_since = turn.now;
         assignment.started_by = assignment.row.spec;
         turn.event(Event::Adopted { instance: instance.to_string(), epoch: found.epoch.0 });
         self.announce_serving(turn, &instance, &found.ports);
@@ -511,6 +520,7 @@ impl Failover {
             return;
         }
         assignment.run = Run::Running;
+        assignment.runs_since = turn.now;
         assignment.failures = 0;
         assignment.note_began(turn, instance);
         let epoch = assignment.row.epoch.0;
@@ -526,6 +536,8 @@ impl Failover {
             .get(&assignment.row.spec)
             .map_or(Restart { max: 3, within_ms: 60_000 }, |spec| spec.restart);
         let stopping = assignment.run == Run::Stopping;
+        let ran = assignment.run == Run::Running;
+        assignment.has_settled |= ran && turn.now.since(assignment.runs_since) >= SETTLED_AFTER;
         let why = exit.to_string();
         assignment.failures += u32::from(matches!(exit, Exit::Failed { .. }));
         assignment.last_exit = Some(exit.clone());
@@ -553,7 +565,10 @@ impl Failover {
     pub(super) fn tell_copies(&mut self, instance: &Instance) {
         let Some(assignment) = self.assignments.get(instance) else { return };
         let row = &assignment.row;
-        let required = match assignment.is_switching() {
+        // From the moment on at which both were found to hold everything: what is acknowledged while that is
+        // being written down must not be with the former standby alone.
+        let switches = assignment.is_switching() || assignment.keeps(row.revision);
+        let required = match switches {
             true => row.standby.into_iter().chain(row.fill).collect(),
             false => row.standby.filter(|_| row.ready).into_iter().collect(),
         };

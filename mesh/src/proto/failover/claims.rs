@@ -5,7 +5,7 @@
 //! the table. See 3b.1 to 3b.4.
 
 use super::active::{Assignment, Run};
-use super::{Failover, Fill, Kept, Notice, Office};
+use super::{Failover, Fill, Kept, Notice, Office, Rest};
 use crate::proto::authority::changes::{Change, What};
 use crate::proto::id::{Epoch, NodeId};
 use crate::proto::journal::Record;
@@ -31,6 +31,8 @@ const UNSTORABLE_PATIENCE: Duration = Duration::from_secs(10);
 const PASSED_OVER_FOR: Duration = Duration::from_secs(300);
 /// The same where what it would run was not there.
 const UNABLE_FOR: Duration = Duration::from_secs(60);
+/// Doubled each time, up to this.
+const UNABLE_FOR_MAX: Duration = Duration::from_secs(1800);
 /// A board that has been up for so long is worth moving a standby to that could as well stay.
 const STEADY_AFTER: Duration = Duration::from_secs(30);
 /// Boards that are remembered so, for one instance.
@@ -161,6 +163,7 @@ impl Failover {
         if (filled.is_some() && filled >= held || stateless || blank) && carried {
             let revision = row.revision;
             assignment.switch_kept_for = Some(revision);
+            self.tell_copies(instance);
             let instance = instance.clone();
             let record = Record::Switching { instance: instance.clone(), revision };
             turn.persist(record, Purpose::Kept(Kept::Switching(instance, revision)));
@@ -317,7 +320,9 @@ impl Failover {
             let (standby, ready) = (Some(row.active), row.ready);
             return Row { active: to, standby, ready, released: true, ..next };
         }
-        Row { ready: false, ..next }
+        // Its standby, if that is the one meant, holds the last state still; without a state every one does.
+        let kept = row.standby == Some(to) || base == CheckpointId::default();
+        Row { ready: row.ready && row.standby.is_some() && kept, ..next }
     }
 
     /// An operator wants a board to start what it has, since those who have more are gone for good.
@@ -408,7 +413,7 @@ impl Failover {
     fn choose_untried(&self, turn: &Turn<'_>, office: &Office, row: &Row) -> Option<NodeId> {
         let passed_over = self.passed_over.get(&row.instance()).into_iter().flatten();
         let passed_over =
-            passed_over.filter(|(_, until)| turn.now < **until).map(|(node, _)| *node);
+            passed_over.filter(|(_, rest)| turn.now < rest.until).map(|(node, _)| *node);
         let passed_over: Vec<NodeId> = passed_over.collect();
         if passed_over.len() >= PASSED_OVER_MAX {
             // Who else was tried is not remembered: each try copies the whole state.
@@ -434,10 +439,11 @@ impl Failover {
     /// Others are tried first for a while.
     fn pass_over(&mut self, turn: &Turn<'_>, row: &Row, node: NodeId, lasts: Duration) {
         let of = self.passed_over.entry(row.instance()).or_default();
-        of.retain(|_, until| turn.now < *until);
-        if of.len() < PASSED_OVER_MAX {
-            let until = of.entry(node).or_default();
-            *until = (*until).max(turn.now + lasts);
+        // Remembered for longer, for how long the next one lasts.
+        of.retain(|_, rest| turn.now < rest.until + UNABLE_FOR_MAX);
+        if of.len() < PASSED_OVER_MAX || of.contains_key(&node) {
+            let until = of.get(&node).map_or(turn.now, |rest| rest.until).max(turn.now + lasts);
+            of.insert(node, Rest { until, lasts });
         }
     }
 
@@ -449,8 +455,14 @@ impl Failover {
         row: &Row,
         (from, able): (NodeId, bool),
     ) -> Option<Row> {
-        if !able {
-            self.pass_over(turn, row, from, UNABLE_FOR);
+        let of = self.passed_over.entry(row.instance()).or_default();
+        if able {
+            of.remove(&from);
+        } else if of.get(&from).is_none_or(|rest| rest.until <= turn.now) {
+            // Asked again and again it answers the same, as a rule: each time is a change of the table.
+            let before = of.get(&from).map_or(Duration::ZERO, |rest| rest.lasts);
+            let lasts = (before * 2).clamp(UNABLE_FOR, UNABLE_FOR_MAX);
+            self.pass_over(turn, row, from, lasts);
         }
         let fill = self.fills.get(&row.instance()).filter(|fill| row.fill == Some(fill.node));
         let optional = fill.is_some_and(|fill| fill.optional);

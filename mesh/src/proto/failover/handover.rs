@@ -7,7 +7,7 @@
 
 use core::time::Duration;
 
-use super::active::Run;
+use super::active::{Assignment, Run};
 use super::{Failover, Kept, Notice};
 use crate::proto::id::NodeId;
 use crate::proto::io::Effect;
@@ -95,7 +95,8 @@ impl Failover {
     pub(super) fn resign(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
         // Where it has just come from by a handover it goes on failing here, and says so: two boards
         // that hand a broken service to and fro would help nobody.
-        if self.assignments.get(instance).is_some_and(|assignment| assignment.row.released) {
+        let came = |a: &Assignment| a.row.released && !a.has_settled;
+        if self.assignments.get(instance).is_some_and(came) {
             return;
         }
         // An error means that nobody else could run it either.
@@ -192,7 +193,9 @@ impl Failover {
             Kept::Switching(ref instance, revision) if revision == assignment.row.revision => {
                 assignment.switching = Some(revision);
                 if let Some(former) = assignment.row.standby {
-                    assignment.former_until = assignment.lease.forget(&former);
+                    // The row may have changed during a switch: what was forgotten then binds still.
+                    let former_until = assignment.lease.forget(&former);
+                    assignment.former_until = assignment.former_until.max(former_until);
                 }
                 assignment.claim_at = turn.now;
                 self.tell_copies(instance);

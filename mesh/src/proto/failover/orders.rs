@@ -258,7 +258,9 @@ impl Failover {
             && let Some(open) = self.desk.open.get_mut(&id)
             && let Stage::Deciding(order, hash) = &open.stage
         {
-            // What an operator wants does not depend on the revision of a row.
+            // What an operator wants does not depend on the revision of a row. Whoever asked from another board
+            // is to have the answer before it gives up itself.
+            open.until = open.until.min(turn.now + PASSED_PATIENCE);
             open.stage = Stage::Again(order.clone(), *hash);
             return;
         }
@@ -267,6 +269,10 @@ impl Failover {
             Verdict::Conflict => {
                 Err(("conflict", "something else changed it at the same time; try again".to_owned()))
             }
+            Verdict::Full => Err((
+                "full",
+                "the table of the mesh has no room for that: remove services, `hedgerow undrain` boards, or wait a minute if many orders were given".to_owned(),
+            )),
             Verdict::Unknown => Err((
                 "unknown",
                 "the master changed meanwhile: whether the order will be carried out is unknown; `hedgerow ps` shows it".to_owned(),
@@ -474,7 +480,9 @@ impl Failover {
         let decided = match &order.action {
             Action::Run(spec) => {
                 // What is wrong with the old one says nothing about the new one.
-                self.passed_over.remove(&Instance { service: spec.name.clone(), ordinal: 0 });
+                let instance = Instance { service: spec.name.clone(), ordinal: 0 };
+                self.passed_over.remove(&instance);
+                self.fills.remove(&instance);
                 decide_run(turn, office, spec, hash)
             }
             Action::Stop(name) => decide_row(turn, name, |row| Some(Row { retiring: true, ..row })),
