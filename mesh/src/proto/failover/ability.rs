@@ -19,6 +19,8 @@ use crate::proto::wire::failover::Claimed;
 
 /// Between two looks: an operator may bring the program along, or take it away.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// The same where there was no answer yet.
+const CHECK_AGAIN: Duration = Duration::from_secs(1);
 /// The master is told again after so long, until the row says so.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
 
@@ -66,17 +68,16 @@ impl Failover {
                 continue;
             };
             if ability.check_at <= turn.now {
-                ability.check_at = turn.now + CHECK_INTERVAL;
+                // A program that has just begun may not know yet what it hosts.
+                let again = if ability.able.is_some() { CHECK_INTERVAL } else { CHECK_AGAIN };
+                ability.check_at = turn.now + again;
                 match turn.specs.get(&row.spec).cloned().map(Box::new) {
                     Some(spec) => turn.out.push(Effect::Check {
                         instance: instance.clone(),
                         order: row.spec,
                         spec,
                     }),
-                    None => {
-                        ability.check_at = turn.now + TELL_AGAIN;
-                        want_spec(turn, &row);
-                    }
+                    None => want_spec(turn, &row),
                 }
             }
             ability.look_at = ability.check_at;
@@ -104,6 +105,7 @@ impl Failover {
         if ability.able.as_ref() == Some(&able) {
             return;
         }
+        ability.check_at = turn.now + CHECK_INTERVAL;
         if let Err(why) = &able {
             let (instance, why) = (instance.to_string(), why.to_string());
             turn.event(Event::Unable { instance, why });

@@ -31,6 +31,9 @@ const PASSED_PATIENCE: Duration = Duration::from_secs(6);
 /// Between two attempts to reach the master.
 const ORDER_RETRY: Duration = Duration::from_millis(200);
 
+/// The code of an answer: whoever was asked is not master any more.
+const NOT_MASTER: &str = "not-master";
+
 /// Orders that wait for something.
 #[derive(Default, Debug)]
 pub(super) struct Desk {
@@ -43,6 +46,8 @@ pub(super) struct Desk {
 struct Open {
     asked_by: Asker,
     until: Time,
+    /// Not sent to a master before.
+    not_before: Time,
     stage: Stage,
 }
 
@@ -59,7 +64,7 @@ enum Stage {
     /// The master cannot be reached yet, or is not known.
     Waiting(Box<SignedOrder>),
     /// Another board decides.
-    PassedOn,
+    PassedOn(Box<SignedOrder>),
     /// The order itself is being made durable.
     Keeping(Box<Order>, SpecHash),
     /// The authority decides.
@@ -104,7 +109,7 @@ impl Desk {
             _ => ORDER_PATIENCE,
         };
         let until = turn.now + patience;
-        self.open.insert(self.next, Open { asked_by, until, stage });
+        self.open.insert(self.next, Open { asked_by, until, not_before: turn.now, stage });
         self.next
     }
 
@@ -212,15 +217,19 @@ impl Failover {
         let asker = Asker::Board(from, submit.seq);
         if office.reign.is_none() {
             let text = "the board that was asked is not master any more; try again";
-            return tell(turn, asker, Err(("not-master", text.to_owned())));
+            return tell(turn, asker, Err((NOT_MASTER, text.to_owned())));
         }
         self.take_order(turn, office, asker, submit.order);
     }
 
     /// The master's answer to an order that was passed on.
     pub(crate) fn on_submitted(&mut self, turn: &mut Turn<'_>, answer: &Submitted) {
-        let open = self.desk.open.get(&answer.seq);
-        if !open.is_some_and(|open| matches!(open.stage, Stage::PassedOn)) {
+        let Some(open) = self.desk.open.get_mut(&answer.seq) else { return };
+        let Stage::PassedOn(signed) = &open.stage else { return };
+        if !answer.done && *answer.code == *NOT_MASTER {
+            // There will be another one.
+            open.stage = Stage::Waiting(signed.clone());
+            open.not_before = turn.now + ORDER_RETRY;
             return;
         }
         let text: String = answer.text.chars().filter(|c| !c.is_control()).collect();
@@ -316,13 +325,32 @@ impl Failover {
                 self.decide_now(turn, office, id);
             }
         }
+        if office.reign.is_some() {
+            return self.take_what_waits(turn, office);
+        }
         let Some(master) = office.master.filter(|master| *master != turn.me.id()) else { return };
         for (seq, open) in &mut self.desk.open {
             let Stage::Waiting(signed) = &open.stage else { continue };
+            if turn.now < open.not_before {
+                continue;
+            }
             turn.links.want_until(master, open.until, turn.now);
             if turn.send(master, Submit { seq: *seq, order: (**signed).clone() }) {
-                open.stage = Stage::PassedOn;
+                open.stage = Stage::PassedOn(signed.clone());
             }
+        }
+    }
+
+    /// This board has become master itself: what waited for one is decided here.
+    fn take_what_waits(&mut self, turn: &mut Turn<'_>, office: &Office) {
+        let waits = |(id, open): (&u64, &Open)| match &open.stage {
+            Stage::Waiting(signed) => Some((*id, open.asked_by, (**signed).clone())),
+            _ => None,
+        };
+        let waiting: Vec<_> = self.desk.open.iter().filter_map(waits).collect();
+        for (id, asked_by, signed) in waiting {
+            self.desk.open.remove(&id);
+            self.take_order(turn, office, asked_by, signed);
         }
     }
 
