@@ -3,7 +3,7 @@
 //! Nothing is asked of the mesh here: a ticket works offline, and whether it is still good is judged
 //! by the members, with their clocks. What can be seen from here is only warned about.
 
-use std::io::{BufRead as _, Read as _};
+use std::io::{BufRead as _, IsTerminal as _, Read as _};
 
 use hedgerow::net::Home;
 use hedgerow::proto::ticket::{TICKET_TEXT_BYTES_MAX, Ticket, TicketBody};
@@ -114,15 +114,24 @@ fn strip_command(text: &str) -> &str {
     text.strip_prefix("hedgerow join ").map_or(text, str::trim_start)
 }
 
+/// From the line with the ticket on: before it there may be what `ticket new` says about it. People press
+/// return after one line; in a file or from a mail program it may be broken into several.
 fn read_stdin() -> Outcome<String> {
-    let limit = 2 * TICKET_TEXT_BYTES_MAX as u64;
-    let mut lines = std::io::stdin().lock().take(limit).lines();
-    // Before the ticket there may be what `ticket new` says about it.
-    let is_ticket = |line: &String| strip_command(line).starts_with("hedge1");
-    let text = lines.find(|line| line.as_ref().map_or(true, is_ticket));
-    text.transpose().map(Option::unwrap_or_default).map_err(|error| {
+    let failed = |error| {
         Failure::new(Exit::Ticket, "no-input", format!("cannot read standard input: {error}"))
-    })
+    };
+    let is_ticket = |line: &str| strip_command(line).starts_with("hedge1");
+    let limit = 2 * TICKET_TEXT_BYTES_MAX as u64;
+    let mut input = std::io::stdin().lock().take(limit);
+    if std::io::stdin().is_terminal() {
+        let mut lines = input.lines();
+        let line = lines.find(|line| line.as_ref().map_or(true, |line| is_ticket(line)));
+        return line.transpose().map(Option::unwrap_or_default).map_err(failed);
+    }
+    let mut text = String::new();
+    input.read_to_string(&mut text).map_err(failed)?;
+    let from = text.lines().position(is_ticket).unwrap_or_default();
+    Ok(text.lines().skip(from).collect::<Vec<_>>().join("\n"))
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ fn each_kind_of_mis_paste_is_told_as_such() {
     let broken: Vec<&str> =
         ticket.as_bytes().chunks(60).map(|c| str::from_utf8(c).unwrap()).collect();
     guest.joins(&broken.join("\r\n  "));
+    // Nor does what `ticket new` says about it.
+    Board::new().joins(&format!("A ticket for the mesh home.\n\nhedgerow join {ticket}\n"));
 }
 
 #[test]
