@@ -441,6 +441,11 @@ impl Failover {
         let of = self.passed_over.entry(row.instance()).or_default();
         // Remembered for longer, for how long the next one lasts.
         of.retain(|_, rest| turn.now < rest.until + UNABLE_FOR_MAX);
+        if of.len() >= PASSED_OVER_MAX && !of.contains_key(&node) {
+            // One that is tried again anyway makes room: else this one would be, too, at once.
+            let over = of.iter().find(|(_, rest)| rest.until <= turn.now).map(|(node, _)| *node);
+            over.and_then(|over| of.remove(&over));
+        }
         if of.len() < PASSED_OVER_MAX || of.contains_key(&node) {
             let until = of.get(&node).map_or(turn.now, |rest| rest.until).max(turn.now + lasts);
             of.insert(node, Rest { until, lasts });
@@ -455,6 +460,9 @@ impl Failover {
         row: &Row,
         (from, able): (NodeId, bool),
     ) -> Option<Row> {
+        if ![row.standby, row.fill].contains(&Some(from)) {
+            return None;
+        }
         let of = self.passed_over.entry(row.instance()).or_default();
         if able {
             of.remove(&from);
@@ -472,11 +480,7 @@ impl Failover {
             let fill = row.fill.filter(|_| !drops);
             return Some(Row { able: Some(able), fill, ..row.clone() });
         }
-        if row.fill != Some(from) {
-            return None;
-        }
-        let node = from;
-        self.fills.insert(row.instance(), Fill { node, optional, able: Some(able) });
+        self.fills.insert(row.instance(), Fill { node: from, optional, able: Some(able) });
         // Where nobody else is there, a board that keeps the state is better than none.
         let drops = !able && (optional || self.choose_untried(turn, office, row).is_some());
         drops.then(|| Row { fill: None, ..row.clone() })
