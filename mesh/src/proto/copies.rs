@@ -45,6 +45,9 @@ pub struct Copies {
 pub struct Hosting {
     /// The right that it runs under.
     pub epoch: Epoch,
+    /// The state that the row names, where nothing has begun under this right and others may get that
+    /// meanwhile.
+    pub base: Option<CheckpointId>,
     /// Its specification. After a restart the row may be known before any table is.
     pub spec: SpecHash,
     /// The standby, and the board that is to become it.

@@ -89,6 +89,8 @@ struct Rest {
     until: Time,
     /// How long that was.
     lasts: Duration,
+    /// Because what it would run was not there.
+    unable: bool,
 }
 
 /// A board that is being filled.

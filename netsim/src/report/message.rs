@@ -140,6 +140,7 @@ fn text(words: &Words, message: &Message) -> String {
             let what = match claim.claim {
                 Claimed::Release { to, .. } => format!("release to {}", words.who(&to)),
                 Claimed::Take { from } => format!("take, from {}/{}", from.epoch.0, from.seq),
+                Claimed::Begins(id) => format!("would begin with {}/{}", id.epoch.0, id.seq),
                 other => format!("{other:?}"),
             };
             format!("{} epoch {}: {what}", claim.instance, claim.epoch.0)

@@ -114,6 +114,12 @@ impl Source {
         (self.hosting.runs || self.closing) && (worth_it || self.by_hand)
     }
 
+    /// Whether a word of `node` about a state concerns this right.
+    fn may_hold(&self, node: &NodeId, id: CheckpointId) -> bool {
+        let offered = self.offered.get(node).is_some_and(|(offered, _)| *offered == id);
+        self.hosting.targets.contains(node) && (id.epoch == self.hosting.epoch || offered)
+    }
+
     fn every(&self) -> Duration {
         Duration::from_millis(u64::from(self.replicate.every_ms)).max(EVERY_MIN)
     }
@@ -152,6 +158,7 @@ impl Copies {
                 self.sources.insert(instance.clone(), source);
             }
         }
+        self.give_base(turn, &instance);
         if retargeted && let Some(source) = self.sources.get(&instance) {
             let to = List::capped(source.hosting.targets.iter().copied());
             turn.out.push(Effect::Serve { instance: instance.clone(), to });
@@ -162,6 +169,18 @@ impl Copies {
             self.end(turn, &instance, CommitOutcome::Unknown);
         }
         self.proceed(turn, &instance);
+    }
+
+    /// Where nothing has begun yet what the row names is the newest that there is.
+    fn give_base(&mut self, turn: &Turn<'_>, instance: &Instance) {
+        let Some(source) = self.sources.get_mut(instance) else { return };
+        let base = source.hosting.base;
+        let base = base.filter(|base| turn.holdings.own(instance).any(|own| own == *base));
+        if let Some(base) = base
+            && source.newest.is_none_or(|(newest, _)| newest < base)
+        {
+            source.newest = Some((base, turn.now));
+        }
     }
 
     /// This board does not run the instance any more.
@@ -274,7 +293,7 @@ impl Copies {
     pub(crate) fn on_stored(&mut self, turn: &mut Turn<'_>, from: NodeId, stored: &Stored) {
         let Stored { instance, id } = stored;
         let Some(source) = self.sources.get_mut(instance) else { return };
-        if id.epoch != source.hosting.epoch || !source.hosting.targets.contains(&from) {
+        if !source.may_hold(&from, *id) {
             return;
         }
         if source.newest.is_none_or(|(newest, _)| *id > newest) {
@@ -297,7 +316,7 @@ impl Copies {
     pub(crate) fn on_unstorable(&mut self, turn: &mut Turn<'_>, from: NodeId, word: &Unstorable) {
         let Unstorable { instance, id, why } = word;
         let Some(source) = self.sources.get_mut(instance) else { return };
-        if id.epoch != source.hosting.epoch || !source.hosting.targets.contains(&from) {
+        if !source.may_hold(&from, *id) {
             return;
         }
         if let Some((_, at)) = source.offered.get_mut(&from) {

@@ -178,6 +178,8 @@ fn is_wanted(turn: &Turn<'_>, instance: &Instance, id: CheckpointId, from: NodeI
     let row = turn.directory.newest().and_then(|newest| newest.table.row(instance));
     row.is_some_and(|row| {
         let mine = row.standby == Some(me) || row.fill == Some(me);
-        row.epoch == id.epoch && row.active == from && mine && row.active != me
+        // What the row names is all that there is of a right that was not used yet.
+        let of_now = row.epoch == id.epoch || row.base == id;
+        of_now && row.active == from && mine && row.active != me
     })
 }

@@ -37,6 +37,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
 /// Starts in a row that fail before another board is asked to try (L6).
 const FAILURES_MAX: u32 = 3;
+/// What was moved here and could not be started: before it is given back.
+const GIVEN_BACK_AFTER: Duration = Duration::from_secs(60);
 
 /// An instance that this board is to run.
 #[derive(Debug)]
@@ -80,6 +82,10 @@ pub struct Assignment {
     pub(super) recalled: Option<CheckpointId>,
     /// When this row was learnt.
     pub(super) learnt: Time,
+    /// When this right was.
+    appointed: Time,
+    /// Which board handed it over.
+    came_from: Option<NodeId>,
     /// Since when it runs.
     runs_since: Time,
     /// Whether it ran well under this right: where it came from says nothing any more.
@@ -119,6 +125,7 @@ pub struct Found {
 impl Assignment {
     fn new(row: Row, now: Time) -> Self {
         Self {
+            came_from: row.standby.filter(|_| row.released),
             row,
             run: Run::Idle,
             last_exit: None,
@@ -139,6 +146,7 @@ impl Assignment {
             resumed: false,
             recalled: None,
             learnt: now,
+            appointed: now,
             runs_since: now,
             has_settled: false,
             ended: VecDeque::new(),
@@ -164,6 +172,41 @@ impl Assignment {
     /// Whether it never ran anywhere: there is no state of it that a standby would have to hold.
     pub(crate) fn is_blank(&self) -> bool {
         self.row.is_first() && !self.row.ready && self.began.is_none()
+    }
+
+    /// Whether nothing has begun under this right: what it would begin with is all that there is of it.
+    pub(super) fn is_unused(&self) -> bool {
+        self.began != Some(self.row.epoch)
+    }
+
+    /// Whether it was to begin under this right, in vain.
+    pub(super) fn cannot_begin(&self) -> bool {
+        self.is_unused() && self.failures > 0
+    }
+
+    /// Whether a state is of this right, or all that there can be of it.
+    pub(super) fn counts(&self, id: CheckpointId) -> bool {
+        id.epoch == self.row.epoch || (self.is_unused() && self.names(id))
+    }
+
+    /// Whether a state is the one that the row names.
+    pub(super) fn names(&self, id: CheckpointId) -> bool {
+        id == self.row.base && id != CheckpointId::default()
+    }
+
+    /// Whether another board should try although nothing has begun here.
+    pub(super) fn is_for_others(&self, now: Time) -> bool {
+        self.is_unused() && self.failures >= FAILURES_MAX && !self.has_just_come(now)
+    }
+
+    /// Whether a handover has brought it here, and it has not run well since. Two boards that hand a broken
+    /// service to and fro help nobody. What cannot even be started here may go on to a third one, or back now
+    /// and then.
+    pub(super) fn has_just_come(&self, now: Time) -> bool {
+        let failed = matches!(self.last_exit, Some(Exit::Failed { .. }));
+        let back = self.row.standby == self.came_from;
+        let goes_on = failed && (!back || now.since(self.appointed) >= GIVEN_BACK_AFTER);
+        self.row.released && !self.has_settled && !goes_on
     }
 
     /// Whether it is to run here, if it may.
@@ -572,9 +615,11 @@ impl Failover {
             true => row.standby.into_iter().chain(row.fill).collect(),
             false => row.standby.filter(|_| row.ready).into_iter().collect(),
         };
+        let gives = assignment.cannot_begin() || assignment.handover.is_some();
         let hosting = Hosting {
             epoch: row.epoch,
             spec: row.spec,
+            base: (gives && assignment.is_unused()).then_some(row.base),
             targets: row.standby.into_iter().chain(row.fill).collect(),
             required,
             restoring: assignment.restoring.map(|(at, _)| at),

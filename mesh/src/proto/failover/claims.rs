@@ -29,6 +29,8 @@ const LINK_ERRAND: Duration = Duration::from_secs(30);
 const UNSTORABLE_PATIENCE: Duration = Duration::from_secs(10);
 /// A board that was of no use as a standby is tried last for so long.
 const PASSED_OVER_FOR: Duration = Duration::from_secs(300);
+/// The same where the one that stands by could not start it.
+const PASSED_OVER_FOR_UNABLE: Duration = Duration::from_secs(30);
 /// The same where what it would run was not there.
 const UNABLE_FOR: Duration = Duration::from_secs(60);
 /// Doubled each time, up to this.
@@ -64,7 +66,7 @@ impl Failover {
             let drained = |node: &NodeId| newest.table.makes_way(node);
             drained(&turn.me.id()) && !row.standby.is_some_and(|standby| drained(&standby))
         });
-        if rested && moves {
+        if rested && (moves || assignment.is_for_others(turn.now)) {
             // An error means that nobody else is ready to carry on yet: it is tried again.
             let _ = self.begin_handover(turn, instance);
         }
@@ -95,6 +97,14 @@ impl Failover {
         }
         if assignment.lost {
             return Some(Claimed::Lost);
+        }
+        if assignment.cannot_begin()
+            && let Some(start) = turn.holdings.start_of(row)
+            && start > row.base
+            && start.epoch < row.epoch
+        {
+            // Others get what the row names, no more and no less.
+            return Some(Claimed::Begins(start));
         }
         if assignment.is_switching() {
             // What the former standby granted has run out here, whatever presets the others use: the
@@ -127,8 +137,8 @@ impl Failover {
             return (gone || unable(&fill)).then_some(Claimed::AbortFill);
         }
         let standby = row.standby?;
-        let holds = |id: CheckpointId| id.epoch == row.epoch;
-        if !row.ready && turn.holdings.confirmed(&instance, &standby).is_some_and(holds) {
+        let holds = turn.holdings.confirmed(&instance, &standby);
+        if !row.ready && holds.is_some_and(|id| assignment.counts(id)) {
             return Some(Claimed::Ready);
         }
         let granted = assignment.lease.sent(&standby).unwrap_or_default();
@@ -150,7 +160,7 @@ impl Failover {
             return;
         }
         let stateless = turn.specs.get(&row.spec).is_some_and(|spec| spec.state.is_none());
-        let of_now = |id: &CheckpointId| id.epoch == row.epoch;
+        let of_now = |id: &CheckpointId| assignment.counts(*id);
         let filled = turn.holdings.confirmed(instance, &fill).filter(of_now);
         let held = turn.holdings.confirmed(instance, &standby).filter(of_now);
         // After a restart nobody remembers here what the standby had confirmed: at most what this board
@@ -256,7 +266,10 @@ impl Failover {
             Claimed::Ready => row.standby.map(|_| Row { ready: true, ..row.clone() }),
             // The standby may take over with the newest complete state it has, ready or not (S5).
             Claimed::Lost => Some(Row { lost: true, ready: row.standby.is_some(), ..row.clone() }),
-            Claimed::NeedStandby | Claimed::Filled => None,
+            Claimed::Begins(base) if base > row.base && base.epoch < row.epoch => {
+                Some(Row { base, ..row.clone() })
+            }
+            Claimed::NeedStandby | Claimed::Filled | Claimed::Begins(_) => None,
         };
         if let Some(changed) = changed.filter(|changed| *changed != row) {
             self.change(&row, Some(changed));
@@ -303,7 +316,13 @@ impl Failover {
         // The board that fell silent is most likely dead, and whoever waits for commits would wait for
         // it: another one is filled at once. It becomes the standby by the new active's own word only;
         // appointed here it could take over from an active that never learnt of its right.
-        let fill = self.choose(turn, office, &next);
+        let able = row.able != Some(false) || row.lost;
+        let fill = match able {
+            true => self.choose(turn, office, &next),
+            // One that cannot start it may pass it on; with nobody to pass it to the former active may as
+            // well come back and go on.
+            false => Some(self.choose_untried(turn, office, &next, |_| true)?),
+        };
         Some(Row { fill, ..next })
     }
 
@@ -395,8 +414,8 @@ impl Failover {
                 let member = turn.members.get(node);
                 member.is_some_and(|member| turn.now.since(member.since) >= STEADY_AFTER)
             };
-            let better = |node: &NodeId| row.able == Some(false) || steady(node);
-            let fill = self.choose_untried(turn, office, &row).filter(better);
+            let fill = self
+                .choose_untried(turn, office, &row, |node| row.able == Some(false) || steady(node));
             if let Some(node) = fill {
                 self.fills.insert(row.instance(), Fill { node, optional: true, able: None });
                 self.change(&row, Some(Row { fill, ..row.clone() }));
@@ -406,20 +425,32 @@ impl Failover {
 
     /// A board to stand by for this row. One that did not do is better than none.
     fn choose(&self, turn: &Turn<'_>, office: &Office, row: &Row) -> Option<NodeId> {
-        self.choose_untried(turn, office, row)
+        self.choose_untried(turn, office, row, |_| true)
             .or_else(|| choose_without(turn, &office.suspected, row))
     }
 
-    fn choose_untried(&self, turn: &Turn<'_>, office: &Office, row: &Row) -> Option<NodeId> {
+    /// One that was not of no use lately, and is `fit` in the caller's eyes.
+    fn choose_untried(
+        &self,
+        turn: &Turn<'_>,
+        office: &Office,
+        row: &Row,
+        fit: impl Fn(&NodeId) -> bool,
+    ) -> Option<NodeId> {
+        let now = turn.now;
+        let rests = |rest: &Rest| match row.able == Some(false) && !rest.unable {
+            true => now + rest.lasts < rest.until + PASSED_OVER_FOR_UNABLE,
+            false => now < rest.until,
+        };
         let passed_over = self.passed_over.get(&row.instance()).into_iter().flatten();
-        let passed_over =
-            passed_over.filter(|(_, rest)| turn.now < rest.until).map(|(node, _)| *node);
+        let passed_over = passed_over.filter(|(_, rest)| rests(rest)).map(|(node, _)| *node);
         let passed_over: Vec<NodeId> = passed_over.collect();
         if passed_over.len() >= PASSED_OVER_MAX {
             // Who else was tried is not remembered: each try copies the whole state.
             return None;
         }
-        let without = office.suspected.iter().copied().chain(passed_over).collect();
+        let unfit = turn.members.up().map(|(node, _)| *node).filter(|node| !fit(node));
+        let without = office.suspected.iter().copied().chain(passed_over).chain(unfit).collect();
         choose_without(turn, &without, row)
     }
 
@@ -432,12 +463,18 @@ impl Failover {
             turn.members.is_up(node) && !makes_way
         };
         if let Some(node) = node.filter(useless) {
-            self.pass_over(turn, row, node, PASSED_OVER_FOR);
+            self.pass_over(turn, row, node, (PASSED_OVER_FOR, false));
         }
     }
 
     /// Others are tried first for a while.
-    fn pass_over(&mut self, turn: &Turn<'_>, row: &Row, node: NodeId, lasts: Duration) {
+    fn pass_over(
+        &mut self,
+        turn: &Turn<'_>,
+        row: &Row,
+        node: NodeId,
+        (lasts, unable): (Duration, bool),
+    ) {
         let of = self.passed_over.entry(row.instance()).or_default();
         // Remembered for longer, for how long the next one lasts.
         of.retain(|_, rest| turn.now < rest.until + UNABLE_FOR_MAX);
@@ -447,8 +484,10 @@ impl Failover {
             over.and_then(|over| of.remove(&over));
         }
         if of.len() < PASSED_OVER_MAX || of.contains_key(&node) {
-            let until = of.get(&node).map_or(turn.now, |rest| rest.until).max(turn.now + lasts);
-            of.insert(node, Rest { until, lasts });
+            let known = of.get(&node).filter(|rest| turn.now < rest.until);
+            let until = known.map_or(turn.now, |rest| rest.until).max(turn.now + lasts);
+            let unable = unable || known.is_some_and(|rest| rest.unable);
+            of.insert(node, Rest { until, lasts, unable });
         }
     }
 
@@ -466,11 +505,12 @@ impl Failover {
         let of = self.passed_over.entry(row.instance()).or_default();
         if able {
             of.remove(&from);
-        } else if of.get(&from).is_none_or(|rest| rest.until <= turn.now) {
+        } else if of.get(&from).is_none_or(|rest| rest.until <= turn.now || !rest.unable) {
             // Asked again and again it answers the same, as a rule: each time is a change of the table.
-            let before = of.get(&from).map_or(Duration::ZERO, |rest| rest.lasts);
+            let before = of.get(&from).filter(|rest| rest.unable);
+            let before = before.map_or(Duration::ZERO, |rest| rest.lasts);
             let lasts = (before * 2).clamp(UNABLE_FOR, UNABLE_FOR_MAX);
-            self.pass_over(turn, row, from, lasts);
+            self.pass_over(turn, row, from, (lasts, true));
         }
         let fill = self.fills.get(&row.instance()).filter(|fill| row.fill == Some(fill.node));
         let optional = fill.is_some_and(|fill| fill.optional);
@@ -482,7 +522,8 @@ impl Failover {
         }
         self.fills.insert(row.instance(), Fill { node: from, optional, able: Some(able) });
         // Where nobody else is there, a board that keeps the state is better than none.
-        let drops = !able && (optional || self.choose_untried(turn, office, row).is_some());
+        let drops =
+            !able && (optional || self.choose_untried(turn, office, row, |_| true).is_some());
         drops.then(|| Row { fill: None, ..row.clone() })
     }
 

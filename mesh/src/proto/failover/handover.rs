@@ -80,12 +80,20 @@ impl Failover {
         }
         let stateful = turn.specs.get(&row.spec).is_none_or(|spec| spec.state.is_some()) && !blank;
         let stage = match stateful {
+            // Its folder, if there is one, is of another right: what this one would begin with goes on.
+            true if assignment.is_unused() => {
+                if !turn.holdings.own(instance).any(|id| assignment.names(id)) {
+                    return Err("the state that it would begin with is not here");
+                }
+                Stage::Copying(row.base)
+            }
             true => Stage::Capturing,
             false => Stage::Copying(CheckpointId::default()),
         };
         assignment.handover = Some(Handover { to, stage, until });
-        if stateful {
-            self.notices.push(Notice::Close(instance.clone(), true));
+        match stage {
+            Stage::Capturing => self.notices.push(Notice::Close(instance.clone(), true)),
+            _ => self.tell_copies(instance),
         }
         self.hand_over(turn, instance);
         Ok(())
@@ -93,9 +101,8 @@ impl Failover {
 
     /// This board cannot run it: another one may.
     pub(super) fn resign(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
-        // Where it has just come from by a handover it goes on failing here, and says so: two boards
-        // that hand a broken service to and fro would help nobody.
-        let came = |a: &Assignment| a.row.released && !a.has_settled;
+        // Where it has just come from by a handover it goes on failing here, and says so.
+        let came = |a: &Assignment| a.has_just_come(turn.now);
         if self.assignments.get(instance).is_some_and(came) {
             return;
         }
@@ -178,6 +185,7 @@ impl Failover {
             assignment.hand_over_after = turn.now + REST;
             self.notices.push(Notice::Close(instance.clone(), false));
             turn.out.push(Effect::Thaw { instance: instance.clone() });
+            self.tell_copies(instance);
         }
     }
 

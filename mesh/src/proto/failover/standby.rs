@@ -15,6 +15,9 @@ use crate::proto::table::{CheckpointId, Row};
 use crate::proto::turn::Turn;
 use crate::proto::wire::failover::Claimed;
 
+/// A board that could not start what it stands by for takes over so much later, to pass it on: its former
+/// active could not go on any more, and may have been restarted only.
+const UNABLE_PATIENCE: Duration = Duration::from_secs(30);
 /// The link to the master is wanted that long by one look.
 const LINK_ERRAND: Duration = Duration::from_secs(30);
 
@@ -102,9 +105,9 @@ impl Failover {
             if turn.specs.get(&row.spec).is_none() {
                 want_spec(turn, &row);
             }
-            // Under a new right its former active, which may come back, could not go on either.
-            let unable = self.unable(&instance).is_some();
-            let Some(from) = from.filter(|_| row.ready && !unable) else { continue };
+            let returns = !row.lost && turn.now < free_at + UNABLE_PATIENCE;
+            let waits = returns && self.unable(&instance).is_some();
+            let Some(from) = from.filter(|_| row.ready && !waits) else { continue };
             let Some(vigil) = self.vigils.get_mut(&instance) else { continue };
             if !core::mem::replace(&mut vigil.asked, true) {
                 let epoch = row.epoch.0;

@@ -127,7 +127,7 @@ impl Node {
                 self.name_of(&row.active)
             ),
             ("down", _) if row.able == Some(false) => format!(
-                "its board {} is down and its standby could not start it, as what it runs is not there: it goes on when that board returns, or when the standby has what `hedgerow why {}` there says",
+                "its board {} is down and its standby could not start it, as what it runs is not there: it goes on when that board returns, when another board that could start it was given its state, or when the standby has what `hedgerow why {}` there says",
                 self.name_of(&row.active),
                 row.service
             ),

@@ -137,4 +137,6 @@ pub enum Claimed {
     Recover(CheckpointId),
     /// The standby: whether I could start it.
     Able(bool),
+    /// The active: nothing has begun under this right, and this is what it would begin with.
+    Begins(CheckpointId),
 }
