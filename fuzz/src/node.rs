@@ -223,7 +223,7 @@ impl Driver {
                 let instance = instance(steps.below(3));
                 let row = self.node.authority().table().row(&instance);
                 let epoch = row.map_or(Epoch(1), |row| row.epoch);
-                self.receive(SCENE.peer(1), Pass { order, epoch }.into());
+                self.receive(SCENE.peer(1), Pass { seq: steps.byte().into(), order, epoch }.into());
             }
             _ => self.command(Command::Order(Box::new(order))),
         }

@@ -143,12 +143,15 @@ impl Client {
         let (code, message) = match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => (
                 "no-daemon",
-                folder::not_ready(&self.home).unwrap_or_else(|| {
-                    format!(
-                        "no hedgerow runs with the data folder {home}; start it: {}",
-                        self.start
-                    )
-                }),
+                folder::not_ready(&self.home).map_or_else(
+                    || {
+                        format!(
+                            "no hedgerow runs with the data folder {home}; start it: {}",
+                            self.start
+                        )
+                    },
+                    |(_, why)| why,
+                ),
             ),
             io::ErrorKind::PermissionDenied => (
                 "no-right",
@@ -218,7 +221,7 @@ fn broken(error: &dyn std::error::Error) -> Failure {
 
 fn exit_of(code: &str) -> Exit {
     match code {
-        "not-found" | "ambiguous" => Exit::NotFound,
+        "not-found" | "no-such-state" | "ambiguous" => Exit::NotFound,
         "halted" => Exit::Halted,
         _ => Exit::Failed,
     }

@@ -48,24 +48,30 @@ pub(crate) fn belonging(home: &Home) -> Outcome<Option<Belonging>> {
     }))
 }
 
-/// Why `up` would not help in this folder, if it would not: for people. Nothing is made there.
-pub(crate) fn not_ready(path: &Path) -> Option<String> {
+/// Why `up` would not help in this folder, if it would not: a code and a sentence. Nothing is made there.
+pub(crate) fn not_ready(path: &Path) -> Option<(&'static str, String)> {
     let home = Home::at(path);
     let place = path.display();
     if ticket_path(&home).exists() {
         return None;
     }
     match belonging(&home) {
-        Ok(None) => Some(format!(
-            "{place} holds no board yet: `hedgerow init NAME` founds a mesh, `hedgerow join TICKET` \
-             makes this board ready for one, and then `hedgerow up` starts it; or name another \
-             folder with --home"
-        )),
-        Ok(Some(Belonging { left: true, .. })) => Some(format!(
-            "the board in {place} has left its mesh; to come back it needs a ticket, made with \
-             `hedgerow ticket new` on the board with the root key: `hedgerow join TICKET`, then \
-             `hedgerow up`"
-        )),
+        Ok(None) => {
+            let text = format!(
+                "{place} holds no board yet: `hedgerow init NAME` founds a mesh, `hedgerow join TICKET` \
+                 makes this board ready for one, and then `hedgerow up` starts it; or name another \
+                 folder with --home"
+            );
+            Some(("no-mesh", text))
+        }
+        Ok(Some(Belonging { left: true, .. })) => {
+            let text = format!(
+                "the board in {place} has left its mesh; to come back it needs a ticket, made with \
+                 `hedgerow ticket new` on the board with the root key: `hedgerow join TICKET`, then \
+                 `hedgerow up`"
+            );
+            Some(("has-left", text))
+        }
         Ok(Some(_)) | Err(_) => None,
     }
 }

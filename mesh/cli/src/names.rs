@@ -24,6 +24,9 @@ pub(crate) struct Label {
     pub(crate) value: ShortName,
 }
 
+/// Whoever wants a ticket to last for longer should say so: ten years.
+const LIFETIME_MAX_SECONDS: u64 = 3650 * 86_400;
+
 /// How long a ticket lets boards in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Lifetime {
@@ -138,8 +141,9 @@ impl FromStr for Lifetime {
         };
         let count: u64 = digits.parse().map_err(|_| wrong())?;
         match count.checked_mul(unit) {
-            Some(seconds @ 1..) => Ok(Self::Seconds(seconds)),
-            _ => Err(wrong()),
+            Some(seconds @ 1..=LIFETIME_MAX_SECONDS) => Ok(Self::Seconds(seconds)),
+            Some(0) | None => Err(wrong()),
+            Some(_) => Err("more than ten years: write `never` if you mean that".to_owned()),
         }
     }
 }
@@ -158,7 +162,9 @@ mod tests {
         assert_eq!(parse("24h"), Some(Lifetime::Seconds(86_400)));
         assert_eq!(parse("7d"), Some(Lifetime::Seconds(604_800)));
         assert_eq!(parse("never"), Some(Lifetime::Never));
-        for wrong in ["", "7", "d", "0d", "-1h", "7 d", "7days", "99999999999999999999d", "7é"] {
+        for wrong in
+            ["", "7", "d", "0d", "-1h", "7 d", "7days", "99999999999999999999d", "7é", "3651d"]
+        {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
     }

@@ -137,9 +137,23 @@ pub(crate) async fn leave(context: &Context, force: bool) -> Outcome {
         if force {
             said.extend(cost_of_force(&status, &context.home));
         }
+        said.extend(what_stays(&status));
         said.push(next);
         text::wrap(&said.join(" "), 0)
     })
+}
+
+/// What those that stay have to know, if that is not much.
+fn what_stays(before: &Status) -> Option<String> {
+    let told = match before.up.saturating_sub(1) {
+        1 => "One board stays: nothing stands by for what it runs.",
+        2 => {
+            "Two boards stay: should the one of them die that decides, nothing can be changed any more; \
+             `hedgerow status` there says which that is."
+        }
+        _ => return None,
+    };
+    Some(told.to_owned())
 }
 
 /// What others miss once this board has left without asking, as far as it knows.

@@ -106,10 +106,10 @@ pub(crate) async fn stop(context: &Context, name: &ShortName) -> Outcome {
     })
 }
 
-/// Stops a service and forgets it; returns once it is gone, or says what that waits for.
+/// Stops a service and forgets it; returns once it is gone.
 ///
 /// # Errors
-/// As for [`stop`].
+/// As for [`stop`]; or it is not gone after some seconds, and what that waits for.
 pub(crate) async fn remove(context: &Context, name: &ShortName, force: bool) -> Outcome {
     operator::order(context, Action::Remove { service: name.to_name(), force }).await?;
     let begun = Instant::now();
@@ -123,16 +123,16 @@ pub(crate) async fn remove(context: &Context, name: &ShortName, force: bool) -> 
             _ => break ("removed", String::new()),
         }
     };
+    if done == "removing" {
+        return Err(Failure::new(Exit::Failed, done, format!("{name} is being removed: {why}")));
+    }
     let done = Done { done: done.to_owned(), object: name.to_string() };
-    context.show(&done, |done| match done.done.as_str() {
-        "removed" => {
-            let sentence = format!(
-                "{0} is removed. What it wrote stays in services/{0} of the data folders of its boards.",
-                done.object
-            );
-            text::wrap(&sentence, 2)
-        }
-        _ => text::wrap(&format!("{} is being removed: {why}.", done.object), 2),
+    context.show(&done, |done| {
+        let sentence = format!(
+            "{0} is removed. What it wrote stays in services/{0} of the data folders of its boards.",
+            done.object
+        );
+        text::wrap(&sentence, 2)
     })
 }
 

@@ -35,8 +35,12 @@ pub(crate) async fn up(context: &Context, flags: UpArgs) -> Outcome {
     umask(Mode::RWXG | Mode::RWXO);
     end_with_parent(flags.parent)?;
     log_to_stderr(context.verbose)?;
+    api::check(&Home::at(&context.home))?;
+    // Before the folder is made or touched: it may be the wrong one.
+    if let Some((code, why)) = folder::not_ready(&context.home) {
+        return Err(Failure::new(Exit::Failed, code, why));
+    }
     let home = Home::open(&context.home)?;
-    api::check(&home)?;
     let ticket = folder::pending_ticket(&home)?;
     let settings = settings::resolve(&home, flags, ticket)?;
     // Before the node starts, so that no signal finds it without a handler.

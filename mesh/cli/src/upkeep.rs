@@ -15,6 +15,9 @@ use crate::schema::{Done, Node};
 use crate::service::operator::order;
 use crate::text;
 
+/// Boards of one name that are listed, at most.
+const LISTED_MAX: usize = 8;
+
 /// A checkpoint as `why SERVICE` lists it: `EPOCH.NUMBER`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct State(CheckpointId);
@@ -146,16 +149,21 @@ async fn find(context: &Context, object: &str) -> Outcome<Node> {
     };
     match (found.next(), found.next()) {
         (Some(node), None) => Ok(node),
+        (Some(one), Some(other)) => {
+            let all = [one, other].into_iter().chain(found);
+            let all: Vec<String> = all.map(|node| node.node.to_string()).take(LISTED_MAX).collect();
+            let message = format!(
+                "several boards match `{object}`: say which by its id, {}",
+                all.join(" or ")
+            );
+            Err(Failure::new(Exit::NotFound, "ambiguous", message))
+        }
         (None, _) => {
             let message = format!(
                 "no board is called `{object}` or has an id that begins so; `{}` lists them",
                 context.command("nodes")
             );
             Err(Failure::new(Exit::NotFound, "not-found", message))
-        }
-        (Some(_), Some(_)) => {
-            let message = format!("several boards match `{object}`; give more of the id");
-            Err(Failure::new(Exit::NotFound, "ambiguous", message))
         }
     }
 }

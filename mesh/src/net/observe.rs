@@ -228,6 +228,7 @@ fn log(event: &Event) {
             tracing::warn!(node = %node.short(), what, "broke a rule");
         }
         Event::Left => tracing::info!("left the mesh"),
+        Event::Stays => tracing::warn!("stopped while it was leaving: stays a member"),
         Event::Stalled { late_ms, carried_ms } => {
             tracing::warn!(
                 late_ms,

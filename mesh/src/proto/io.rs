@@ -669,6 +669,8 @@ pub enum Event {
     },
     /// This node has left the mesh.
     Left,
+    /// This node was leaving when its last life ended, and stays.
+    Stays,
     /// This node stopped for good; only a restart helps.
     Halted {
         /// Why.

@@ -303,7 +303,7 @@ impl Node {
             Message::Depart(depart) => authority.on_depart(&mut turn, from, depart),
             Message::Departure(answer) => self.on_departure(now, answer, out),
             Message::Submit(submit) => failover.on_submit(&mut turn, &office, from, submit),
-            Message::Submitted(answer) => failover.on_submitted(&mut turn, &answer),
+            Message::Submitted(answer) => failover.on_submitted(&mut turn, from, &answer),
             Message::WantSpec(wanted) => {
                 if let Some(order) = turn.specs.order(&wanted.hash).cloned() {
                     turn.send(from, Spec { order });

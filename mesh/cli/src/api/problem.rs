@@ -44,11 +44,13 @@ impl From<Gone> for Problem {
 impl From<ReplyError> for Problem {
     fn from(error: ReplyError) -> Self {
         let status = match error.code.as_str() {
-            "not-found" => StatusCode::NOT_FOUND,
+            "not-found" | "no-such-state" => StatusCode::NOT_FOUND,
             "ambiguous" | "not-running" | "decides-alone" | "services-stay" | "leaving-already"
-            | "conflict" | "no-room" | "not-serving" => StatusCode::CONFLICT,
+            | "being-removed" | "conflict" | "full" | "leaving" | "no-room" | "not-needed"
+            | "not-ready" | "not-serving" | "standby-unable" | "state-changed" | "stopped"
+            | "too-many" => StatusCode::CONFLICT,
             "refused" => StatusCode::FORBIDDEN,
-            "unknown" => StatusCode::GATEWAY_TIMEOUT,
+            "not-carried-out" | "unknown" => StatusCode::GATEWAY_TIMEOUT,
             "no-master" | "not-master" | "busy" => StatusCode::SERVICE_UNAVAILABLE,
             "not-root" => StatusCode::FORBIDDEN,
             "halted" => StatusCode::SERVICE_UNAVAILABLE,

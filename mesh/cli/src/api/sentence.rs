@@ -9,6 +9,9 @@ use hedgerow::proto::io::{Event, NodeView};
 #[derive(Debug, Default)]
 pub(super) struct Names(BTreeMap<NodeId, String>);
 
+const STAYS: &str =
+    "this board was stopped before it had left, and stays a member: `hedgerow leave` once more";
+
 impl Names {
     /// The names in the list of members.
     pub(super) fn new(nodes: &[NodeView]) -> Self {
@@ -94,6 +97,7 @@ impl Names {
                 "the mesh was recovered by force in two places (time {generation}): this board follows the other one, and what was decided here since may be lost"
             ),
             Event::Left => "this board left the mesh".to_owned(),
+            Event::Stays => STAYS.to_owned(),
             Event::Halted { why } => format!("this board stopped for good: {why}"),
         }
     }

@@ -43,7 +43,7 @@ fn a_mesh_of_two_from_init_to_leave() {
     assert!(text.contains("1 up, 1 left"), "{text}");
     fits(&text);
     let error = guest.ask(&["up"]).failure(1, "has-left");
-    assert!(error.contains("join again"), "{error}");
+    assert!(error.contains("hedgerow join TICKET"), "{error}");
 
     guest.joins(&founder.ticket());
     guest.up("barn-3");

@@ -89,9 +89,8 @@ fn an_older_state_is_restored_a_board_is_drained_and_a_lost_majority_is_replaced
     let first = by_hand().unwrap();
     until("it has counted on", || lines(active).len() > 40);
     let counted = lines(active).len();
-    let nowhere = boards[0].ask(&["restore", "counts", "--at", "1.1"]);
-    assert_eq!(nowhere.code, Some(1), "{nowhere:?}");
-    assert!(format!("{nowhere:?}").contains("lacks the state"), "{nowhere:?}");
+    let nowhere = boards[0].ask(&["restore", "counts", "--at", "1.1"]).failure(4, "no-such-state");
+    assert!(nowhere.contains("has no state 1.1 of `counts`"), "{nowhere}");
     boards[0].json(&["restore", "counts", "--at", &first]);
     let active = settled(&boards, before);
     until("it was started again", || lines(active).iter().filter(|line| **line == 1).count() == 2);

@@ -18,7 +18,7 @@ use crate::proto::ops::Purpose;
 use crate::proto::order::{Action, Instance, Order, SignedOrder};
 use crate::proto::record::Name;
 use crate::proto::specs::SpecHash;
-use crate::proto::table::Row;
+use crate::proto::table::{CheckpointId, Row};
 use crate::proto::turn::Turn;
 use crate::proto::wire::failover::{Claimed, Pass, Submit, Submitted};
 
@@ -97,6 +97,27 @@ struct OnItsWay {
     signed: Box<SignedOrder>,
 }
 
+/// Why an order is refused, for programs; each is the same whichever board was asked.
+const CODES: [&str; 17] = [
+    "being-removed",
+    "busy",
+    "conflict",
+    "full",
+    "leaving",
+    "no-room",
+    "no-such-state",
+    "not-carried-out",
+    "not-found",
+    "not-needed",
+    "not-ready",
+    "refused",
+    "standby-unable",
+    "state-changed",
+    "stopped",
+    "too-many",
+    "unknown",
+];
+
 /// What the asker is told.
 type Answer = Result<(), (&'static str, String)>;
 
@@ -152,7 +173,7 @@ impl Desk {
                 ),
                 Some(Stage::Passed(_)) => (
                     "not-carried-out",
-                    "the board that is to carry it out has not done so in time: it cannot be reached, or lacks the state that is named; `hedgerow why SERVICE` there lists those that it has, and `hedgerow ps` shows whether it happened after all",
+                    "the board that is to carry it out has not done so in time: it cannot be reached, or cannot do it at the moment; `hedgerow ps` shows whether it happened after all",
                 ),
                 Some(Stage::Again(..)) => (
                     "conflict",
@@ -222,18 +243,25 @@ impl Failover {
         self.take_order(turn, office, asker, submit.order);
     }
 
-    /// The master's answer to an order that was passed on.
-    pub(crate) fn on_submitted(&mut self, turn: &mut Turn<'_>, answer: &Submitted) {
+    /// The master's answer to an order that was passed on, or a refusal of the board that was to carry one out.
+    pub(crate) fn on_submitted(&mut self, turn: &mut Turn<'_>, from: NodeId, answer: &Submitted) {
         let Some(open) = self.desk.open.get_mut(&answer.seq) else { return };
-        let Stage::PassedOn(signed) = &open.stage else { return };
-        if !answer.done && *answer.code == *NOT_MASTER {
-            // There will be another one.
-            open.stage = Stage::Waiting(signed.clone());
-            open.not_before = turn.now + ORDER_RETRY;
-            return;
+        match &open.stage {
+            Stage::PassedOn(signed) if !answer.done && *answer.code == *NOT_MASTER => {
+                // There will be another one.
+                open.stage = Stage::Waiting(signed.clone());
+                open.not_before = turn.now + ORDER_RETRY;
+                return;
+            }
+            Stage::PassedOn(_) => {}
+            // That it is done only the table says.
+            Stage::Passed(way) if way.passed.by == from && !answer.done => {}
+            _ => return,
         }
         let text: String = answer.text.chars().filter(|c| !c.is_control()).collect();
-        let verdict = if answer.done { Ok(()) } else { Err(("refused", text)) };
+        // What a master of another version says may have no name here.
+        let code = CODES.iter().copied().find(|code| **code == *answer.code);
+        let verdict = if answer.done { Ok(()) } else { Err((code.unwrap_or("refused"), text)) };
         self.desk.close(turn, answer.seq, verdict);
     }
 
@@ -378,20 +406,36 @@ impl Failover {
         pass: &Pass,
     ) {
         let (root, cell) = (turn.me.belonging.root, turn.me.config().cell);
-        match pass.order.verify_fresh(&root, cell, turn.unix) {
-            Ok(order) => self.carry_out(turn, office, &order.action, pass.epoch),
-            Err(error) => turn.misbehaved(from, error.to_string()),
+        let order = match pass.order.verify_fresh(&root, cell, turn.unix) {
+            Ok(order) => order,
+            Err(error) => return turn.misbehaved(from, error.to_string()),
+        };
+        if let Err(refusal) = self.carry_out(turn, office, &order.action, pass.epoch) {
+            tell(turn, Asker::Board(from, pass.seq), Err(refusal));
         }
     }
 
-    /// Does what an operator wants of this board. What cannot be done is seen by the master as a row
-    /// that does not change.
-    fn carry_out(&mut self, turn: &mut Turn<'_>, office: &Office, action: &Action, epoch: Epoch) {
+    /// Does what an operator wants of this board. What cannot be done now, but perhaps in a moment, is seen
+    /// by the master as a row that does not change.
+    fn carry_out(
+        &mut self,
+        turn: &mut Turn<'_>,
+        office: &Office,
+        action: &Action,
+        epoch: Epoch,
+    ) -> Answer {
         let instance = |service: &Name| Instance { service: service.clone(), ordinal: 0 };
         let now = service_of(action).and_then(|service| self.row(turn, &instance(service)));
         if now.is_none_or(|row| row.epoch != epoch) {
-            return;
+            return Ok(());
         }
+        let me = turn.name_of(&turn.me.id());
+        let lacks = |service: &Name, what: &str| {
+            let text = format!(
+                "{me} has no {what} of `{service}`; `hedgerow why {service}` there lists those that it has"
+            );
+            Err(("no-such-state", text))
+        };
         match action {
             Action::Move(service) => {
                 let _ = self.begin_handover(turn, &instance(service));
@@ -401,8 +445,10 @@ impl Failover {
             }
             Action::Restore { service, at } => {
                 let instance = instance(service);
-                let held = turn.holdings.own(&instance).any(|id| id == *at);
-                if let Some(assignment) = self.assignments.get_mut(&instance).filter(|_| held) {
+                if !turn.holdings.own(&instance).any(|id| id == *at) {
+                    return lacks(service, &format!("state {}.{}", at.epoch.0, at.seq));
+                }
+                if let Some(assignment) = self.assignments.get_mut(&instance) {
                     let until = turn.now + PASSED_PATIENCE;
                     assignment.restoring = Some((*at, until));
                     assignment.claim_at = turn.now;
@@ -411,9 +457,12 @@ impl Failover {
             }
             Action::Recover { service, from } if *from == turn.me.id() => {
                 let instance = instance(service);
+                let Some(row) = self.row(turn, &instance) else { return Ok(()) };
+                let stateless = turn.specs.get(&row.spec).is_some_and(|spec| spec.state.is_none());
                 let newest = turn.holdings.own(&instance).next_back();
-                if let (Some(row), Some(newest)) = (self.row(turn, &instance), newest) {
-                    self.claim(turn, office, &row, Claimed::Recover(newest));
+                match newest.or(stateless.then(CheckpointId::default)) {
+                    Some(base) => self.claim(turn, office, &row, Claimed::Recover(base)),
+                    None => return lacks(service, "state"),
                 }
             }
             Action::Recover { .. }
@@ -423,6 +472,7 @@ impl Failover {
             | Action::RecoverMesh { .. }
             | Action::Drain { .. } => {}
         }
+        Ok(())
     }
 
     /// This node is master: lets another board, or itself, carry an order out.
@@ -439,17 +489,21 @@ impl Failover {
             Err(refusal) => return tell(turn, asker, Err(refusal)),
         };
         let (by, epoch) = (passed.by, passed.epoch);
+        let mut seq = u64::default();
         if matches!(order.action, Action::Checkpoint(_)) {
             tell(turn, asker, Ok(()));
         } else {
             let (order, signed) = (Box::new(order.clone()), Box::new(signed.clone()));
-            self.desk.open(turn, asker, Stage::Passed(OnItsWay { passed, order, signed }));
+            let stage = Stage::Passed(OnItsWay { passed, order, signed });
+            seq = self.desk.open(turn, asker, stage);
         }
         if by == turn.me.id() {
-            self.carry_out(turn, office, &order.action, epoch);
+            if let Err(refusal) = self.carry_out(turn, office, &order.action, epoch) {
+                self.desk.close(turn, seq, Err(refusal));
+            }
         } else {
             turn.links.want_until(by, turn.now + ORDER_PATIENCE, turn.now);
-            turn.send(by, Pass { order: signed.clone(), epoch });
+            turn.send(by, Pass { seq, order: signed.clone(), epoch });
         }
     }
 
@@ -457,17 +511,19 @@ impl Failover {
     fn pass_again(&mut self, turn: &mut Turn<'_>, office: &Office) {
         let me = turn.me.id();
         let mut mine = Vec::new();
-        for open in self.desk.open.values() {
+        for (seq, open) in &self.desk.open {
             let Stage::Passed(way) = &open.stage else { continue };
             if way.passed.by == me {
-                mine.push((way.order.action.clone(), way.passed.epoch));
+                mine.push((*seq, way.order.action.clone(), way.passed.epoch));
             } else {
                 let (order, epoch) = ((*way.signed).clone(), way.passed.epoch);
-                turn.send(way.passed.by, Pass { order, epoch });
+                turn.send(way.passed.by, Pass { seq: *seq, order, epoch });
             }
         }
-        for (action, epoch) in mine {
-            self.carry_out(turn, office, &action, epoch);
+        for (seq, action, epoch) in mine {
+            if let Err(refusal) = self.carry_out(turn, office, &action, epoch) {
+                self.desk.close(turn, seq, Err(refusal));
+            }
         }
     }
 

@@ -44,6 +44,8 @@ const REPLACED_WITHIN: Duration = Duration::from_secs(2);
 pub(super) struct Departure {
     under_way: Option<UnderWay>,
     ask_at: Time,
+    /// Whether somebody here knows what became of leaving.
+    told: bool,
 }
 
 /// A row that names this board, and its revision.
@@ -90,6 +92,7 @@ impl Node {
                 error("leaving-already", "this board is being taken out of the mesh already");
             return out.push(Effect::Reply { op: command, reply });
         }
+        self.departure.told = true;
         self.departure.under_way = Some(UnderWay {
             command,
             leaves: false,
@@ -117,6 +120,9 @@ impl Node {
             way.roles = Some((roles, now));
         }
         let Some(way) = &self.departure.under_way else {
+            if !core::mem::replace(&mut self.departure.told, true) {
+                out.push(Effect::Event(Event::Stays));
+            }
             return self.ask_to_leave(now, Intent::Stays, out);
         };
         if let Some((code, why)) = self.reason_to_stay(now, way) {

@@ -47,6 +47,8 @@ pub struct Spec {
 /// The master to the board that is to carry it out: an operator ordered this.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Pass {
+    /// Echoed in a refusal, which is a `Submitted`. What is carried out shows in the table.
+    pub seq: u64,
     /// What the operator ordered.
     pub order: SignedOrder,
     /// The right that it is about: carried out, it ends that right, so it is not carried out twice.

@@ -88,10 +88,10 @@ impl Refusal {
                 "the ticket is not signed by this mesh's root key; ask the operator for a new one"
             }
             Self::Expired => {
-                "the ticket has expired; make a new one with `hedgerow ticket new` (and check this board's clock)"
+                "the ticket has expired; make a new one with `hedgerow ticket new`, stop `hedgerow up` on this board and give it to `hedgerow join` (and check this board's clock)"
             }
             Self::TicketRevoked => {
-                "the ticket was revoked; make a new one with `hedgerow ticket new`"
+                "the ticket was revoked; make a new one with `hedgerow ticket new`, stop `hedgerow up` on this board and give it to `hedgerow join`"
             }
             Self::NodeRevoked => "this board was revoked by the operator and cannot come back",
             Self::UnknownAdmitter => {
