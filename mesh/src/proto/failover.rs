@@ -93,6 +93,12 @@ struct Rest {
     unable: bool,
 }
 
+impl Rest {
+    fn began(&self) -> Time {
+        self.until - self.lasts
+    }
+}
+
 /// A board that is being filled.
 #[derive(Debug)]
 struct Fill {

@@ -438,12 +438,16 @@ impl Failover {
         fit: impl Fn(&NodeId) -> bool,
     ) -> Option<NodeId> {
         let now = turn.now;
-        let rests = |rest: &Rest| match row.able == Some(false) && !rest.unable {
-            true => now + rest.lasts < rest.until + PASSED_OVER_FOR_UNABLE,
+        let rests = |node: &NodeId, rest: &Rest| match rest.unable {
+            true => now < rest.until,
+            // Held for dead since, and back: what was wrong with it may have been just that.
+            false if turn.members.get(node).is_some_and(|m| m.since > rest.began()) => false,
+            false if row.able == Some(false) => now < rest.began() + PASSED_OVER_FOR_UNABLE,
             false => now < rest.until,
         };
         let passed_over = self.passed_over.get(&row.instance()).into_iter().flatten();
-        let passed_over = passed_over.filter(|(_, rest)| rests(rest)).map(|(node, _)| *node);
+        let passed_over =
+            passed_over.filter(|(node, rest)| rests(node, rest)).map(|(node, _)| *node);
         let passed_over: Vec<NodeId> = passed_over.collect();
         if passed_over.len() >= PASSED_OVER_MAX {
             // Who else was tried is not remembered: each try copies the whole state.
