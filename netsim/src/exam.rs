@@ -27,7 +27,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 
 /// Other seeds that a directed scenario is tried with.
-const OTHER_SEEDS: u64 = 20;
+const OTHER_SEEDS: u64 = 200;
 /// How long one failure is shrunk.
 const SHRINK_BUDGET: &str = "120s";
 
