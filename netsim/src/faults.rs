@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cue::Cue;
 use crate::queue::BoardIndex;
 use crate::time::Nanos;
 
@@ -170,8 +171,10 @@ pub const LOSS_PERCENT_MAX: u8 = 50;
 /// A fault, when it begins and how long it lasts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Timed {
-    /// True time, ns.
+    /// True time, ns; of a fault that waits for something: not before that.
     pub at: Nanos,
+    /// What it waits for, if not only for its time.
+    pub cue: Option<Cue>,
     /// None: until the end of the run, or the fault is a moment.
     pub lasts: Option<Nanos>,
     /// What.

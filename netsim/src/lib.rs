@@ -17,6 +17,7 @@
 
 pub mod board;
 pub mod campaign;
+pub mod cue;
 pub mod disk;
 pub mod evidence;
 pub mod exam;

@@ -178,9 +178,9 @@ mod tests {
         let mut plan = Plan::calm(3, 3, 30 * SECOND);
         plan.name = name.to_owned();
         let fault = Fault::Run { service: name.to_owned() };
-        plan.schedule.push(Timed { at: 15 * SECOND, lasts: None, fault });
+        plan.schedule.push(Timed { at: 15 * SECOND, cue: None, lasts: None, fault });
         let fault = Fault::Crash { node: 1 };
-        plan.schedule.push(Timed { at: 20 * SECOND, lasts: None, fault });
+        plan.schedule.push(Timed { at: 20 * SECOND, cue: None, lasts: None, fault });
         plan.expects.push((22 * SECOND, Expect::NoMaster));
         plan
     }

@@ -32,6 +32,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Spanned, Table, Value};
 
+use crate::cue::Cue;
 use crate::expect::Expect;
 use crate::faults::{Fault, LOSS_PERCENT_MAX, Timed};
 use crate::law::LinkLaw;
@@ -207,6 +208,7 @@ fn plan(path: &Path, text: &str) -> Result<Plan, Wrong> {
         let span = table.span();
         let timed = fault(text, table, boards)?;
         known_service(&plan, &span, timed.fault.service())?;
+        known_service(&plan, &span, timed.cue.as_ref().and_then(Cue::service))?;
         plan.schedule.push(timed);
     }
     plan.settle_within = match &file.settle {
@@ -257,9 +259,12 @@ fn known_service(plan: &Plan, at: &Range<usize>, named: Option<&str>) -> Result<
 fn fault(text: &str, table: Spanned<Table>, boards: BoardIndex) -> Result<Timed, Wrong> {
     let span = table.span();
     let mut table = table.into_inner();
-    let at = take_duration(text, &span, &mut table, "at")?.ok_or_else(|| Wrong {
+    let cue = take_cue(text, &span, &mut table, boards)?;
+    let at = take_duration(text, &span, &mut table, "at")?;
+    let at = at.or(cue.is_some().then_some(0)).ok_or_else(|| Wrong {
         at: span.clone(),
-        what: "this fault has no `at`: say when it begins, such as at = \"10s\"".to_owned(),
+        what: "this fault has no `at`: say when it begins, such as at = \"10s\"; or `when`"
+            .to_owned(),
     })?;
     let lasts = take_duration(text, &span, &mut table, "for")?;
     let fault: Fault = entry(text, &span, table, "do", "fault")?;
@@ -274,9 +279,31 @@ fn fault(text: &str, table: Spanned<Table>, boards: BoardIndex) -> Result<Timed,
         fault if fault.is_moment() && lasts.is_some() => {
             format!("`{}` is over at once: leave out `for`", fault.name())
         }
-        _ => return Ok(Timed { at, lasts, fault }),
+        _ => return Ok(Timed { at, cue, lasts, fault }),
     };
     Err(Wrong { at: span, what })
+}
+
+/// What a fault waits for, and for how long after it.
+fn take_cue(
+    text: &str,
+    span: &Range<usize>,
+    table: &mut Table,
+    boards: BoardIndex,
+) -> Result<Option<Cue>, Wrong> {
+    let plus = take_duration(text, span, table, "plus")?;
+    let place = |key| find(text, span, key).unwrap_or(span.clone());
+    let Some(when) = table.remove("when") else {
+        let what = "`plus` is the time after what `when` names: without `when` there is only `at`";
+        return match plus {
+            Some(_) => Err(Wrong { at: place("plus"), what: what.to_owned() }),
+            None => Ok(None),
+        };
+    };
+    let wrong = |what| Wrong { at: place("when"), what };
+    let cue: Cue = when.as_str().unwrap_or_default().parse().map_err(wrong)?;
+    check_boards(&place("when"), &[cue.board], boards)?;
+    Ok(Some(Cue { plus: plus.unwrap_or_default(), ..cue }))
 }
 
 fn expect(text: &str, table: Spanned<Table>, boards: BoardIndex) -> Result<(Nanos, Expect), Wrong> {
@@ -455,6 +482,18 @@ mod tests {
         for (more, said) in [
             ("lnik = \"lan\"\n", "x.toml:4:1: unknown field `lnik`"),
             ("lnik = \"lan\"\n", "did you mean `link`?"),
+            (
+                "[[fault]]\nwhen = \"n7 writes Saw\"\ndo = \"crash\"\nnode = 1\n",
+                "x.toml:5:1: there is no board 7",
+            ),
+            (
+                "[[fault]]\nwhen = \"n1 writes So\"\ndo = \"crash\"\nnode = 1\n",
+                "x.toml:5:1: `So` is nothing",
+            ),
+            (
+                "[[fault]]\nplus = \"1s\"\nat = \"1s\"\ndo = \"crash\"\nnode = 1\n",
+                "x.toml:5:1: `plus` is",
+            ),
             ("link = \"lann\"\n", "x.toml:4:8: unknown variant `lann`"),
             ("loss = 70\n", "x.toml:4:8: `loss`, in per cent, must be from 0 to 50, not 70"),
             ("late = [7]\n", "x.toml:4:8: there is no board 7: with nodes = 3 they are 0 to 2"),
@@ -479,7 +518,12 @@ mod tests {
     fn a_good_file_becomes_a_plan() {
         let more = "[[fault]]\nat = \"1s\"\nfor = \"250ms\"\ndo = \"pause\"\nnode = 1\n";
         let plan = parse(Path::new("x.toml"), &format!("{GOOD}{more}")).unwrap();
-        let pause = Timed { at: SECOND, lasts: Some(250 * MILLI), fault: Fault::Pause { node: 1 } };
+        let pause = Timed {
+            at: SECOND,
+            cue: None,
+            lasts: Some(250 * MILLI),
+            fault: Fault::Pause { node: 1 },
+        };
         assert_eq!(plan.schedule, [pause]);
     }
 }

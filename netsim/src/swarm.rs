@@ -106,7 +106,12 @@ pub fn plan(seed: u64, boards: BoardIndex, family: Schedule) -> Plan {
     plan.horizon = heal_at + plan.settle_bound().max(plan.voters_bound()) + MARGIN;
     for board in plan.late.clone() {
         let at = options.between(START, heal_at);
-        plan.schedule.push(Timed { at, lasts: None, fault: Fault::Join { node: board } });
+        plan.schedule.push(Timed {
+            at,
+            cue: None,
+            lasts: None,
+            fault: Fault::Join { node: board },
+        });
     }
     plan
 }
@@ -181,7 +186,7 @@ fn fault(kind: Kind, at: Nanos, boards: BoardIndex, draw: &mut Stream) -> Timed 
         }
         Kind::Leave => (None, Fault::Leave { node, force: false }),
     };
-    Timed { at, lasts, fault }
+    Timed { at, cue: None, lasts, fault }
 }
 
 /// Two or three groups; none may be everyone.

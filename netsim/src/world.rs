@@ -36,7 +36,7 @@ use crate::board::{Board, Operator};
 use crate::evidence::{Blame, ServiceRecord};
 use crate::faults::{Fault, Timed};
 use crate::net::{Arrival, Load, Net};
-use crate::observe::{Watch, Watcher, What};
+use crate::observe::{Observation, Watch, Watcher, What};
 use crate::plan::{Outcome, Plan};
 use crate::queue::{BoardIndex, ConnIndex, Due, Queue};
 use crate::seed::{Purpose, Stream};
@@ -81,6 +81,8 @@ pub struct World {
     begun: BTreeSet<u32>,
     felt: BTreeSet<u32>,
     active: BTreeSet<u32>,
+    /// Those that wait for something still.
+    waiting: Vec<u32>,
     /// Boards that were suspected or taken for dead while their process existed.
     blamed: Vec<Blame>,
     /// When everything could begin to converge, once an operator has looked.
@@ -135,6 +137,7 @@ impl World {
             begun: BTreeSet::new(),
             felt: BTreeSet::new(),
             active: BTreeSet::new(),
+            waiting: Vec::new(),
             blamed: Vec::new(),
             settling_since: None,
             settled_after: None,
@@ -171,6 +174,10 @@ impl World {
             self.want(service.at, &service.name, operator::What::Run, service.board, None);
         }
         for (number, timed) in (0..).zip(&self.plan.schedule) {
+            if timed.cue.is_some() {
+                self.waiting.push(number);
+                continue;
+            }
             self.queue.push(timed.at, Due::Fault(number));
             if let Some(lasts) = timed.lasts {
                 self.queue.push(timed.at.saturating_add(lasts), Due::Mend(number));
@@ -186,6 +193,9 @@ impl World {
 
     fn run(&mut self) {
         self.run_until(self.plan.horizon);
+        if !self.over && !self.watch.failed() {
+            self.judge_cues();
+        }
         if !self.over && !self.watch.failed() {
             self.judge_settling();
         }
@@ -214,7 +224,7 @@ impl World {
     /// A fault begins now, and does not end.
     pub fn inject(&mut self, fault: Fault) {
         let number = self.plan.schedule.len() as u32;
-        self.plan.schedule.push(Timed { at: self.now, lasts: None, fault });
+        self.plan.schedule.push(Timed { at: self.now, cue: None, lasts: None, fault });
         self.begin(number);
     }
 
@@ -309,6 +319,25 @@ impl World {
             self.note_service(board, event);
         }
         self.watch.see(self.now, board, what);
+        if !self.waiting.is_empty() {
+            self.take_cues(Observation { at: self.now, board, what });
+        }
+    }
+
+    /// Faults that have waited for just this begin.
+    fn take_cues(&mut self, seen: Observation<'_>) {
+        let (schedule, queue) = (&self.plan.schedule, &mut self.queue);
+        self.waiting.retain(|number| {
+            let timed = &schedule[*number as usize];
+            let cue = timed.cue.as_ref().filter(|cue| seen.at >= timed.at && cue.is(&seen));
+            let Some(cue) = cue else { return true };
+            let at = seen.at.saturating_add(cue.plus);
+            queue.push(at, Due::Fault(*number));
+            if let Some(lasts) = timed.lasts {
+                queue.push(at.saturating_add(lasts), Due::Mend(*number));
+            }
+            false
+        });
     }
 
     fn find(&mut self, rule: &'static str, board: Option<BoardIndex>, text: String) {

@@ -37,6 +37,9 @@ macro_rules! messages {
             $($(#[$doc])* $name($name),)*
         }
 
+        /// The names of all kinds of messages.
+        pub const MESSAGE_NAMES: &[&str] = &[$(stringify!($name)),*];
+
         impl Message {
             /// The number of this kind of message on the wire.
             pub fn kind(&self) -> u16 {

@@ -98,6 +98,10 @@ fn service(service: &Service) -> Table {
 
 fn fault(timed: &Timed) -> Table {
     let mut table = tagged("at", timed.at, &timed.fault);
+    if let Some(cue) = &timed.cue {
+        table.insert("when".to_owned(), cue.to_string().into());
+        table.insert("plus".to_owned(), duration(cue.plus));
+    }
     if let Some(lasts) = timed.lasts {
         table.insert("for".to_owned(), duration(lasts));
     }

@@ -59,7 +59,7 @@ pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
         // For good: three others have what services run.
         let node = draw.below(u64::from(boards)) as BoardIndex;
         let fault = Fault::LacksProgram { node };
-        plan.schedule.push(Timed { at: SECOND, lasts: None, fault });
+        plan.schedule.push(Timed { at: SECOND, cue: None, lasts: None, fault });
     }
     let kinds: Vec<ServiceKind> =
         SERVICE_KINDS.into_iter().filter(|_| draw.percent(50) || chaos).collect();
@@ -86,7 +86,7 @@ pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
         if let Fault::Stop { service } = &timed.fault {
             let at = at + own.between(5 * SECOND, 20 * SECOND);
             let fault = Fault::Run { service: service.clone() };
-            plan.schedule.push(Timed { at: at.min(until), lasts: None, fault });
+            plan.schedule.push(Timed { at: at.min(until), cue: None, lasts: None, fault });
         }
         plan.schedule.push(timed);
     }
@@ -104,7 +104,12 @@ pub(super) fn add_drains(plan: &mut Plan, until: Nanos) {
             return;
         }
         let node = draw.below(u64::from(plan.boards)) as BoardIndex;
-        plan.schedule.push(Timed { at, lasts: Some(lasts), fault: Fault::Drain { node } });
+        plan.schedule.push(Timed {
+            at,
+            cue: None,
+            lasts: Some(lasts),
+            fault: Fault::Drain { node },
+        });
         at += lasts;
     }
 }
@@ -123,5 +128,5 @@ fn service_fault(kind: ServiceKind, at: Nanos, plan: &Plan, draw: &mut Stream) -
         ServiceKind::Rerun => (None, Fault::Run { service }),
         ServiceKind::Stop => (None, Fault::Stop { service }),
     };
-    Timed { at, lasts, fault }
+    Timed { at, cue: None, lasts, fault }
 }

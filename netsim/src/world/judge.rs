@@ -31,6 +31,16 @@ impl World {
         }
     }
 
+    /// A fault that waited in vain means that the scenario has not shown what it is for.
+    pub(super) fn judge_cues(&mut self) {
+        for number in core::mem::take(&mut self.waiting) {
+            let timed = &self.plan.schedule[number as usize];
+            let cue = timed.cue.as_ref().map(ToString::to_string).unwrap_or_default();
+            let text = format!("`{}` has waited in vain for \"{cue}\"", timed.fault.name());
+            self.find("expectation", None, text);
+        }
+    }
+
     pub(super) fn begin_settling(&mut self) {
         if self.plan.settle_within.is_some() {
             self.queue.push(self.now + LOOK_INTERVAL, Due::Settle);

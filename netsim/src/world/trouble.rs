@@ -164,6 +164,7 @@ impl World {
 
     /// Every fault ends and every board runs.
     pub(super) fn heal(&mut self) {
+        self.judge_cues();
         // A program that nobody brings along stays away: the others have to do.
         let lasts = |number: &u32| {
             let timed = &self.plan.schedule[*number as usize];
