@@ -19,7 +19,7 @@ fn examples() -> Vec<Plan> {
 #[test]
 fn its_examples_come_to_what_they_expect() {
     let examples = examples();
-    assert_eq!(examples.len(), 2);
+    assert_eq!(examples.len(), 3);
     for plan in examples {
         let outcome = run(&plan, None);
         assert!(outcome.findings.is_empty(), "{:?}", outcome.findings);
