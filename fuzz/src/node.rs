@@ -500,3 +500,20 @@ pub(crate) fn seeds() -> Vec<Seed> {
     seeds.push(("news".to_owned(), news));
     seeds
 }
+
+#[cfg(test)]
+mod tests {
+    use hedgerow::proto::wire::failover::Spec;
+
+    use super::*;
+
+    /// Else a member could fill the disk with orders that an operator once gave.
+    #[test]
+    fn an_order_that_no_row_names_is_not_kept() {
+        let mut driver = Driver::new();
+        assert!(driver.writing.is_empty());
+        let order = SCENE.orders[0].clone();
+        driver.receive(SCENE.peer(0), Spec { order }.into());
+        assert!(driver.writing.is_empty(), "a member's word is enough to write it down");
+    }
+}
