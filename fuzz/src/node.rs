@@ -253,7 +253,7 @@ impl Driver {
         let instance = instance(steps.below(2));
         let Some(row) = self.node.authority().table().row(&instance).cloned() else { return };
         let id = CheckpointId { epoch: row.epoch, seq: steps.byte().into() };
-        let claim = match steps.below(16) {
+        let claim = match steps.below(18) {
             0 => Claimed::Take { from: id },
             1 => Claimed::NeedStandby,
             2 => Claimed::AbortFill,
@@ -267,6 +267,7 @@ impl Driver {
             12 => Claimed::Able(true),
             13 => Claimed::Able(false),
             14 => Claimed::Begins(id),
+            15 => Claimed::NeedAnother,
             10 => {
                 let word = Unstorable { instance, id, why: Text::capped("the disk is full") };
                 return self.receive(SCENE.peer(from), word.into());

@@ -156,7 +156,7 @@ names! { RECORDS, record_name, Record:
 
 names! { CLAIMS, claim_name, Claimed:
     Take, NeedStandby, AbortFill, Filled, Ready, Release, Stopped, Lost, Restore,
-    Recover, Able, Begins,
+    Recover, Able, Begins, NeedAnother,
 }
 
 #[cfg(test)]

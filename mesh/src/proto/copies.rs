@@ -23,6 +23,7 @@ use super::order::Instance;
 use super::specs::SpecHash;
 use super::table::CheckpointId;
 use super::turn::Turn;
+use source::Capturing;
 use target::Fetching;
 
 pub use source::{COMMITS_MAX, Source};
@@ -35,6 +36,8 @@ pub const FETCHES_MAX: usize = 64;
 pub struct Copies {
     /// Instances that this board runs.
     sources: BTreeMap<Instance, Source>,
+    /// Captures that outlived the right of this board.
+    left_over: BTreeMap<Instance, Capturing>,
     /// States on their way to this board.
     fetching: BTreeMap<Instance, Fetching>,
     notices: Vec<Notice>,
@@ -88,8 +91,15 @@ impl Copies {
         self.sources.get(instance)
     }
 
+    /// States of an instance that are just coming about here: the store may have one already of which this
+    /// node has not heard yet.
+    fn on_their_way(&self, instance: &Instance) -> impl Iterator<Item = CheckpointId> {
+        let captured = self.sources.get(instance).and_then(Source::capturing);
+        captured.into_iter().chain(self.fetching.get(instance).map(Fetching::id))
+    }
+
     /// Lets go of states that nothing needs any more.
-    fn keep(turn: &mut Turn<'_>, instance: &Instance, mut wanted: Vec<CheckpointId>) {
+    fn keep(&self, turn: &mut Turn<'_>, instance: &Instance, mut wanted: Vec<CheckpointId>) {
         wanted.sort_unstable();
         wanted.dedup();
         // The newest are the ones that matter, should there ever be more than fit.
@@ -102,6 +112,7 @@ impl Copies {
             .collect();
         if turn.holdings.own(instance).count() > states.len() {
             turn.holdings.keep(instance, &states);
+            let states = states.into_iter().chain(self.on_their_way(instance));
             let states = crate::proto::bounded::List::capped(states);
             turn.out.push(Effect::Keep { instance: instance.clone(), states });
         }

@@ -89,8 +89,18 @@ struct Rest {
     until: Time,
     /// How long that was.
     lasts: Duration,
-    /// Because what it would run was not there.
-    unable: bool,
+    why: Why,
+}
+
+/// Why a board was of no use as a standby; what comes later says more.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Why {
+    /// It was there and was not filled, or its disk took nothing, or nobody heard it.
+    Silent,
+    /// What it would run was not there.
+    Unable,
+    /// It had the right, and could not start it.
+    Failed,
 }
 
 impl Rest {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hedgerow::proto::io::Effect;
+use hedgerow::proto::journal::Record;
 use hedgerow::proto::order::Instance;
 use hedgerow::proto::table::CheckpointId;
 use hedgerow::proto::wire::Message;
@@ -19,6 +20,8 @@ pub(super) struct AcksDurable {
     stored: BTreeSet<(BoardIndex, Instance, CheckpointId)>,
     /// The newest right under which each board began an instance.
     began: BTreeMap<(BoardIndex, Instance), u64>,
+    /// The newest right that has this state for its base: until it is used that is what others get of it.
+    bases: BTreeMap<(Instance, CheckpointId), u64>,
 }
 
 impl Invariant for AcksDurable {
@@ -32,7 +35,7 @@ impl Invariant for AcksDurable {
     }
 
     fn wants(&self) -> u16 {
-        kind::SERVICE | kind::SENT | kind::LIFE
+        kind::SERVICE | kind::SENT | kind::LIFE | kind::EFFECT
     }
 
     fn on(&mut self, seen: &Observation<'_>, findings: &mut Findings) {
@@ -46,7 +49,10 @@ impl Invariant for AcksDurable {
                     format!(
                         "says that it holds {of}/{seq} of {instance}, which is not in its store"
                     )
-                } else if let Some(began) = began.filter(|began| **began > of) {
+                } else if let Some(began) = began.filter(|began| {
+                    let base_of = self.bases.get(&(instance.clone(), id));
+                    **began > of && base_of.is_none_or(|epoch| epoch <= *began)
+                }) {
                     format!(
                         "confirms {of}/{seq} of {instance} although it ran it under epoch {began}"
                     )
@@ -68,7 +74,12 @@ impl Invariant for AcksDurable {
             What::Service(ServiceEvent::Begins { instance, epoch, .. }) => {
                 self.began.insert((board, instance.clone()), *epoch);
             }
-            _ => {}
+            what => {
+                if let Some((_, Record::Assigned(row))) = what.record() {
+                    let of = self.bases.entry((row.instance(), row.base)).or_default();
+                    *of = row.epoch.0.max(*of);
+                }
+            }
         }
     }
 }

@@ -15,6 +15,15 @@ use crate::observe::{Finding, Findings, Observation, What, kind};
 use crate::queue::BoardIndex;
 use crate::service::{Ancestry, Point, ServiceEvent};
 
+/// What an operator has taken upon himself.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Forgiven {
+    /// That it begins from just this, wherever.
+    From(Point),
+    /// That it begins on this board, from whatever that has.
+    On(BoardIndex),
+}
+
 #[derive(Default)]
 pub(super) struct CommitsKept {
     ancestry: Ancestry,
@@ -24,8 +33,8 @@ pub(super) struct CommitsKept {
     folders: BTreeMap<(BoardIndex, Instance), Point>,
     /// The newest acknowledged write on each run.
     acknowledged: BTreeMap<Instance, BTreeMap<u32, u64>>,
-    /// Beginnings for which an operator answers: where, of what, and from what if that was said.
-    forgiven: BTreeSet<(BoardIndex, Instance, Option<Point>)>,
+    /// Beginnings for which an operator answers: of what, and from what, or else where.
+    forgiven: BTreeSet<(Instance, Forgiven)>,
 }
 
 impl CommitsKept {
@@ -76,7 +85,8 @@ impl CommitsKept {
                 self.folders.retain(|(_, of), _| of != instance);
             }
             ServiceEvent::Forgiven { instance, from } => {
-                self.forgiven.insert((board, instance.clone(), *from));
+                let forgiven = from.map_or(Forgiven::On(board), Forgiven::From);
+                self.forgiven.insert((instance.clone(), forgiven));
             }
         }
     }
@@ -106,9 +116,10 @@ impl Invariant for CommitsKept {
             What::DiskLost => self.lose(seen.board),
             What::Service(event) => {
                 if let ServiceEvent::Begins { instance, epoch, from, stateful: true, .. } = event {
-                    let mut by_order =
-                        |from| self.forgiven.remove(&(seen.board, instance.clone(), from));
-                    let forgiven = by_order(*from) | by_order(None);
+                    let mut by_order = |what| self.forgiven.remove(&(instance.clone(), what));
+                    // What could not be started where it was restored goes on elsewhere.
+                    let forgiven = from.is_some_and(|from| by_order(Forgiven::From(from)))
+                        | by_order(Forgiven::On(seen.board));
                     if let Some((point, holder)) = self.lost(instance, *from).filter(|_| !forgiven)
                     {
                         let text = format!(

@@ -7,7 +7,7 @@
 //!
 //! A holder that has it on its disk that it gave its right up for good (3b.1) is owed nothing more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use hedgerow::proto::id::{NodeId, OpId};
 use hedgerow::proto::io::Effect;
@@ -38,8 +38,8 @@ pub(super) struct Promises {
     nodes: Vec<Option<NodeId>>,
     /// By grantor and instance: the newest to each holder and epoch.
     made: BTreeMap<(NodeId, Instance), Vec<Promised>>,
-    /// Rights that were given up, durably, and records about that on their way to a disk.
-    released: BTreeSet<(NodeId, Instance, u64)>,
+    /// The newest right that each holder gave up, durably, and records about that on their way to a disk.
+    released: BTreeMap<(NodeId, Instance), u64>,
     open: BTreeMap<(usize, OpId), (Instance, u64)>,
 }
 
@@ -48,7 +48,7 @@ impl Promises {
         Self {
             nodes: vec![None; boards],
             made: BTreeMap::new(),
-            released: BTreeSet::new(),
+            released: BTreeMap::new(),
             open: BTreeMap::new(),
         }
     }
@@ -68,8 +68,9 @@ impl Promises {
         let made = self.made.get(&(by, instance.clone())).into_iter().flatten().copied();
         let instance = instance.clone();
         made.filter(move |promised| {
-            let over = (promised.to, instance.clone(), promised.epoch);
-            promised.until > at && !self.released.contains(&over)
+            // Whoever gives a right up runs none of those before it either.
+            let given_up = self.released.get(&(promised.to, instance.clone()));
+            promised.until > at && given_up.is_none_or(|upto| promised.epoch > *upto)
         })
     }
 
@@ -92,7 +93,8 @@ impl Promises {
                 if let (Some((instance, epoch)), Some(node)) =
                     (self.open.remove(&(board, op)), self.nodes[board])
                 {
-                    self.released.insert((node, instance, epoch));
+                    let upto = self.released.entry((node, instance)).or_default();
+                    *upto = epoch.max(*upto);
                 }
             }
             What::Sent(Effect::Send { to, message: Message::Grant(grant) }, _) => {

@@ -4,11 +4,12 @@
 //! them are captures of one chain of writes, so the newest contains the others. Whatever it begins with
 //! must contain every one of them, unless its disk or the state on it was lost since. States that a
 //! board confirmed while it was being filled and then was not needed for are of no concern: somebody
-//! else took over.
+//! else took over, and be it that nothing began there.
 
 use std::collections::BTreeMap;
 
 use hedgerow::proto::io::Effect;
+use hedgerow::proto::journal::Record;
 use hedgerow::proto::order::Instance;
 use hedgerow::proto::table::CheckpointId;
 use hedgerow::proto::wire::Message;
@@ -27,6 +28,8 @@ pub(super) struct StatesKept {
     confirmed: BTreeMap<(BoardIndex, Instance), (CheckpointId, Point)>,
     /// The newest right that was used.
     used: BTreeMap<Instance, u64>,
+    /// Who learnt that it had which right, used or not.
+    given: BTreeMap<(Instance, u64), BoardIndex>,
 }
 
 impl StatesKept {
@@ -37,7 +40,12 @@ impl StatesKept {
         let (id, point) = self.confirmed.get(&(board, instance.clone()))?;
         // The right that was used last before this one: revisions of the table lie between them.
         let used = self.used.get(instance).copied();
-        let follows = id.epoch.0 < *epoch && used == Some(id.epoch.0);
+        let mut between = self
+            .given
+            .range((instance.clone(), id.epoch.0 + 1)..(instance.clone(), *epoch))
+            .map(|(_, by)| *by);
+        let elsewhere = between.any(|by| by != board);
+        let follows = id.epoch.0 < *epoch && used == Some(id.epoch.0) && !elsewhere;
         if !follows || self.ancestry.contains(*from, *point) {
             return None;
         }
@@ -59,7 +67,7 @@ impl Invariant for StatesKept {
     }
 
     fn wants(&self) -> u16 {
-        kind::SERVICE | kind::SENT | kind::LIFE
+        kind::SERVICE | kind::SENT | kind::LIFE | kind::EFFECT
     }
 
     fn on(&mut self, seen: &Observation<'_>, findings: &mut Findings) {
@@ -90,10 +98,15 @@ impl Invariant for StatesKept {
                     ServiceEvent::Kept { instance, id, point } => {
                         self.stored.insert((board, instance.clone(), *id), *point);
                     }
+                    // An operator goes back behind what boards have confirmed.
+                    ServiceEvent::Forgiven { instance, .. } => {
+                        self.confirmed.retain(|(_, of), _| of != instance);
+                    }
                     ServiceEvent::Anew { instance } => {
                         self.confirmed.retain(|(_, of), _| of != instance);
                         self.stored.retain(|(_, of, _), _| of != instance);
                         self.used.remove(instance);
+                        self.given.retain(|(of, _), _| of != instance);
                     }
                     ServiceEvent::Dropped { instance, id } => {
                         self.stored.remove(&(board, instance.clone(), *id));
@@ -101,7 +114,11 @@ impl Invariant for StatesKept {
                     _ => {}
                 }
             }
-            _ => {}
+            what => {
+                if let Some((_, Record::Assigned(row))) = what.record() {
+                    self.given.insert((row.instance(), row.epoch.0), board);
+                }
+            }
         }
     }
 }

@@ -53,7 +53,7 @@ pub struct Source {
 }
 
 #[derive(Debug)]
-struct Capturing {
+pub(super) struct Capturing {
     id: CheckpointId,
     since: Time,
     last: bool,
@@ -94,6 +94,10 @@ impl Source {
     /// Since when a commit of the service waits for another board, if one does.
     pub fn commits_wait_since(&self) -> Option<Time> {
         self.commits.iter().map(|commit| commit.since).min()
+    }
+
+    pub(super) fn capturing(&self) -> Option<CheckpointId> {
+        self.capturing.as_ref().map(|capturing| capturing.id)
     }
 
     pub(super) fn due(&self) -> Option<Time> {
@@ -153,6 +157,9 @@ impl Copies {
                 let seq = own.map_or(0, |id| id.seq).max(floor);
                 let mut source = Source::new(hosting, replicate, seq, turn.now);
                 source.newest = own.map(|id| (id, turn.now));
+                // One at a time, also where the right has changed meanwhile.
+                let before = self.sources.remove(&instance).and_then(|s| s.capturing);
+                source.capturing = before.or_else(|| self.left_over.remove(&instance));
                 turn.holdings.forget_confirmed(&instance);
                 self.end(turn, &instance, CommitOutcome::Unknown);
                 self.sources.insert(instance.clone(), source);
@@ -186,7 +193,8 @@ impl Copies {
     /// This board does not run the instance any more.
     pub(crate) fn on_not_hosting(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
         self.end(turn, instance, CommitOutcome::Unknown);
-        if self.sources.remove(instance).is_some() {
+        if let Some(source) = self.sources.remove(instance) {
+            self.left_over.extend(source.capturing.map(|capturing| (instance.clone(), capturing)));
             turn.out.push(Effect::Serve { instance: instance.clone(), to: List::new() });
         }
     }
@@ -258,12 +266,15 @@ impl Copies {
             turn.holdings.put(instance, id);
         }
         let Some(source) = self.sources.get_mut(instance) else {
+            self.left_over.remove(instance);
             return self.keep_what_the_row_needs(turn, instance);
         };
         let Some(capturing) = source.capturing.take_if(|capturing| capturing.id == id) else {
             return;
         };
         match result {
+            // Of a former right: it is no capture of this one's.
+            _ if id.epoch != source.hosting.epoch => {}
             Ok(_) => {
                 source.newest = Some((id, capturing.since));
                 if capturing.by_hand {
@@ -280,7 +291,7 @@ impl Copies {
                 turn.event(Event::CopyFailed { instance: instance.to_string(), why });
             }
         }
-        if capturing.last && source.closing {
+        if capturing.last && source.closing && id.epoch == source.hosting.epoch {
             source.closing = false;
             let newest = source.newest.filter(|(newest, _)| *newest == id).map(|(id, _)| id);
             self.notices.push(Notice::Final(instance.clone(), newest));

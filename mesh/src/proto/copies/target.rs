@@ -22,6 +22,12 @@ pub(super) struct Fetching {
     from: NodeId,
 }
 
+impl Fetching {
+    pub(super) fn id(&self) -> CheckpointId {
+        self.id
+    }
+}
+
 impl Copies {
     /// The active offers a state.
     pub(crate) fn on_offer(&mut self, turn: &mut Turn<'_>, from: NodeId, offer: Offer) {
@@ -95,13 +101,13 @@ impl Copies {
         let Some(row) = newest.table.row(instance) else {
             if turn.holdings.own(instance).next().is_some() && is_orphan(turn, instance, generation)
             {
-                return Self::keep_orphan(turn, instance);
+                return self.keep_orphan(turn, instance);
             }
             if turn.holdings.pinned(instance).next().is_some() {
                 let record = Record::Pinned { instance: instance.clone(), states: List::new() };
                 turn.persist(record, Purpose::Memory);
             }
-            return Self::keep(turn, instance, Vec::new());
+            return self.keep(turn, instance, Vec::new());
         };
         let row = row.clone();
         turn.holdings.note_seen(instance, generation);
@@ -119,21 +125,21 @@ impl Copies {
             // that there is.
             wanted.extend(turn.holdings.own(instance).rev().take(UNPROTECTED_KEPT));
         }
-        Self::keep(turn, instance, wanted);
+        self.keep(turn, instance, wanted);
     }
 }
 
 impl Copies {
     /// A mesh that was recovered by force knows nothing of this instance. Nobody removed it: its newest
     /// state stays, for `recover SERVICE --from` this board once it is run again.
-    fn keep_orphan(turn: &mut Turn<'_>, instance: &Instance) {
+    fn keep_orphan(&self, turn: &mut Turn<'_>, instance: &Instance) {
         let Some(newest) = turn.holdings.own(instance).next_back() else { return };
         if turn.holdings.pinned(instance).all(|id| id != newest) {
             turn.event(Event::Orphaned { instance: instance.to_string() });
             Self::pin(turn, instance, newest);
         }
         let pinned: Vec<CheckpointId> = turn.holdings.pinned(instance).collect();
-        Self::keep(turn, instance, pinned);
+        self.keep(turn, instance, pinned);
     }
 
     /// An operator let the instance go on from an older state than the newest that is here, or from before

@@ -16,6 +16,7 @@ use super::renewal::Lease;
 use super::{Failover, INSTANCES_MAX, Notice, Office, want_spec};
 use crate::proto::bounded::{List, Text};
 use crate::proto::copies::Hosting;
+use crate::proto::holdings::Holdings;
 use crate::proto::id::{Digest16, Epoch, NodeId};
 use crate::proto::io::{Begin, Effect, Event, Exit, Report};
 use crate::proto::journal::{Record, Tenure};
@@ -39,6 +40,8 @@ const SETTLED_AFTER: Duration = Duration::from_secs(60);
 const FAILURES_MAX: u32 = 3;
 /// What was moved here and could not be started: before it is given back.
 const GIVEN_BACK_AFTER: Duration = Duration::from_secs(60);
+/// What came back since nobody else could start it: before this board, though drained, gives it away again.
+const KEPT_FOR: Duration = Duration::from_secs(600);
 
 /// An instance that this board is to run.
 #[derive(Debug)]
@@ -184,9 +187,10 @@ impl Assignment {
         self.is_unused() && self.failures > 0
     }
 
-    /// Whether a state is of this right, or all that there can be of it.
-    pub(super) fn counts(&self, id: CheckpointId) -> bool {
-        id.epoch == self.row.epoch || (self.is_unused() && self.names(id))
+    /// Whether a state is of this right, or what an unused one begins with.
+    pub(super) fn counts(&self, holdings: &Holdings, id: CheckpointId) -> bool {
+        let begins = || self.names(id) && holdings.start_of(&self.row) == Some(id);
+        id.epoch == self.row.epoch || (self.is_unused() && begins())
     }
 
     /// Whether a state is the one that the row names.
@@ -197,6 +201,24 @@ impl Assignment {
     /// Whether another board should try although nothing has begun here.
     pub(super) fn is_for_others(&self, now: Time) -> bool {
         self.is_unused() && self.failures >= FAILURES_MAX && !self.has_just_come(now)
+    }
+
+    /// Whether a third board should try: neither this one nor the one that it came from could start it.
+    pub(super) fn needs_another(&self, now: Time) -> bool {
+        self.is_unused() && self.failures >= FAILURES_MAX && self.has_just_come(now)
+    }
+
+    /// Whether it does not run, has failed here again and again, and waits for a next try.
+    pub(super) fn lies(&self) -> bool {
+        self.failures >= FAILURES_MAX && matches!(self.run, Run::Idle | Run::Waiting(_))
+    }
+
+    /// Whether it was given back unused by the board that it would go to again: there it cannot be started.
+    pub(super) fn is_better_off_here(&self, now: Time) -> bool {
+        let row = &self.row;
+        let unused = row.base.epoch < row.previous && row.base != CheckpointId::default();
+        let back = row.standby.is_some() && row.standby == self.came_from;
+        row.released && unused && back && now.since(self.appointed) < KEPT_FOR
     }
 
     /// Whether a handover has brought it here, and it has not run well since. Two boards that hand a broken

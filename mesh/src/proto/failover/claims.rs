@@ -5,7 +5,7 @@
 //! the table. See 3b.1 to 3b.4.
 
 use super::active::{Assignment, Run};
-use super::{Failover, Fill, Kept, Notice, Office, Rest};
+use super::{Failover, Fill, Kept, Notice, Office, Rest, Why};
 use crate::proto::authority::changes::{Change, What};
 use crate::proto::id::{Epoch, NodeId};
 use crate::proto::journal::Record;
@@ -66,6 +66,7 @@ impl Failover {
             let drained = |node: &NodeId| newest.table.makes_way(node);
             drained(&turn.me.id()) && !row.standby.is_some_and(|standby| drained(&standby))
         });
+        let moves = moves && !assignment.is_better_off_here(turn.now);
         if rested && (moves || assignment.is_for_others(turn.now)) {
             // An error means that nobody else is ready to carry on yet: it is tried again.
             let _ = self.begin_handover(turn, instance);
@@ -138,12 +139,17 @@ impl Failover {
         }
         let standby = row.standby?;
         let holds = turn.holdings.confirmed(&instance, &standby);
-        if !row.ready && holds.is_some_and(|id| assignment.counts(id)) {
+        if !row.ready && holds.is_some_and(|id| assignment.counts(turn.holdings, id)) {
             return Some(Claimed::Ready);
         }
         let granted = assignment.lease.sent(&standby).unwrap_or_default();
         let drained = turn.directory.newest().is_some_and(|n| n.table.makes_way(&standby));
+        // A drained board that could start it is better than this one, which cannot.
+        let drained = drained && !(assignment.cannot_begin() && row.able == Some(true));
         let useless = silent(granted) || drained || unable(&standby) || left(&standby);
+        if !useless && assignment.needs_another(turn.now) {
+            return Some(Claimed::NeedAnother);
+        }
         useless.then_some(Claimed::NeedStandby)
     }
 
@@ -160,7 +166,7 @@ impl Failover {
             return;
         }
         let stateless = turn.specs.get(&row.spec).is_some_and(|spec| spec.state.is_none());
-        let of_now = |id: &CheckpointId| assignment.counts(*id);
+        let of_now = |id: &CheckpointId| assignment.counts(turn.holdings, *id);
         let filled = turn.holdings.confirmed(instance, &fill).filter(of_now);
         let held = turn.holdings.confirmed(instance, &standby).filter(of_now);
         // After a restart nobody remembers here what the standby had confirmed: at most what this board
@@ -242,7 +248,13 @@ impl Failover {
             _ if row.active != from => {
                 return turn.misbehaved(from, "a claim for an instance that it does not run");
             }
-            Claimed::Release { to, last } => Some(self.judge_release(&row, next, to, last)),
+            Claimed::Release { to, last } => {
+                if last != CheckpointId::default() && last.epoch < row.epoch {
+                    // Nothing has begun there.
+                    self.pass_over_longer(turn, &row, from, Why::Failed);
+                }
+                Some(self.judge_release(&row, next, to, last))
+            }
             Claimed::Restore(base) => {
                 Some(Row { previous: Epoch(0), base, ready: false, lost: false, ..next })
             }
@@ -254,11 +266,11 @@ impl Failover {
                 Some(Row { fill: None, ..row.clone() })
             }
             Claimed::Filled if row.fill.is_some() => {
-                if row.standby != Some(turn.me.id()) {
+                let fill = self.fills.get(&row.instance()).filter(|f| row.fill == Some(f.node));
+                let able = fill.and_then(|fill| fill.able);
+                if !fill.is_some_and(|fill| fill.optional) {
                     self.pass_over_if_useless(turn, &row, row.standby);
                 }
-                let able = self.fills.get(&row.instance()).filter(|f| row.fill == Some(f.node));
-                let able = able.and_then(|fill| fill.able);
                 // One that never ran has no state that the new standby could hold.
                 let ready = row.ready || !row.is_first();
                 Some(Row { standby: row.fill, fill: None, ready, able, ..row.clone() })
@@ -266,10 +278,20 @@ impl Failover {
             Claimed::Ready => row.standby.map(|_| Row { ready: true, ..row.clone() }),
             // The standby may take over with the newest complete state it has, ready or not (S5).
             Claimed::Lost => Some(Row { lost: true, ready: row.standby.is_some(), ..row.clone() }),
-            Claimed::Begins(base) if base > row.base && base.epoch < row.epoch => {
-                Some(Row { base, ..row.clone() })
+            // The standby may hold the former base only.
+            Claimed::Begins(base) if base > row.base && base.epoch == row.previous => {
+                Some(Row { base, ready: false, ..row.clone() })
             }
-            Claimed::NeedStandby | Claimed::Filled | Claimed::Begins(_) => None,
+            Claimed::NeedAnother if row.fill.is_none() => {
+                let fill = self.choose_untried(turn, office, &row, |_| true);
+                fill.map(|node| {
+                    self.fills.insert(row.instance(), Fill { node, optional: true, able: None });
+                    Row { fill, ..row.clone() }
+                })
+            }
+            Claimed::NeedStandby | Claimed::NeedAnother | Claimed::Filled | Claimed::Begins(_) => {
+                None
+            }
         };
         if let Some(changed) = changed.filter(|changed| *changed != row) {
             self.change(&row, Some(changed));
@@ -321,15 +343,20 @@ impl Failover {
             true => self.choose(turn, office, &next),
             // One that cannot start it may pass it on; with nobody to pass it to the former active may as
             // well come back and go on.
-            false => Some(self.choose_untried(turn, office, &next, |_| true)?),
+            false => {
+                let unable = Row { able: row.able, ..next.clone() };
+                Some(self.choose_untried(turn, office, &unable, |_| true)?)
+            }
         };
         Some(Row { fill, ..next })
     }
 
     /// The active has stopped for good under this epoch. If its standby cannot carry on it gets a new
     /// right itself.
-    fn judge_release(&mut self, row: &Row, next: Row, to: NodeId, base: CheckpointId) -> Row {
-        let blank = row.is_first() && !row.ready && base == CheckpointId::default();
+    fn judge_release(&mut self, row: &Row, next: Row, to: NodeId, last: CheckpointId) -> Row {
+        let blank = row.is_first() && !row.ready && last == CheckpointId::default();
+        // Whatever the last state is, what the row named before is the least.
+        let base = last.max(row.base);
         let previous = if blank { Epoch::default() } else { row.epoch };
         let next = Row { previous, base, ..next };
         // What the standby said last counts: it may be another one than the active knew.
@@ -340,7 +367,7 @@ impl Failover {
             return Row { active: to, standby, ready, released: true, ..next };
         }
         // Its standby, if that is the one meant, holds the last state still; without a state every one does.
-        let kept = row.standby == Some(to) || base == CheckpointId::default();
+        let kept = row.standby == Some(to) || last == CheckpointId::default();
         Row { ready: row.ready && row.standby.is_some() && kept, ..next }
     }
 
@@ -438,12 +465,12 @@ impl Failover {
         fit: impl Fn(&NodeId) -> bool,
     ) -> Option<NodeId> {
         let now = turn.now;
-        let rests = |node: &NodeId, rest: &Rest| match rest.unable {
-            true => now < rest.until,
+        let rests = |node: &NodeId, rest: &Rest| match rest.why {
+            Why::Unable | Why::Failed => now < rest.until,
             // Held for dead since, and back: what was wrong with it may have been just that.
-            false if turn.members.get(node).is_some_and(|m| m.since > rest.began()) => false,
-            false if row.able == Some(false) => now < rest.began() + PASSED_OVER_FOR_UNABLE,
-            false => now < rest.until,
+            Why::Silent if turn.members.get(node).is_some_and(|m| m.since > rest.began()) => false,
+            Why::Silent if row.able == Some(false) => now < rest.began() + PASSED_OVER_FOR_UNABLE,
+            Why::Silent => now < rest.until,
         };
         let passed_over = self.passed_over.get(&row.instance()).into_iter().flatten();
         let passed_over =
@@ -467,7 +494,7 @@ impl Failover {
             turn.members.is_up(node) && !makes_way
         };
         if let Some(node) = node.filter(useless) {
-            self.pass_over(turn, row, node, (PASSED_OVER_FOR, false));
+            self.pass_over(turn, row, node, (PASSED_OVER_FOR, Why::Silent));
         }
     }
 
@@ -477,7 +504,7 @@ impl Failover {
         turn: &Turn<'_>,
         row: &Row,
         node: NodeId,
-        (lasts, unable): (Duration, bool),
+        (lasts, why): (Duration, Why),
     ) {
         let of = self.passed_over.entry(row.instance()).or_default();
         // Remembered for longer, for how long the next one lasts.
@@ -490,9 +517,18 @@ impl Failover {
         if of.len() < PASSED_OVER_MAX || of.contains_key(&node) {
             let known = of.get(&node).filter(|rest| turn.now < rest.until);
             let until = known.map_or(turn.now, |rest| rest.until).max(turn.now + lasts);
-            let unable = unable || known.is_some_and(|rest| rest.unable);
-            of.insert(node, Rest { until, lasts, unable });
+            let why = known.map_or(why, |rest| rest.why.max(why));
+            of.insert(node, Rest { until, lasts, why });
         }
+    }
+
+    /// Asked again and again it answers the same, as a rule, and each time is a change of the table.
+    fn pass_over_longer(&mut self, turn: &Turn<'_>, row: &Row, node: NodeId, why: Why) {
+        let of = self.passed_over.get(&row.instance());
+        let before = of.and_then(|of| of.get(&node)).filter(|rest| rest.why == why);
+        let before = before.map_or(Duration::ZERO, |rest| rest.lasts);
+        let lasts = (before * 2).clamp(UNABLE_FOR, UNABLE_FOR_MAX);
+        self.pass_over(turn, row, node, (lasts, why));
     }
 
     /// A board that stands by, or is being filled to do so, says whether it could start the instance.
@@ -507,14 +543,12 @@ impl Failover {
             return None;
         }
         let of = self.passed_over.entry(row.instance()).or_default();
+        let rest = of.get(&from).copied();
         if able {
-            of.remove(&from);
-        } else if of.get(&from).is_none_or(|rest| rest.until <= turn.now || !rest.unable) {
-            // Asked again and again it answers the same, as a rule: each time is a change of the table.
-            let before = of.get(&from).filter(|rest| rest.unable);
-            let before = before.map_or(Duration::ZERO, |rest| rest.lasts);
-            let lasts = (before * 2).clamp(UNABLE_FOR, UNABLE_FOR_MAX);
-            self.pass_over(turn, row, from, (lasts, true));
+            // That it could not start it all the same is another matter.
+            of.retain(|node, rest| *node != from || rest.why == Why::Failed);
+        } else if rest.is_none_or(|rest| rest.until <= turn.now || rest.why == Why::Silent) {
+            self.pass_over_longer(turn, row, from, Why::Unable);
         }
         let fill = self.fills.get(&row.instance()).filter(|fill| row.fill == Some(fill.node));
         let optional = fill.is_some_and(|fill| fill.optional);

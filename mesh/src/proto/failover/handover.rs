@@ -82,7 +82,7 @@ impl Failover {
         let stage = match stateful {
             // Its folder, if there is one, is of another right: what this one would begin with goes on.
             true if assignment.is_unused() => {
-                if !turn.holdings.own(instance).any(|id| assignment.names(id)) {
+                if !assignment.counts(turn.holdings, row.base) {
                     return Err("the state that it would begin with is not here");
                 }
                 Stage::Copying(row.base)
@@ -135,6 +135,11 @@ impl Failover {
         state: Option<CheckpointId>,
     ) {
         let Some(assignment) = self.assignments.get_mut(instance) else { return };
+        // A folder that cannot be captured, after a power cut say, and cannot be started from either: then
+        // what was captured before is all that there is.
+        let lies = assignment.lies();
+        let newest = turn.holdings.own(instance).rev().find(|id| id.epoch == assignment.row.epoch);
+        let state = state.or(newest.filter(|_| lies));
         let Some(handover) = &mut assignment.handover else { return };
         match state {
             Some(id) if handover.stage == Stage::Capturing => handover.stage = Stage::Copying(id),

@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use super::decide::{decide_drain, decide_row, decide_run, is_passed, service_of, who_carries_out};
-use super::{Failover, Notice, Office};
+use super::{Failover, Notice, Office, want_spec};
 use crate::proto::authority::changes::{Change, Verdict};
 use crate::proto::bounded::Text;
 use crate::proto::id::{Epoch, NodeId, OpId};
@@ -63,8 +63,8 @@ enum Asker {
 enum Stage {
     /// The master cannot be reached yet, or is not known.
     Waiting(Box<SignedOrder>),
-    /// Another board decides.
-    PassedOn(Box<SignedOrder>),
+    /// That board decides.
+    PassedOn(NodeId, Box<SignedOrder>),
     /// The order itself is being made durable.
     Keeping(Box<Order>, SpecHash),
     /// The authority decides.
@@ -97,6 +97,9 @@ struct OnItsWay {
     signed: Box<SignedOrder>,
 }
 
+/// Where the numbers of orders of one life begin: so many bits are left for them.
+const LIFE_SHIFT: u32 = 32;
+
 /// Why an order is refused, for programs; each is the same whichever board was asked.
 const CODES: [&str; 17] = [
     "being-removed",
@@ -123,7 +126,8 @@ type Answer = Result<(), (&'static str, String)>;
 
 impl Desk {
     fn open(&mut self, turn: &Turn<'_>, asked_by: Asker, stage: Stage) -> u64 {
-        self.next += 1;
+        // Of this life only: an answer to an earlier one must not meet another order.
+        self.next = self.next.max(turn.me.record().incarnation.0 << LIFE_SHIFT) + 1;
         // Whoever asked from another board waits as long: its answer must be there by then.
         let patience = match stage {
             Stage::Passed(_) => PASSED_PATIENCE,
@@ -247,13 +251,14 @@ impl Failover {
     pub(crate) fn on_submitted(&mut self, turn: &mut Turn<'_>, from: NodeId, answer: &Submitted) {
         let Some(open) = self.desk.open.get_mut(&answer.seq) else { return };
         match &open.stage {
-            Stage::PassedOn(signed) if !answer.done && *answer.code == *NOT_MASTER => {
+            Stage::PassedOn(to, _) if *to != from => return,
+            Stage::PassedOn(_, signed) if !answer.done && *answer.code == *NOT_MASTER => {
                 // There will be another one.
                 open.stage = Stage::Waiting(signed.clone());
                 open.not_before = turn.now + ORDER_RETRY;
                 return;
             }
-            Stage::PassedOn(_) => {}
+            Stage::PassedOn(..) => {}
             // That it is done only the table says.
             Stage::Passed(way) if way.passed.by == from && !answer.done => {}
             _ => return,
@@ -364,7 +369,7 @@ impl Failover {
             }
             turn.links.want_until(master, open.until, turn.now);
             if turn.send(master, Submit { seq: *seq, order: (**signed).clone() }) {
-                open.stage = Stage::PassedOn(signed.clone());
+                open.stage = Stage::PassedOn(master, signed.clone());
             }
         }
     }
@@ -458,7 +463,11 @@ impl Failover {
             Action::Recover { service, from } if *from == turn.me.id() => {
                 let instance = instance(service);
                 let Some(row) = self.row(turn, &instance) else { return Ok(()) };
-                let stateless = turn.specs.get(&row.spec).is_some_and(|spec| spec.state.is_none());
+                let Some(spec) = turn.specs.get(&row.spec) else {
+                    want_spec(turn, &row);
+                    return Ok(());
+                };
+                let stateless = spec.state.is_none();
                 let newest = turn.holdings.own(&instance).next_back();
                 match newest.or(stateless.then(CheckpointId::default)) {
                     Some(base) => self.claim(turn, office, &row, Claimed::Recover(base)),

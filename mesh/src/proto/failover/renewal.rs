@@ -74,6 +74,10 @@ impl Failover {
             return;
         }
         assignment.lease.renew_at = turn.now + heartbeat;
+        // What is being given up needs no more of it, and nobody is to promise any.
+        if assignment.handover.is_some_and(|handover| !handover.can_be_undone()) {
+            return;
+        }
         let row = &assignment.row;
         let standby = row.standby.filter(|_| !assignment.is_switching());
         let fresh = |node: &NodeId, within: Duration| {

@@ -141,4 +141,6 @@ pub enum Claimed {
     Able(bool),
     /// The active: nothing has begun under this right, and this is what it would begin with.
     Begins(CheckpointId),
+    /// The active: it cannot begin here, nor could it where it came from, which is my standby now.
+    NeedAnother,
 }
