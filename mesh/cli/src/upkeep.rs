@@ -46,7 +46,7 @@ pub(crate) async fn drain(context: &Context, object: &str, drained: bool) -> Out
     context.show(&done, |done| {
         let sentence = match drained {
             true => format!(
-                "{} is being drained: what runs there moves to its standbys, and nothing new is placed there. `{}` says when that is done.",
+                "{} is being drained: what runs there moves to standbys that are not drained, too, and nothing new is placed there. `{}` says when that is done.",
                 done.object,
                 context.command("status")
             ),

@@ -248,13 +248,7 @@ impl Failover {
             _ if row.active != from => {
                 return turn.misbehaved(from, "a claim for an instance that it does not run");
             }
-            Claimed::Release { to, last } => {
-                if last != CheckpointId::default() && last.epoch < row.epoch {
-                    // Nothing has begun there.
-                    self.pass_over_longer(turn, &row, from, Why::Failed);
-                }
-                Some(self.judge_release(&row, next, to, last))
-            }
+            Claimed::Release { to, last } => Some(self.judge_release(turn, &row, next, (to, last))),
             Claimed::Restore(base) => {
                 Some(Row { previous: Epoch(0), base, ready: false, lost: false, ..next })
             }
@@ -265,16 +259,7 @@ impl Failover {
                 self.pass_over_if_useless(turn, &row, row.fill);
                 Some(Row { fill: None, ..row.clone() })
             }
-            Claimed::Filled if row.fill.is_some() => {
-                let fill = self.fills.get(&row.instance()).filter(|f| row.fill == Some(f.node));
-                let able = fill.and_then(|fill| fill.able);
-                if !fill.is_some_and(|fill| fill.optional) {
-                    self.pass_over_if_useless(turn, &row, row.standby);
-                }
-                // One that never ran has no state that the new standby could hold.
-                let ready = row.ready || !row.is_first();
-                Some(Row { standby: row.fill, fill: None, ready, able, ..row.clone() })
-            }
+            Claimed::Filled if row.fill.is_some() => Some(self.judge_filled(turn, &row)),
             Claimed::Ready => row.standby.map(|_| Row { ready: true, ..row.clone() }),
             // The standby may take over with the newest complete state it has, ready or not (S5).
             Claimed::Lost => Some(Row { lost: true, ready: row.standby.is_some(), ..row.clone() }),
@@ -282,13 +267,7 @@ impl Failover {
             Claimed::Begins(base) if base > row.base && base.epoch == row.previous => {
                 Some(Row { base, ready: false, ..row.clone() })
             }
-            Claimed::NeedAnother if row.fill.is_none() => {
-                let fill = self.choose_untried(turn, office, &row, |_| true);
-                fill.map(|node| {
-                    self.fills.insert(row.instance(), Fill { node, optional: true, able: None });
-                    Row { fill, ..row.clone() }
-                })
-            }
+            Claimed::NeedAnother if row.fill.is_none() => self.judge_need(turn, office, &row),
             Claimed::NeedStandby | Claimed::NeedAnother | Claimed::Filled | Claimed::Begins(_) => {
                 None
             }
@@ -351,9 +330,38 @@ impl Failover {
         Some(Row { fill, ..next })
     }
 
+    /// The board that was filled takes the standby's place.
+    fn judge_filled(&mut self, turn: &Turn<'_>, row: &Row) -> Row {
+        let fill = self.fills.get(&row.instance()).filter(|f| row.fill == Some(f.node));
+        let able = fill.and_then(|fill| fill.able);
+        if !fill.is_some_and(|fill| fill.optional) {
+            self.pass_over_if_useless(turn, row, row.standby);
+        }
+        // One that never ran has no state that the new standby could hold.
+        let ready = row.ready || !row.is_first();
+        Row { standby: row.fill, fill: None, ready, able, ..row.clone() }
+    }
+
+    /// Neither the active nor its standby could start it: a board that was not tried yet may.
+    fn judge_need(&mut self, turn: &Turn<'_>, office: &Office, row: &Row) -> Option<Row> {
+        let node = self.choose_untried(turn, office, row, |_| true)?;
+        self.fills.insert(row.instance(), Fill { node, optional: true, able: None });
+        Some(Row { fill: Some(node), ..row.clone() })
+    }
+
     /// The active has stopped for good under this epoch. If its standby cannot carry on it gets a new
     /// right itself.
-    fn judge_release(&mut self, row: &Row, next: Row, to: NodeId, last: CheckpointId) -> Row {
+    fn judge_release(
+        &mut self,
+        turn: &Turn<'_>,
+        row: &Row,
+        next: Row,
+        (to, last): (NodeId, CheckpointId),
+    ) -> Row {
+        if last != CheckpointId::default() && last.epoch < row.epoch {
+            // Nothing has begun there.
+            self.pass_over_longer(turn, row, row.active, Why::Failed);
+        }
         let blank = row.is_first() && !row.ready && last == CheckpointId::default();
         // Whatever the last state is, what the row named before is the least.
         let base = last.max(row.base);

@@ -128,6 +128,10 @@ pub(super) fn who_carries_out(
         );
         return Err(("not-needed", text));
     }
+    if matches!(action, Action::Checkpoint(_)) && !runs {
+        let text = format!("`{service}` does not run at the moment; `hedgerow ps` says why");
+        return Err(("not-serving", text));
+    }
     let ready = row.standby.is_some() && row.ready && row.fill.is_none();
     if matches!(action, Action::Move(_)) && !ready {
         let text = format!(

@@ -101,7 +101,7 @@ struct OnItsWay {
 const LIFE_SHIFT: u32 = 32;
 
 /// Why an order is refused, for programs; each is the same whichever board was asked.
-const CODES: [&str; 17] = [
+const CODES: [&str; 18] = [
     "being-removed",
     "busy",
     "conflict",
@@ -113,6 +113,7 @@ const CODES: [&str; 17] = [
     "not-found",
     "not-needed",
     "not-ready",
+    "not-serving",
     "refused",
     "standby-unable",
     "state-changed",

@@ -10,8 +10,10 @@ use crate::proto::record::Name;
 use crate::proto::spec::ServiceSpec;
 use crate::proto::table::Row;
 
+/// How the words about an exit begin that the service has no part in.
+const COULD_NOT_START: &str = "it could not be started";
 /// A commit that waits for longer than this is worth a word.
-const COMMITS_WAIT_SECONDS: u64 = 2;
+const COMMITS_WAIT_SECONDS: u64 = 1;
 
 impl Node {
     /// Every instance in the newest table.
@@ -35,7 +37,9 @@ impl Node {
             (false, true) if serves || runs_here => "running",
             (false, true) => "starting",
         };
-        let endpoints = serving.into_iter().flat_map(|serving| &serving.endpoints);
+        // Of a board that is down they help nobody.
+        let there = serving.filter(|_| state != "down");
+        let endpoints = there.into_iter().flat_map(|serving| &serving.endpoints);
         InstanceView {
             instance: instance.to_string(),
             state,
@@ -47,7 +51,7 @@ impl Node {
             lease_ms: here.map(|a| a.lease.until().since(now).as_millis() as u64),
             ready: self.is_ready(row),
             unable: row.able == Some(false),
-            fill: row.fill.as_ref().map(|fill| self.name_of(fill)),
+            fill: row.fill.as_ref().filter(|_| state != "down").map(|fill| self.name_of(fill)),
             copy_age_ms: self
                 .copies
                 .source(&instance)
@@ -95,6 +99,18 @@ impl Node {
         here.is_some_and(|here| here.run == Run::Running && here.lease.until() <= now)
     }
 
+    fn starts_again(&self, row: &Row, exit: &str) -> String {
+        let told = format!("{exit}; it is started again, less and less often");
+        match exit.starts_with(COULD_NOT_START) {
+            true => told,
+            false => format!(
+                "{told}; `hedgerow logs {}` on {} shows what it said",
+                row.service,
+                self.name_of(&row.active)
+            ),
+        }
+    }
+
     fn instance_why(
         &self,
         now: Time,
@@ -139,7 +155,7 @@ impl Node {
                 "what it ran on is lost on {}; its standby takes over, if it has one",
                 self.name_of(&row.active)
             ),
-            ("starting", Some(exit)) => format!("{exit}; it is started again"),
+            ("starting", Some(exit)) => self.starts_again(row, &exit),
             ("starting", None) => "waiting for its board to start it".to_owned(),
             ("running", _) if let Some(seconds) = self.commits_wait(now, row) => format!(
                 "what it wants to be safe has been waiting for another board for {seconds} s: {}",
@@ -227,10 +243,10 @@ impl Node {
                 Some(left) => format!("it holds a lease for another {left} ms"),
             });
             if let Some(exit) = &here.last_exit {
-                findings.push(format!(
-                    "started {} times under this epoch; last time {exit}",
-                    here.starts
-                ));
+                let times = if here.starts == 1 { "once" } else { "again and again" };
+                let count = here.starts;
+                findings
+                    .push(format!("started {times} under this epoch ({count}); last time {exit}"));
             }
             if here.is_released() {
                 findings.push(
@@ -266,6 +282,9 @@ impl Node {
 fn standby_finding(row: &Row, view: &InstanceView) -> Option<String> {
     let standby = view.standby.as_ref().filter(|_| !row.retiring)?;
     Some(match (row.ready, &view.fill) {
+        (true, _) if row.able == Some(false) && view.state == "down" => {
+            format!("{standby} holds its state, but cannot start it")
+        }
         (true, _) if row.able == Some(false) => {
             format!("{standby} holds its state, but could not start it if {} died", view.active)
         }

@@ -207,7 +207,9 @@ impl Node {
             Standing::Down => "down",
             Standing::Left => "left",
         };
-        let path = match (me, self.links.is_usable(node)) {
+        // To a board that is held for dead a connection is open only until that is noticed there, too.
+        let linked = self.links.is_usable(node) && member.standing != Standing::Down;
+        let path = match (me, linked) {
             (true, _) => "self",
             (false, true) => "linked",
             (false, false) => "-",
@@ -252,7 +254,13 @@ impl Node {
         };
         let left = table.map_or(0, |table| table.rows.iter().filter(|row| names(row)).count());
         let decides = table.is_some_and(|table| table.voters.contains(node));
+        let others = self.members.up().map(|(other, _)| other);
+        let stays = |other: &NodeId| table.is_some_and(|table| !table.makes_way(other));
+        let nobody = !others.into_iter().any(stays);
         match (left, decides) {
+            (1.., _) if nobody => format!(
+                "being drained, but every board that is up is: what it runs stays ({left}) until one is undrained or comes"
+            ),
             (0, false) => {
                 "drained: it hosts and decides nothing until `hedgerow undrain`".to_owned()
             }
@@ -307,8 +315,10 @@ impl Node {
         }
         if let Some(link) = self.links.get(node) {
             let at = link.address.as_ref().map_or("?", |address| address);
-            if self.links.is_usable(node) {
+            if view.path == "linked" {
                 findings.push(format!("connected at {at}"));
+            } else if self.links.is_usable(node) {
+                findings.push(format!("its connection at {at} is open still, and silent"));
             } else if let Some(error) = &link.last_error {
                 findings.push(format!("not connected; the last attempt ended: {error}"));
             }
