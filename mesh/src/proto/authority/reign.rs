@@ -13,7 +13,7 @@ use crate::proto::table::{Table, Version, Voters};
 use crate::proto::turn::Turn;
 use crate::proto::wire::authority::{App, AppOk};
 
-/// A table is not sent to the same board more often than that while it has not confirmed it.
+/// One version of the table is not sent to the same board more often than that while it has not confirmed it.
 const RESEND: Duration = Duration::from_millis(500);
 /// The master keeps links to its electorate by asking for them again and again.
 const LINK_ERRAND: Duration = Duration::from_secs(30);
@@ -43,7 +43,7 @@ pub(super) struct Peer {
     pub(super) heard: Option<Time>,
     /// The newest table that is durable there.
     pub(super) durable: Version,
-    table_sent: Option<Time>,
+    table_sent: Option<(Version, Time)>,
 }
 
 impl Reign {
@@ -177,10 +177,13 @@ impl Authority {
         let lease_ms = u32::try_from(self.preset.lease.as_millis()).unwrap_or(u32::MAX);
         for (node, peer) in &mut reign.peers {
             turn.links.want_until(*node, turn.now + LINK_ERRAND, turn.now);
-            let due = peer.table_sent.is_none_or(|sent| turn.now.since(sent) >= RESEND);
+            // A version that follows another at once does not wait for that one's pause.
+            let due = peer.table_sent.is_none_or(|(version, sent)| {
+                version != self.table.version || turn.now.since(sent) >= RESEND
+            });
             let lacks = peer.durable < self.table.version && due;
             if lacks && turn.links.is_usable(node) {
-                peer.table_sent = Some(turn.now);
+                peer.table_sent = Some((self.table.version, turn.now));
             }
             let app = App {
                 generation: self.table.version.generation,

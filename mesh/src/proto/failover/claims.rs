@@ -144,8 +144,8 @@ impl Failover {
         }
         let granted = assignment.lease.sent(&standby).unwrap_or_default();
         let drained = turn.directory.newest().is_some_and(|n| n.table.makes_way(&standby));
-        // A drained board that could start it is better than this one, which cannot.
-        let drained = drained && !(assignment.cannot_begin() && row.able == Some(true));
+        // Until it has begun here a drained former active is needed: perhaps nobody else could start it.
+        let drained = drained && !assignment.is_unused();
         let useless = silent(granted) || drained || unable(&standby) || left(&standby);
         if !useless && assignment.needs_another(turn.now) {
             return Some(Claimed::NeedAnother);

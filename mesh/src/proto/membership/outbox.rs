@@ -26,12 +26,14 @@ struct Queue {
 }
 
 impl Outbox {
-    /// Puts a fact into the queue of one link. It leaves at once if the link was quiet, otherwise
-    /// with the others `coalesce` after the last message.
+    /// Puts a fact into the queue of one link. It leaves at once if the link was quiet or somebody may be
+    /// waiting for it, otherwise with the others `coalesce` after the last message.
     pub fn push(&mut self, to: NodeId, fact: Fact, now: Time) {
         let queue =
             self.links.entry(to).or_insert_with(|| Queue { facts: VecDeque::new(), flush_at: now });
-        queue.flush_at = queue.flush_at.max(now);
+        // Who may run a service, and where it serves: in a planned move both come right after other news.
+        let urgent = matches!(fact, Fact::Chosen(_) | Fact::Serving(_));
+        queue.flush_at = if urgent { now } else { queue.flush_at.max(now) };
         if queue.facts.len() == QUEUE_MAX {
             queue.facts.pop_front();
         }
