@@ -170,6 +170,11 @@ impl Copies {
         }
     }
 
+    /// A peer was let in on a new connection.
+    pub(crate) fn on_admitted(&self, peer: &NodeId) {
+        self.fetcher.forget(peer);
+    }
+
     /// A peer opened a bulk stream.
     pub(crate) fn on_stream(&mut self, peer: NodeId, stream: BulkStream) {
         self.reap();

@@ -159,7 +159,11 @@ impl Driver {
                     }
                 }
                 Effect::Disconnect { peer } => drop(self.swarm.disconnect(peer)),
-                Effect::Admit { peer } => drop(self.swarm.admit(peer)),
+                Effect::Admit { peer } => {
+                    self.copies.on_admitted(&peer);
+                    // False: it has gone again, which comes as an input.
+                    let _admitted_or_gone = self.swarm.admit(peer);
+                }
                 Effect::Send { to, message } => self.send(to, &message),
                 Effect::Persist { op, record } => {
                     let told = self.journal.persist(op, record).into_iter();

@@ -158,6 +158,15 @@ impl Fetcher {
         fetched
     }
 
+    /// A peer has begun to talk anew: streams of before may lead to a life of it that has ended, and would be
+    /// waited for ([`REUSED_WAIT`]).
+    pub(super) fn forget(&self, peer: &NodeId) {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = lines.get(peer) {
+            line.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
     fn line(&self, peer: NodeId) -> Arc<Line> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(Line { turns: Semaphore::new(STREAMS_MAX), idle: Mutex::default() });
