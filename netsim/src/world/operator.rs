@@ -229,8 +229,9 @@ impl World {
                 self.felt.extend(wanted.fault);
             }
             Reply::Error(error) => {
-                // What nobody knows the outcome of may have been carried out: that is felt.
-                if ["unknown", "not-carried-out"].contains(&&*error.code) {
+                // What nobody knows the outcome of may have been carried out, and what another change was
+                // faster than may have begun: that is felt.
+                if ["unknown", "not-carried-out", "conflict"].contains(&&*error.code) {
                     self.felt.extend(wanted.fault);
                 }
                 let may_be_impossible =
