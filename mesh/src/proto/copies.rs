@@ -31,6 +31,9 @@ pub use source::{COMMITS_MAX, Source};
 /// States that a board fetches at the same time: instances that it stands by for.
 pub const FETCHES_MAX: usize = 64;
 
+/// States of one instance that come about on one board at a time: a capture and a fetch.
+const ON_THEIR_WAY_MAX: usize = 2;
+
 /// The part.
 #[derive(Debug, Default)]
 pub struct Copies {
@@ -95,7 +98,8 @@ impl Copies {
     /// node has not heard yet.
     fn on_their_way(&self, instance: &Instance) -> impl Iterator<Item = CheckpointId> {
         let captured = self.sources.get(instance).and_then(Source::capturing);
-        captured.into_iter().chain(self.fetching.get(instance).map(Fetching::id))
+        let captured = captured.or(self.left_over.get(instance)).map(|capturing| capturing.id);
+        captured.into_iter().chain(self.fetching.get(instance).map(|fetching| fetching.id))
     }
 
     /// Lets go of states that nothing needs any more.
@@ -108,7 +112,7 @@ impl Copies {
             .own(instance)
             .filter(|id| wanted.contains(id))
             .rev()
-            .take(STATES_KEPT_MAX)
+            .take(STATES_KEPT_MAX - ON_THEIR_WAY_MAX)
             .collect();
         if turn.holdings.own(instance).count() > states.len() {
             turn.holdings.keep(instance, &states);

@@ -54,7 +54,7 @@ pub struct Source {
 
 #[derive(Debug)]
 pub(super) struct Capturing {
-    id: CheckpointId,
+    pub(super) id: CheckpointId,
     since: Time,
     last: bool,
     by_hand: bool,
@@ -96,8 +96,8 @@ impl Source {
         self.commits.iter().map(|commit| commit.since).min()
     }
 
-    pub(super) fn capturing(&self) -> Option<CheckpointId> {
-        self.capturing.as_ref().map(|capturing| capturing.id)
+    pub(super) fn capturing(&self) -> Option<&Capturing> {
+        self.capturing.as_ref()
     }
 
     pub(super) fn due(&self) -> Option<Time> {
@@ -157,11 +157,11 @@ impl Copies {
                 let seq = own.map_or(0, |id| id.seq).max(floor);
                 let mut source = Source::new(hosting, replicate, seq, turn.now);
                 source.newest = own.map(|id| (id, turn.now));
-                // One at a time, also where the right has changed meanwhile.
+                turn.holdings.forget_confirmed(&instance);
+                // Whoever waited under the former right is told; and one capture at a time, also now.
+                self.end(turn, &instance, CommitOutcome::Unknown);
                 let before = self.sources.remove(&instance).and_then(|s| s.capturing);
                 source.capturing = before.or_else(|| self.left_over.remove(&instance));
-                turn.holdings.forget_confirmed(&instance);
-                self.end(turn, &instance, CommitOutcome::Unknown);
                 self.sources.insert(instance.clone(), source);
             }
         }

@@ -18,14 +18,8 @@ const UNPROTECTED_KEPT: usize = 4;
 /// A state on its way here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Fetching {
-    id: CheckpointId,
+    pub(super) id: CheckpointId,
     from: NodeId,
-}
-
-impl Fetching {
-    pub(super) fn id(&self) -> CheckpointId {
-        self.id
-    }
 }
 
 impl Copies {
