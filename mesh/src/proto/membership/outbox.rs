@@ -10,6 +10,8 @@ use crate::proto::wire::gossip::{FACTS_MAX, Fact, Facts};
 
 /// Facts that wait for one link. Beyond, the oldest are dropped: the digest repairs them.
 pub const QUEUE_MAX: usize = 2048;
+/// Between two messages to one link, also of urgent news: whoever has much to tell costs a message each time.
+const URGENT_PAUSE: Duration = Duration::from_millis(10);
 /// Large facts in one message, which must fit a frame: a `Joined` takes up to 12 KiB.
 const LARGE_MAX: usize = 8;
 
@@ -23,17 +25,19 @@ pub struct Outbox {
 struct Queue {
     facts: VecDeque<Fact>,
     flush_at: Time,
+    /// Not before that either, however urgent.
+    free_at: Time,
 }
 
 impl Outbox {
     /// Puts a fact into the queue of one link. It leaves at once if the link was quiet or somebody may be
     /// waiting for it, otherwise with the others `coalesce` after the last message.
     pub fn push(&mut self, to: NodeId, fact: Fact, now: Time) {
-        let queue =
-            self.links.entry(to).or_insert_with(|| Queue { facts: VecDeque::new(), flush_at: now });
+        let new = || Queue { facts: VecDeque::new(), flush_at: now, free_at: now };
+        let queue = self.links.entry(to).or_insert_with(new);
         // Who may run a service, and where it serves: in a planned move both come right after other news.
         let urgent = matches!(fact, Fact::Chosen(_) | Fact::Serving(_));
-        queue.flush_at = if urgent { now } else { queue.flush_at.max(now) };
+        queue.flush_at = if urgent { queue.free_at } else { queue.flush_at }.max(now);
         if queue.facts.len() == QUEUE_MAX {
             queue.facts.pop_front();
         }
@@ -71,6 +75,7 @@ impl Outbox {
                 }
             }
             queue.flush_at = now + coalesce;
+            queue.free_at = now + URGENT_PAUSE;
             messages.push((*link, Facts { facts }));
         }
         self.links.retain(|_, queue| !queue.facts.is_empty() || now < queue.flush_at);
