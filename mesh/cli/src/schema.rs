@@ -117,7 +117,8 @@ pub(crate) struct EventLine {
     /// What kind: `started`, `admitted`, `refused`, `refused-by`, `member-up`, `suspected`,
     /// `refuted`, `member-down`, `member-left`, `isolated`, `stepped-down`, `table-chosen`,
     /// `voters-changed`, `master-is`, `revoked`, `runs`, `adopted`, `ended`, `copied`, `fetched`,
-    /// `copy-failed`, `takes`, `appointed`, `protected`, `topic`, `misbehaved`, `left`, `halted`; and `lagged`, told to a listener that was too slow and missed `missed`
+    /// `copy-failed`, `takes`, `appointed`, `protected`, `unable`, `topic`, `misbehaved`,
+    /// `left`, `stays`, `halted`; and `lagged`, told to a listener that was too slow and missed `missed`
     /// events.
     pub(crate) event: String,
     /// A sentence for people.
