@@ -172,7 +172,7 @@ impl Copies {
 
     /// A peer was let in on a new connection.
     pub(crate) fn on_admitted(&self, peer: &NodeId) {
-        self.fetcher.forget(peer);
+        self.fetcher.begin_anew(peer);
     }
 
     /// A peer opened a bulk stream.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hedgerow_replication::Receiver;
 use hedgerow_replication::transfer::{HEADER_BYTES_MAX, TransferError};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::capture::state_bytes;
 use super::serve::IDLE_MAX;
@@ -102,6 +102,8 @@ pub(super) struct Fetcher {
 struct Line {
     turns: Semaphore,
     idle: Mutex<Vec<Talk>>,
+    /// The peer has begun to talk anew.
+    anew: Notify,
 }
 
 impl std::fmt::Debug for Line {
@@ -133,6 +135,22 @@ impl Fetcher {
 
     /// Fetches a state; when this returns well it is durable. Dropping it loses nothing that arrived.
     pub(super) async fn fetch(&self, swarm: &Swarm, job: Job) -> Result<Transferred, FetchError> {
+        let line = self.line(job.from);
+        loop {
+            tokio::select! {
+                fetched = self.transfer(swarm, &line, &job) => return fetched,
+                // The stream may lead to the life before.
+                () = line.anew.notified() => {}
+            }
+        }
+    }
+
+    async fn transfer(
+        &self,
+        swarm: &Swarm,
+        line: &Line,
+        job: &Job,
+    ) -> Result<Transferred, FetchError> {
         let queue = self.shelves.of(&job.instance)?;
         let held = queue.run(held).await??;
         if held.iter().any(|state| state.id == job.id) {
@@ -144,14 +162,13 @@ impl Fetcher {
             id: job.id,
             held: List::capped(held.into_iter().rev().take(HELD_MAX).rev()),
         }));
-        let line = self.line(job.from);
         let Ok(_turn) = line.turns.acquire().await else {
             return Err(BulkError::Closed.into());
         };
-        let (mut talk, beginning) = ask(swarm, job.from, &line, &want).await?;
+        let (mut talk, beginning) = ask(swarm, job.from, line, &want).await?;
         let fetched = match beginning {
             Err(why) => Err(FetchError::Refused(why)),
-            Ok(beginning) => Ok(receive(&queue, &job, &mut talk, beginning).await?),
+            Ok(beginning) => Ok(receive(&queue, job, &mut talk, beginning).await?),
         };
         talk.used_ns = clock::now_ns();
         line.idle.lock().unwrap_or_else(PoisonError::into_inner).push(talk);
@@ -159,17 +176,21 @@ impl Fetcher {
     }
 
     /// A peer has begun to talk anew: streams of before may lead to a life of it that has ended, and would be
-    /// waited for ([`REUSED_WAIT`]).
-    pub(super) fn forget(&self, peer: &NodeId) {
+    /// waited for ([`REUSED_WAIT`], [`SILENCE_MAX`]). What is under way asks again, and for the rest only.
+    pub(super) fn begin_anew(&self, peer: &NodeId) {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = lines.get(peer) {
             line.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            line.anew.notify_waiters();
         }
     }
 
     fn line(&self, peer: NodeId) -> Arc<Line> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Line { turns: Semaphore::new(STREAMS_MAX), idle: Mutex::default() });
+        let new = || {
+            let turns = Semaphore::new(STREAMS_MAX);
+            Arc::new(Line { turns, idle: Mutex::default(), anew: Notify::new() })
+        };
         let line = lines.entry(peer).or_insert_with(new).clone();
         lines.retain(|_, line| {
             let mut idle = line.idle.lock().unwrap_or_else(PoisonError::into_inner);

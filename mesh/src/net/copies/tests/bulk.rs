@@ -228,6 +228,19 @@ async fn a_newer_fetch_replaces_one_under_way_which_is_not_answered() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_under_way_is_begun_anew_when_its_board_has_come_back() {
+    let (mut a, mut b) = pair(QUIC).await;
+    b.copies.fetch(&b.swarm, shop(), id(1, 1), a.id);
+    // To a life of the board that has ended: nothing answers.
+    let _unanswered = a.stream().await;
+    b.copies.on_admitted(&a.id);
+    let stream = a.stream().await;
+    a.copies.on_stream(b.id, stream);
+    b.fetched().await.unwrap();
+    assert_eq!(complete(&b.queue).await, [id(1, 1)]);
+}
+
 /// Says this to the board that has the state; returns what it makes of it.
 async fn said(a: &mut Board, b: &Board, words: Vec<Vec<u8>>) -> Input {
     let (opened, accepted) = tokio::join!(b.swarm.open_bulk(a.id), a.stream());
