@@ -116,12 +116,14 @@ impl Invariant for CommitsKept {
             What::DiskLost => self.lose(seen.board),
             What::Service(event) => {
                 if let ServiceEvent::Begins { instance, epoch, from, stateful: true, .. } = event {
+                    let lost = self.lost(instance, *from);
                     let mut by_order = |what| self.forgiven.remove(&(instance.clone(), what));
-                    // What could not be started where it was restored goes on elsewhere.
-                    let forgiven = from.is_some_and(|from| by_order(Forgiven::From(from)))
-                        | by_order(Forgiven::On(seen.board));
-                    if let Some((point, holder)) = self.lost(instance, *from).filter(|_| !forgiven)
-                    {
+                    // What could not be started where it was restored goes on elsewhere. And a beginning
+                    // that loses nothing, of a container that crashed before its order was done, needs none.
+                    let forgiven = lost.is_some()
+                        && from.is_some_and(|from| by_order(Forgiven::From(from)))
+                            | by_order(Forgiven::On(seen.board));
+                    if let Some((point, holder)) = lost.filter(|_| !forgiven) {
                         let text = format!(
                             "{instance} begins under epoch {epoch} from {from:?}, without {point:?}, which was acknowledged and which n{holder} has"
                         );

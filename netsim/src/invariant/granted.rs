@@ -80,6 +80,11 @@ impl Promises {
         made.flat_map(|(_, made)| made).map(|promised| promised.until).max().unwrap_or(0)
     }
 
+    fn give_up(&mut self, node: NodeId, instance: Instance, epoch: u64) {
+        let upto = self.released.entry((node, instance)).or_default();
+        *upto = epoch.max(*upto);
+    }
+
     /// Takes note.
     pub(super) fn on(&mut self, seen: &Observation<'_>) {
         let board = usize::from(seen.board);
@@ -87,14 +92,19 @@ impl Promises {
             What::Boot(boot) => {
                 self.nodes[board] = Some(boot.node);
                 self.open.retain(|(of, _), _| *of != board);
+                // What was on its way to the disk when the board died may have come there.
+                for (instance, tenure) in &boot.durable.assigned {
+                    if let Some((epoch, ..)) = tenure.released {
+                        self.give_up(boot.node, instance.clone(), epoch.0);
+                    }
+                }
             }
             What::DiskLost => self.nodes[board] = None,
             What::Durable(op) => {
                 if let (Some((instance, epoch)), Some(node)) =
                     (self.open.remove(&(board, op)), self.nodes[board])
                 {
-                    let upto = self.released.entry((node, instance)).or_default();
-                    *upto = epoch.max(*upto);
+                    self.give_up(node, instance, epoch);
                 }
             }
             What::Sent(Effect::Send { to, message: Message::Grant(grant) }, _) => {
