@@ -155,7 +155,9 @@ impl World {
         Some(match what {
             What::Run => {
                 let earlier = self.wanted[..number].iter().rev();
-                let before = earlier.clone().find(|other| other.subject == *name);
+                let before = earlier
+                    .filter(|other| other.subject == *name)
+                    .find(|other| matches!(other.what, What::Run | What::Remove));
                 let service = service?;
                 if before.is_some_and(|before| before.what == What::Remove) {
                     // Another service of that name: nothing of the removed one is its state.
