@@ -187,6 +187,8 @@ impl Copies {
             && source.newest.is_none_or(|(newest, _)| newest < base)
         {
             source.newest = Some((base, turn.now));
+            // What the row named before is wanted nowhere any more, and would be offered for ever.
+            source.offered.clear();
         }
     }
 

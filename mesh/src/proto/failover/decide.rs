@@ -1,7 +1,7 @@
 //! What becomes of an operator's order, by the table that is chosen now. Pure functions.
 
 use super::Office;
-use super::orders::Passed;
+use super::orders::{Done, Passed};
 use crate::proto::authority::changes::What;
 use crate::proto::id::{Epoch, NodeId};
 use crate::proto::order::{Action, Instance};
@@ -148,12 +148,12 @@ pub(super) fn who_carries_out(
         );
         return Err(("standby-unable", text));
     }
-    let (by, done, forced): (NodeId, fn(&Row) -> bool, bool) = match action {
-        Action::Recover { from, .. } => (*from, |row| !row.released, true),
-        Action::Restore { .. } => (row.active, |row| !row.released, false),
-        _ => (row.active, |row| row.released, false),
+    let (by, done) = match action {
+        Action::Recover { from, .. } => (*from, Done::Recovered),
+        Action::Restore { at, .. } => (row.active, Done::Restored(*at)),
+        _ => (row.active, Done::Moved),
     };
-    Ok(Passed { instance, epoch: row.epoch, by, done, forced })
+    Ok(Passed { instance, epoch: row.epoch, by, done })
 }
 
 pub(super) fn decide_drain(turn: &Turn<'_>, node: NodeId, drained: bool) -> Decided {

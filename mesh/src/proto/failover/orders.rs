@@ -82,10 +82,29 @@ pub(super) struct Passed {
     /// The right that is to end.
     pub(super) epoch: Epoch,
     pub(super) by: NodeId,
-    /// What the row looks like once it is done.
-    pub(super) done: fn(&Row) -> bool,
-    /// Whether that board may claim the instance although the row does not name it.
-    pub(super) forced: bool,
+    pub(super) done: Done,
+}
+
+/// What the next right is, if it is the one that was ordered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Done {
+    /// The active gave the last one up.
+    Moved,
+    /// It begins with this state.
+    Restored(CheckpointId),
+    /// It begins with what that board has, which may claim it although no row names it.
+    Recovered,
+}
+
+impl Passed {
+    fn is_done(&self, row: &Row) -> bool {
+        let by_hand = row.previous == Epoch::default();
+        match self.done {
+            Done::Moved => row.released,
+            Done::Restored(base) => by_hand && row.base == base,
+            Done::Recovered => by_hand && row.active == self.by,
+        }
+    }
 }
 
 /// An order on its way to the board that carries it out; repeated, since that board may not know yet
@@ -150,7 +169,8 @@ impl Desk {
 
     /// Whether an operator wants that board to start the instance, whatever the row says.
     pub(super) fn recovers(&self, instance: &Instance, by: &NodeId) -> bool {
-        let wanted = |p: &Passed| p.forced && p.by == *by && p.instance == *instance;
+        let wanted =
+            |p: &Passed| p.done == Done::Recovered && p.by == *by && p.instance == *instance;
         self.passed().iter().any(|(_, passed)| wanted(passed))
     }
 
@@ -393,7 +413,7 @@ impl Failover {
         for (id, passed) in self.desk.passed() {
             match turn.directory.newest().and_then(|newest| newest.table.row(&passed.instance)) {
                 Some(row) if row.epoch == passed.epoch => {}
-                Some(row) if (passed.done)(row) => self.desk.close(turn, id, Ok(())),
+                Some(row) if passed.is_done(row) => self.desk.close(turn, id, Ok(())),
                 _ => {
                     let text = "another change was faster; `hedgerow ps` shows where it runs now";
                     self.desk.close(turn, id, Err(("conflict", text.to_owned())));
