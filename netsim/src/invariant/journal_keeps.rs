@@ -93,7 +93,10 @@ impl Sum {
     fn add(&mut self, record: &Record) {
         match record {
             Record::Belongs { credential, .. } => {
-                self.belongs = Some(credential.ticket.digest());
+                let ticket = Some(credential.ticket.digest());
+                // An admission is by one ticket.
+                self.admission = self.admission.filter(|_| self.belongs == ticket);
+                self.belongs = ticket;
                 self.left = false;
             }
             Record::Admission(admission) => self.admission = Some(admission.digest()),

@@ -236,6 +236,10 @@ impl World {
                 if ["unknown", "not-carried-out", "conflict"].contains(&&*error.code) {
                     self.felt.extend(wanted.fault);
                 }
+                // An earlier try was carried out, and its answer lost.
+                if wanted.what == What::Remove && *error.code == *"not-found" {
+                    wanted.outcome = Some(true);
+                }
                 let may_be_impossible =
                     matches!(wanted.what, What::Move | What::Restore(_) | What::Recover(_));
                 if may_be_impossible && wanted.tries >= TRIES_MAX {

@@ -177,9 +177,9 @@ impl Authority {
         let lease_ms = u32::try_from(self.preset.lease.as_millis()).unwrap_or(u32::MAX);
         for (node, peer) in &mut reign.peers {
             turn.links.want_until(*node, turn.now + LINK_ERRAND, turn.now);
-            // A version that follows another at once does not wait for that one's pause.
+            // Whoever has the last one gets the next at once. Tables do not pile up before a slow disk.
             let due = peer.table_sent.is_none_or(|(version, sent)| {
-                version != self.table.version || turn.now.since(sent) >= RESEND
+                peer.durable >= version || turn.now.since(sent) >= RESEND
             });
             let lacks = peer.durable < self.table.version && due;
             if lacks && turn.links.is_usable(node) {

@@ -96,6 +96,9 @@ pub struct Assignment {
     /// When it ended lately.
     ended: VecDeque<Time>,
     failures: u32,
+    /// It began here, nothing of it was captured before a power cut, say, and it can be neither started nor
+    /// captured any more: what the right began with is all that there is.
+    bare: bool,
 }
 
 /// What an instance is doing.
@@ -154,6 +157,7 @@ impl Assignment {
             has_settled: false,
             ended: VecDeque::new(),
             failures: 0,
+            bare: false,
         }
     }
 
@@ -182,6 +186,11 @@ impl Assignment {
         self.began != Some(self.row.epoch)
     }
 
+    /// Whether nothing of this right is left but what it began with, or was to begin with.
+    pub(super) fn has_base_only(&self) -> bool {
+        self.bare || self.is_unused()
+    }
+
     /// Whether it was to begin under this right, in vain.
     pub(super) fn cannot_begin(&self) -> bool {
         self.is_unused() && self.failures > 0
@@ -190,7 +199,7 @@ impl Assignment {
     /// Whether a state is of this right, or what an unused one begins with.
     pub(super) fn counts(&self, holdings: &Holdings, id: CheckpointId) -> bool {
         let begins = || self.names(id) && holdings.start_of(&self.row) == Some(id);
-        id.epoch == self.row.epoch || (self.is_unused() && begins())
+        id.epoch == self.row.epoch || (self.has_base_only() && begins())
     }
 
     /// Whether a state is the one that the row names.
@@ -611,6 +620,8 @@ impl Failover {
             true => Run::Idle,
             false => Run::Waiting(assignment.note_end(turn.now, restart)),
         };
+        let captured = turn.holdings.own(instance).any(|id| id.epoch == assignment.row.epoch);
+        assignment.bare = assignment.lies() && !captured;
         let hopeless = !stopping && assignment.is_hopeless(restart);
         let epoch = assignment.row.epoch.0;
         turn.event(Event::Ended { instance: instance.to_string(), epoch, why });
@@ -637,11 +648,11 @@ impl Failover {
             true => row.standby.into_iter().chain(row.fill).collect(),
             false => row.standby.filter(|_| row.ready).into_iter().collect(),
         };
-        let gives = assignment.cannot_begin() || assignment.handover.is_some();
+        let gives = assignment.bare || assignment.cannot_begin() || assignment.handover.is_some();
         let hosting = Hosting {
             epoch: row.epoch,
             spec: row.spec,
-            base: (gives && assignment.is_unused()).then_some(row.base),
+            base: (gives && assignment.has_base_only()).then_some(row.base),
             targets: row.standby.into_iter().chain(row.fill).collect(),
             required,
             restoring: assignment.restoring.map(|(at, _)| at),
@@ -687,6 +698,7 @@ impl Failover {
 impl Assignment {
     /// From now on the folder of this instance may hold what nobody else has.
     fn note_began(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
+        self.bare = false;
         if self.began != Some(self.row.epoch) {
             self.began = Some(self.row.epoch);
             turn.persist(Record::Began(instance.clone(), self.row.epoch), Purpose::Memory);

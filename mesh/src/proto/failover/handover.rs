@@ -137,9 +137,9 @@ impl Failover {
         let Some(assignment) = self.assignments.get_mut(instance) else { return };
         // A folder that cannot be captured, after a power cut say, and cannot be started from either: then
         // what was captured before is all that there is.
-        let lies = assignment.lies();
-        let newest = turn.holdings.own(instance).rev().find(|id| id.epoch == assignment.row.epoch);
-        let state = state.or(newest.filter(|_| lies));
+        let counts = |id: &CheckpointId| assignment.counts(turn.holdings, *id);
+        let newest = turn.holdings.own(instance).rev().find(counts);
+        let state = state.or(newest.filter(|_| assignment.lies()));
         let Some(handover) = &mut assignment.handover else { return };
         match state {
             Some(id) if handover.stage == Stage::Capturing => handover.stage = Stage::Copying(id),
