@@ -31,6 +31,7 @@ mod text;
 mod ticket;
 mod up;
 mod upkeep;
+mod which;
 
 use std::process::ExitCode;
 

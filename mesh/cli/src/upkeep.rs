@@ -11,12 +11,10 @@ use hedgerow::proto::table::CheckpointId;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::names::ShortName;
-use crate::schema::{Done, Node};
+use crate::schema::Done;
 use crate::service::operator::order;
 use crate::text;
-
-/// Boards of one name that are listed, at most.
-const LISTED_MAX: usize = 8;
+use crate::which;
 
 /// A checkpoint as `why SERVICE` lists it: `EPOCH.NUMBER`.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +37,7 @@ impl FromStr for State {
 /// # Errors
 /// There is no such board, this folder has no operator's key, or the master refuses.
 pub(crate) async fn drain(context: &Context, object: &str, drained: bool) -> Outcome {
-    let board = find(context, object).await?;
+    let board = which::board(context, object).await?;
     order(context, Action::Drain { node: board.node, drained }).await?;
     let done = if drained { "drained" } else { "undrained" };
     let done = Done { done: done.to_owned(), object: board.name };
@@ -106,7 +104,7 @@ pub(crate) async fn recover(
     }
     let (action, object) = match (service, from) {
         (Some(service), Some(from)) => {
-            let from = find(context, from).await?.node;
+            let from = which::board(context, from).await?.node;
             (Action::Recover { service: service.to_name(), from }, service.to_string())
         }
         (Some(service), None) => {
@@ -119,7 +117,7 @@ pub(crate) async fn recover(
         (None, _) => {
             let mut gone: Vec<NodeId> = Vec::new();
             for board in dead {
-                gone.push(find(context, board).await?.node);
+                gone.push(which::board(context, board).await?.node);
             }
             (Action::RecoverMesh { dead: List::capped(gone) }, "the mesh".to_owned())
         }
@@ -134,36 +132,4 @@ pub(crate) async fn recover(
         );
         text::wrap(&sentence, 2)
     })
-}
-
-/// The board of that name, or else the one whose id begins so.
-async fn find(context: &Context, object: &str) -> Outcome<Node> {
-    let nodes: Vec<Node> = context.client().get("/v1/nodes").await?;
-    let (named, others): (Vec<Node>, Vec<Node>) =
-        nodes.into_iter().partition(|node| node.name == object);
-    let begins = |node: &Node| node.node.to_string().starts_with(object);
-    // A name may well look like the beginning of somebody's id.
-    let mut found: Box<dyn Iterator<Item = Node>> = match named.is_empty() {
-        true => Box::new(others.into_iter().filter(begins)),
-        false => Box::new(named.into_iter()),
-    };
-    match (found.next(), found.next()) {
-        (Some(node), None) => Ok(node),
-        (Some(one), Some(other)) => {
-            let all = [one, other].into_iter().chain(found);
-            let all: Vec<String> = all.map(|node| node.node.to_string()).take(LISTED_MAX).collect();
-            let message = format!(
-                "several boards match `{object}`: say which by its id, {}",
-                all.join(" or ")
-            );
-            Err(Failure::new(Exit::NotFound, "ambiguous", message))
-        }
-        (None, _) => {
-            let message = format!(
-                "no board is called `{object}` or has an id that begins so; `{}` lists them",
-                context.command("nodes")
-            );
-            Err(Failure::new(Exit::NotFound, "not-found", message))
-        }
-    }
 }

@@ -241,6 +241,10 @@ impl Durable {
         match record {
             Record::Belongs { root, credential } => {
                 let mesh = MeshId::of_root(&root);
+                // Whoever was let in by one ticket and left was not let in by the next one yet.
+                let ticket = credential.ticket.digest();
+                let by_it = |by: &Signed<Admission>| by.peek().is_ok_and(|a| a.ticket == ticket);
+                self.admission = self.admission.take().filter(by_it);
                 self.belonging = Some(Belonging { root, mesh, credential });
                 self.left = false;
             }

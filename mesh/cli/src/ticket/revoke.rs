@@ -9,11 +9,11 @@ use hedgerow::proto::ticket::{Revocation, Revoked, Ticket};
 use hedgerow::proto::wire::codec;
 
 use super::{log, now, root_key, same_mesh};
-use crate::client::Client;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::schema::{Done, Node, Status};
+use crate::schema::{Done, Status};
 use crate::text;
+use crate::which;
 
 /// Revokes a ticket or a board.
 ///
@@ -30,7 +30,7 @@ pub(super) async fn revoke(
     same_mesh(&root, &status)?;
     let target = match (ticket, node) {
         (Some(ticket), _) => Revoked::Ticket(which_ticket(context, ticket.trim())?),
-        (None, Some(node)) => Revoked::Node(which_node(&client, node.trim()).await?),
+        (None, Some(node)) => Revoked::Node(which_node(context, node.trim()).await?),
         (None, None) => return Err(Failure::new(Exit::Usage, "usage", "revoke what?")),
     };
     if target == Revoked::Node(status.node) {
@@ -79,22 +79,11 @@ fn which_ticket(context: &Context, given: &str) -> Outcome<Digest16> {
     }
 }
 
-async fn which_node(client: &Client, given: &str) -> Outcome<NodeId> {
-    if let Some(id) = NodeId::parse(given) {
-        return Ok(id);
-    }
-    let nodes: Vec<Node> = client.get("/v1/nodes").await?;
-    let matches = |node: &&Node| node.name == given || node.node.to_string().starts_with(given);
-    let found: Vec<&Node> = nodes.iter().filter(matches).collect();
-    match found[..] {
-        [node] => Ok(node.node),
-        [] => Err(not_found(format!(
-            "no member is called `{given}` or has an id that begins so; `hedgerow nodes` lists \
-             them. A board that is known no more is named by its full id"
-        ))),
-        _ => {
-            Err(not_found(format!("{} members match `{given}`; give more of the id", found.len())))
-        }
+/// A board that is known no more is named by its full id.
+async fn which_node(context: &Context, given: &str) -> Outcome<NodeId> {
+    match NodeId::parse(given) {
+        Some(id) => Ok(id),
+        None => Ok(which::board(context, given).await?.node),
     }
 }
 

@@ -45,6 +45,17 @@ fn a_mesh_of_two_from_init_to_leave() {
     let error = guest.ask(&["up"]).failure(1, "has-left");
     assert!(error.contains("hedgerow join TICKET"), "{error}");
 
+    // A ticket that is refused does not bind it: the next one may be good.
+    let revoked = founder.json(&["ticket", "new"]);
+    founder.json(&["ticket", "revoke", revoked["id"].as_str().unwrap()]);
+    guest.joins(revoked["ticket"].as_str().unwrap());
+    guest.up("barn-3");
+    until("it is told", || {
+        let said = guest.status().unwrap()["view_why"].as_str().unwrap().to_owned();
+        said.contains("the ticket was revoked")
+    });
+    guest.signal(rustix::process::Signal::TERM);
+    guest.ends();
     guest.joins(&founder.ticket());
     guest.up("barn-3");
     assert_eq!(guest.id(), id, "the same board");
