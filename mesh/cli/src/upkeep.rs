@@ -126,7 +126,7 @@ pub(crate) async fn recover(
     let done = Done { done: "recovered".to_owned(), object };
     context.show(&done, |done| {
         let sentence = format!(
-            "{} is recovered by force; `{}` shows what goes on from here.",
+            "{} is recovered by force. What goes on takes up to ten seconds to do so; `{}` shows it.",
             done.object,
             context.command("status")
         );

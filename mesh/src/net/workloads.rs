@@ -246,6 +246,12 @@ fn describe(
     folder: PathBuf,
     node: NodeId,
 ) -> Result<instance::Instance, RuntimeError> {
+    let fixed = start.spec.ports.iter().filter(|port| port.port != 0);
+    for port in fixed {
+        if process::is_taken(port.port) {
+            return Err(RuntimeError::PortTaken { name: port.name.to_string(), port: port.port });
+        }
+    }
     let free = start.spec.ports.iter().filter(|port| port.port == 0).count();
     let free = process::free_ports(free)
         .map_err(|source: io::Error| RuntimeError::Io { path: folder.clone(), source })?;

@@ -17,8 +17,8 @@ use super::table::{Row, Table};
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("no board has room for it: {reasons}. Add a board, stop another service, or ask for less")]
 pub struct NoRoom {
-    /// How many boards failed at which condition.
-    reasons: String,
+    /// How many boards failed at which condition, in words.
+    pub reasons: String,
 }
 
 /// The best board to run `instance`.
@@ -37,7 +37,7 @@ pub fn choose_active(
         used(node, table) >= usize::from(member.record.board.class.index())
     };
     let rank = |node: &NodeId| (used(node, table), node == master, tie(instance, node));
-    choose(spec, (members, silent), table, full, rank)
+    choose(spec, (members, silent), table, full, |_| false, rank)
 }
 
 /// The best board to stand by for `row`: another one than its active, than its present standby, and
@@ -70,7 +70,7 @@ pub fn choose_standby(
         (node == master, used(node, table) + standing_by, tie(&instance, node))
     };
     let taken = |node: &NodeId| *node == row.active || holds(row, node);
-    choose(spec, (members, silent), table, |node, member| taken(node) || full(node, member), rank)
+    choose(spec, (members, silent), table, full, taken, rank)
 }
 
 fn choose<R: Ord>(
@@ -78,11 +78,13 @@ fn choose<R: Ord>(
     (members, silent): (&Members, &BTreeSet<NodeId>),
     table: &Table,
     full: impl Fn(&NodeId, &Member) -> bool,
+    taken: impl Fn(&NodeId) -> bool,
     rank: impl Fn(&NodeId) -> R,
 ) -> Result<NodeId, NoRoom> {
     let mut refused: std::collections::BTreeMap<&'static str, usize> = Default::default();
     let best = members
         .up()
+        .filter(|(node, _)| !taken(node))
         .filter(|(node, member)| {
             match unfit(member, spec)
                 .or(table.is_drained(node).then_some("drained"))
@@ -100,7 +102,7 @@ fn choose<R: Ord>(
         .min_by_key(|(node, _)| rank(node));
     best.map(|(node, _)| *node).ok_or_else(|| NoRoom {
         reasons: match refused.is_empty() {
-            true => "no board is up".to_owned(),
+            true => "no other board is up".to_owned(),
             false => refused
                 .iter()
                 .map(|(why, count)| format!("{count} {why}"))

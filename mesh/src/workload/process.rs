@@ -116,6 +116,16 @@ pub enum RuntimeError {
         /// What it said.
         what: String,
     },
+    /// Another program has the port.
+    #[error(
+        "its port {port} ({name}) is used by another program on this board: end that one, or give the service another port in its file (without a number it gets a free one)"
+    )]
+    PortTaken {
+        /// What the service file calls it.
+        name: String,
+        /// Which.
+        port: u16,
+    },
     /// A file could not be used.
     #[error("{path}: {source}")]
     Io {
@@ -263,6 +273,12 @@ pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
         .map(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)))
         .collect::<Result<_, _>>()?;
     held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+}
+
+/// Whether a program on this board serves there already: whoever is sent to it would reach that one.
+pub fn is_taken(port: u16) -> bool {
+    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }
 
 fn make_folder(path: &Path) -> Result<(), RuntimeError> {

@@ -1,6 +1,7 @@
 //! Services through the command line: from a file to a running process, and to nothing again.
 
 use std::fs;
+use std::net::TcpListener;
 
 use serde_json::Value;
 
@@ -85,6 +86,23 @@ fn run_returns_once_what_the_file_says_now_runs_and_fails_if_that_does_not() {
     let bad = founder.json(&["ps"]).as_array().unwrap().clone();
     let why = bad.iter().find(|it| it["instance"] == "bad").unwrap()["why"].to_string();
     assert!(why.contains("./nowhere (looked up in ") && why.contains("services/bad)"), "{why}");
+}
+
+#[test]
+fn a_service_whose_port_is_taken_does_not_run_and_nobody_is_sent_there() {
+    let founder = Board::founder();
+    until("a master reigns", || reigns(&founder));
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    // It does not notice itself that somebody else serves there.
+    let fixed =
+        TALKS.replace("{ name = \"http\" }", &format!("{{ name = \"http\", port = {port} }}"));
+    founder.ask(&["run", &file(&founder, &fixed)]).failure(1, "not-running");
+    let told = founder.json(&["ps"])[0]["why"].to_string();
+    assert!(told.contains(&port.to_string()) && told.contains("another program"), "{told}");
+    founder.ask(&["resolve", "talks", "--port", "http"]).failure(1, "not-serving");
+    drop(other);
+    until("it runs once the port is free", || founder.json(&["ps"])[0]["state"] == "running");
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! What a node says of services when it is asked.
 
+use std::collections::BTreeSet;
+
 use super::Node;
 use crate::proto::copies::Source;
 use crate::proto::failover::active::{Assignment, Run};
 use crate::proto::io::{InstanceView, Reply, ReplyError, ResolvedView};
 use crate::proto::machine::Time;
 use crate::proto::order::{Instance, Serving};
+use crate::proto::placement::choose_standby;
 use crate::proto::record::Name;
 use crate::proto::spec::ServiceSpec;
 use crate::proto::table::Row;
@@ -74,6 +77,42 @@ impl Node {
     fn commits_wait(&self, now: Time, row: &Row) -> Option<u64> {
         let since = self.copies.source(&row.instance()).and_then(Source::commits_wait_since)?;
         Some(now.since(since).as_secs()).filter(|seconds| *seconds >= COMMITS_WAIT_SECONDS)
+    }
+
+    /// Why no further board can stand by for it, if none can; as far as this board knows.
+    pub(super) fn nowhere(&self, row: &Row) -> Option<String> {
+        let spec = self.specs.get(&row.spec)?;
+        let table = &self.directory.newest()?.table;
+        let master = self.authority.master().0.unwrap_or(row.active);
+        let none = BTreeSet::new();
+        let chosen = choose_standby(row, spec, &self.members, table, &master, &none);
+        chosen.err().map(|full| full.reasons)
+    }
+
+    /// A standby that is drained or leaving while no other board can take its place, and why none can.
+    fn stuck_standby(&self, row: &Row) -> Option<(String, String)> {
+        let table = &self.directory.newest()?.table;
+        let standby = row.standby.filter(|standby| table.makes_way(standby))?;
+        Some((self.name_of(&standby), self.nowhere(row)?))
+    }
+
+    /// What keeps commits waiting.
+    fn waits_for(&self, row: &Row) -> String {
+        let Some(standby) = row.standby else { return "it has no standby".to_owned() };
+        let name = self.name_of(&standby);
+        if !self.members.is_up(&standby) {
+            return format!("its standby {name} is not there");
+        }
+        let refuses = self.holdings.unable_since(&row.instance(), &standby);
+        match (refuses, self.nowhere(row)) {
+            (None, _) => format!("its standby {name} does not confirm it"),
+            (Some(_), None) => {
+                format!("the disk of its standby {name} is full or fails; another board is filled")
+            }
+            (Some(_), Some(reasons)) => format!(
+                "the disk of its standby {name} is full or fails, and no other board has room for it ({reasons}): make room on {name}, or add a board"
+            ),
+        }
     }
 
     /// Where the state of a stopped service is on one board only.
@@ -159,20 +198,17 @@ impl Node {
             ("starting", None) => "waiting for its board to start it".to_owned(),
             ("running", _) if let Some(seconds) = self.commits_wait(now, row) => format!(
                 "what it wants to be safe has been waiting for another board for {seconds} s: {}",
-                match row.standby {
-                    None => "it has no standby".to_owned(),
-                    Some(standby) if self.members.is_up(&standby) => {
-                        format!("its standby {} does not confirm it", self.name_of(&standby))
-                    }
-                    Some(standby) => format!("its standby {} is not there", self.name_of(&standby)),
-                }
+                self.waits_for(row)
             ),
             ("running", _) if self.is_isolated(now, here) => {
                 "isolated: neither its standby nor a master answers; it goes on because its file says keep-running".to_owned()
             }
-            _ if row.standby.is_none() => {
-                "unprotected: no other board has room to stand by; add a board, or stop another service".to_owned()
-            }
+            _ if row.standby.is_none() => match self.nowhere(row) {
+                Some(reasons) => format!(
+                    "unprotected: no other board has room to stand by ({reasons}); add a board, or stop another service"
+                ),
+                None => "unprotected: it has no standby yet".to_owned(),
+            },
             _ if row.fill.is_some() => "its standby is being replaced".to_owned(),
             _ if row.able == Some(false) && row.standby.is_some() => {
                 let standby = row.standby.map(|standby| self.name_of(&standby)).unwrap_or_default();
@@ -184,6 +220,9 @@ impl Node {
             _ if row.ready && !self.is_ready(row) => {
                 "unprotected: its standby is not there; another one takes its place if it stays away".to_owned()
             }
+            _ if let Some((standby, reasons)) = self.stuck_standby(row) => format!(
+                "its standby {standby} is to make way, and no other board has room for it ({reasons}): add a board, `hedgerow undrain` one, or stop another service"
+            ),
             _ if !row.ready => "its standby is being filled".to_owned(),
             _ => String::new(),
         }

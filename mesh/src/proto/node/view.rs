@@ -255,8 +255,8 @@ impl Node {
         let left = table.map_or(0, |table| table.rows.iter().filter(|row| names(row)).count());
         let decides = table.is_some_and(|table| table.voters.contains(node));
         let others = self.members.up().map(|(other, _)| other);
-        let stays = |other: &NodeId| table.is_some_and(|table| !table.makes_way(other));
-        let nobody = !others.into_iter().any(stays);
+        let makes_way = |other: &NodeId| table.is_some_and(|table| table.makes_way(other));
+        let nobody = others.into_iter().all(makes_way);
         match (left, decides) {
             (1.., _) if nobody => format!(
                 "being drained, but every board that is up is: what it runs stays ({left}) until one is undrained or comes"
@@ -268,8 +268,25 @@ impl Node {
                 "drained of services; it decides still, as no other board has taken its place yet"
                     .to_owned()
             }
-            (1, _) => "being drained: one service runs or stands by there still".to_owned(),
-            (left, _) => format!("being drained: {left} services run or stand by there still"),
+            (left, _) => {
+                let still = match left {
+                    1 => "one service runs or stands by there still".to_owned(),
+                    left => format!("{left} services run or stand by there still"),
+                };
+                let rows = table.into_iter().flat_map(|table| &table.rows);
+                // One whose standby stays there moves to that first.
+                let moves = |row: &Row| row.standby.is_some_and(|standby| !makes_way(&standby));
+                let rows = rows.filter(|row| names(row) && row.fill.is_none() && !moves(row));
+                let stuck: Vec<(String, String)> = rows
+                    .filter_map(|row| Some((row.instance().to_string(), self.nowhere(row)?)))
+                    .collect();
+                match stuck.first() {
+                    None => format!("being drained: {still}"),
+                    Some((service, reasons)) => format!(
+                        "being drained: {still}, and no other board has room for {service} ({reasons}): add a board, `hedgerow undrain` one, or stop another service"
+                    ),
+                }
+            }
         }
     }
 
