@@ -110,7 +110,7 @@ impl Node {
                 format!("the disk of its standby {name} is full or fails; another board is filled")
             }
             (Some(_), Some(reasons)) => format!(
-                "the disk of its standby {name} is full or fails, and no other board has room for it ({reasons}): make room on {name}, or add a board"
+                "the disk of its standby {name} is full or fails, and no other board has room for it ({reasons}): make room on {name}, add a board, or `hedgerow undrain` one"
             ),
         }
     }
