@@ -12,8 +12,22 @@ const LISTED_MAX: usize = 8;
 /// # Errors
 /// No daemon answers; none is meant, or more than one.
 pub(crate) async fn board(context: &Context, given: &str) -> Outcome<Node> {
-    let nodes: Vec<Node> = context.client().get("/v1/nodes").await?;
-    let mut found = meant(nodes, given);
+    one(context, given, meant(all(context).await?, given))
+}
+
+/// The same for what cannot be undone: a board that left counts like any other of its name.
+///
+/// # Errors
+/// As for [`board`].
+pub(crate) async fn board_for_good(context: &Context, given: &str) -> Outcome<Node> {
+    one(context, given, called(all(context).await?, given))
+}
+
+async fn all(context: &Context) -> Outcome<Vec<Node>> {
+    context.client().get("/v1/nodes").await
+}
+
+fn one(context: &Context, given: &str, mut found: Vec<Node>) -> Outcome<Node> {
     match found.len() {
         0 => {
             let message = format!(
@@ -34,17 +48,18 @@ pub(crate) async fn board(context: &Context, given: &str) -> Outcome<Node> {
     }
 }
 
-/// A name may well look like the beginning of somebody's id, and that of a board that left may have been
-/// given to another one.
-fn meant(nodes: Vec<Node>, given: &str) -> Vec<Node> {
+/// A name may well look like the beginning of somebody's id.
+fn called(nodes: Vec<Node>, given: &str) -> Vec<Node> {
     let (named, others): (Vec<Node>, Vec<Node>) =
         nodes.into_iter().partition(|node| node.name == given);
-    if named.is_empty() {
-        let begins = |node: &Node| node.node.to_string().starts_with(given);
-        return others.into_iter().filter(begins).collect();
-    }
+    let begins = |node: &Node| node.node.to_string().starts_with(given);
+    if named.is_empty() { others.into_iter().filter(begins).collect() } else { named }
+}
+
+/// The name of a board that left may have been given to another one.
+fn meant(nodes: Vec<Node>, given: &str) -> Vec<Node> {
     let (gone, there): (Vec<Node>, Vec<Node>) =
-        named.into_iter().partition(|node| node.state == "left");
+        called(nodes, given).into_iter().partition(|node| node.state == "left");
     if there.is_empty() { gone } else { there }
 }
 
@@ -85,6 +100,7 @@ mod tests {
         };
         assert_eq!(ids(&id[..1]), [format!("{}/up", &id[..1])]);
         assert_eq!(ids("barn"), ["barn/up"]);
+        assert_eq!(called(nodes.clone(), "barn").len(), 2, "whoever is revoked stays so");
         assert_eq!(ids(&id[..12]), ["barn/up"]);
         assert!(ids("nobody").is_empty());
         let twins = [node(4, "shed", "left"), node(5, "shed", "left")];

@@ -160,9 +160,9 @@ impl Driver {
                 }
                 Effect::Disconnect { peer } => drop(self.swarm.disconnect(peer)),
                 Effect::Admit { peer } => {
-                    self.copies.on_admitted(&peer);
                     // False: it has gone again, which comes as an input.
                     let _admitted_or_gone = self.swarm.admit(peer);
+                    self.copies.on_admitted(&peer);
                 }
                 Effect::Send { to, message } => self.send(to, &message),
                 Effect::Persist { op, record } => {

@@ -116,10 +116,12 @@ impl Copies {
             .collect();
         if turn.holdings.own(instance).count() > states.len() {
             turn.holdings.keep(instance, &states);
-            // Of a service that was removed nothing stays, not even what is still to come.
+            // Of a service that was removed nothing stays, not even what is still to come; of one that a
+            // recovered mesh does not know its newest does.
             let newest = turn.directory.newest();
-            let exists = newest.is_some_and(|newest| newest.table.row(instance).is_some());
-            let coming = exists.then(|| self.on_their_way(instance)).into_iter().flatten();
+            let known = newest.is_some_and(|newest| newest.table.row(instance).is_some());
+            let stays = known || !states.is_empty();
+            let coming = stays.then(|| self.on_their_way(instance)).into_iter().flatten();
             let states = crate::proto::bounded::List::capped(states.into_iter().chain(coming));
             turn.out.push(Effect::Keep { instance: instance.clone(), states });
         }

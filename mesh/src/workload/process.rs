@@ -118,7 +118,7 @@ pub enum RuntimeError {
     },
     /// Another program has the port.
     #[error(
-        "its port {port} ({name}) is used by another program on this board: end that one, or give the service another port in its file (without a number it gets a free one)"
+        "its port {port} ({name}) is in use on this board already: end what uses it, or give the service another port in its file (without a number it gets a free one)"
     )]
     PortTaken {
         /// What the service file calls it.
@@ -275,7 +275,8 @@ pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
     held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 
-/// Whether a program on this board serves there already: whoever is sent to it would reach that one.
+/// Whether something on this board serves there already, on the loopback interface or on all: whoever is sent
+/// to the service might reach that one.
 pub fn is_taken(port: u16) -> bool {
     let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)

@@ -5,7 +5,7 @@
 //! the disks of all its holders are gone. And an operator may have taken the loss upon himself, for one
 //! beginning on one board.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use hedgerow::proto::order::Instance;
 use hedgerow::proto::table::CheckpointId;
@@ -33,8 +33,11 @@ pub(super) struct CommitsKept {
     folders: BTreeMap<(BoardIndex, Instance), Point>,
     /// The newest acknowledged write on each run.
     acknowledged: BTreeMap<Instance, BTreeMap<u32, u64>>,
-    /// Beginnings for which an operator answers: of what, and from what, or else where.
-    forgiven: BTreeSet<(Instance, Forgiven)>,
+    /// Beginnings for which an operator answers: of what, and from what, or else where; and under which right
+    /// it ran when he ordered that.
+    forgiven: BTreeMap<(Instance, Forgiven), u64>,
+    /// The right under which each began last.
+    begun: BTreeMap<Instance, u64>,
 }
 
 impl CommitsKept {
@@ -57,8 +60,9 @@ impl CommitsKept {
 
     fn service(&mut self, board: BoardIndex, event: &ServiceEvent) {
         match event {
-            ServiceEvent::Begins { instance, run, from, .. } => {
+            ServiceEvent::Begins { instance, run, from, epoch, .. } => {
                 self.ancestry.begin(*run, *from);
+                self.begun.insert(instance.clone(), *epoch);
                 let state = Point { run: *run, writes: 0 };
                 self.folders.insert((board, instance.clone()), state);
             }
@@ -86,7 +90,8 @@ impl CommitsKept {
             }
             ServiceEvent::Forgiven { instance, from } => {
                 let forgiven = from.map_or(Forgiven::On(board), Forgiven::From);
-                self.forgiven.insert((instance.clone(), forgiven));
+                let under = self.begun.get(instance).copied().unwrap_or_default();
+                self.forgiven.insert((instance.clone(), forgiven), under);
             }
         }
     }
@@ -117,12 +122,16 @@ impl Invariant for CommitsKept {
             What::Service(event) => {
                 if let ServiceEvent::Begins { instance, epoch, from, stateful: true, .. } = event {
                     let lost = self.lost(instance, *from);
-                    let mut by_order = |what| self.forgiven.remove(&(instance.clone(), what));
-                    // What could not be started where it was restored goes on elsewhere. And a beginning
-                    // that loses nothing, of a container that crashed before its order was done, needs none.
-                    let forgiven = lost.is_some()
-                        && from.is_some_and(|from| by_order(Forgiven::From(from)))
-                            | by_order(Forgiven::On(seen.board));
+                    // It is meant for the next right: under the present one a container may crash and come
+                    // back from the same state before the order is carried out.
+                    let mut by_order = |what| {
+                        let order = (instance.clone(), what);
+                        let meant = self.forgiven.get(&order).is_some_and(|under| epoch > under);
+                        meant && self.forgiven.remove(&order).is_some()
+                    };
+                    // What could not be started where it was restored goes on elsewhere.
+                    let forgiven = from.is_some_and(|from| by_order(Forgiven::From(from)))
+                        | by_order(Forgiven::On(seen.board));
                     if let Some((point, holder)) = lost.filter(|_| !forgiven) {
                         let text = format!(
                             "{instance} begins under epoch {epoch} from {from:?}, without {point:?}, which was acknowledged and which n{holder} has"

@@ -159,7 +159,8 @@ impl World {
                     .filter(|other| other.subject == *name)
                     .find(|other| matches!(other.what, What::Run | What::Remove));
                 let service = service?;
-                if before.is_some_and(|before| before.what == What::Remove) {
+                let removed = |it: &Wanted| it.what == What::Remove && it.outcome == Some(true);
+                if before.is_some_and(removed) {
                     // Another service of that name: nothing of the removed one is its state.
                     let instance = service.instance();
                     self.see(0, Seen::Service(&ServiceEvent::Anew { instance }));
@@ -237,7 +238,7 @@ impl World {
                     self.felt.extend(wanted.fault);
                 }
                 // An earlier try was carried out, and its answer lost.
-                if wanted.what == What::Remove && *error.code == *"not-found" {
+                if wanted.what == What::Remove && wanted.tries > 1 && *error.code == *"not-found" {
                     wanted.outcome = Some(true);
                 }
                 let may_be_impossible =

@@ -83,7 +83,7 @@ fn which_ticket(context: &Context, given: &str) -> Outcome<Digest16> {
 async fn which_node(context: &Context, given: &str) -> Outcome<NodeId> {
     match NodeId::parse(given) {
         Some(id) => Ok(id),
-        None => Ok(which::board(context, given).await?.node),
+        None => Ok(which::board_for_good(context, given).await?.node),
     }
 }
 

@@ -99,7 +99,7 @@ fn a_service_whose_port_is_taken_does_not_run_and_nobody_is_sent_there() {
         TALKS.replace("{ name = \"http\" }", &format!("{{ name = \"http\", port = {port} }}"));
     founder.ask(&["run", &file(&founder, &fixed)]).failure(1, "not-running");
     let told = founder.json(&["ps"])[0]["why"].to_string();
-    assert!(told.contains(&port.to_string()) && told.contains("another program"), "{told}");
+    assert!(told.contains(&port.to_string()) && told.contains("in use"), "{told}");
     founder.ask(&["resolve", "talks", "--port", "http"]).failure(1, "not-serving");
     drop(other);
     until("it runs once the port is free", || founder.json(&["ps"])[0]["state"] == "running");

@@ -98,7 +98,7 @@ pub struct Assignment {
     failures: u32,
     /// It began here, nothing of it was captured before a power cut, say, and it can be neither started nor
     /// captured any more: what the right began with is all that there is.
-    bare: bool,
+    pub(super) bare: bool,
 }
 
 /// What an instance is doing.
@@ -351,8 +351,7 @@ impl Failover {
         let mut assignment = Assignment::new(tenure.row, turn.now);
         assignment.began = tenure.began;
         assignment.resumed = tenure.began == Some(assignment.row.epoch);
-        let epoch = assignment.row.epoch;
-        assignment.recalled = turn.holdings.own(&instance).filter(|id| id.epoch == epoch).max();
+        assignment.recall_captures(turn.holdings, &instance);
         assignment.released = tenure.released;
         assignment.switching = tenure.switching;
         // What a former standby granted to an earlier life is not remembered.
@@ -390,6 +389,8 @@ impl Failover {
             *assignment = Assignment::new(row.clone(), now);
             (assignment.run, assignment.began, assignment.under) = (run, began, under);
             assignment.started_by = started_by;
+            // That it was assigned, or began, may not have come to the disk before a power cut.
+            assignment.recall_captures(turn.holdings, &instance);
             turn.event(Event::Appointed { instance: instance.to_string(), epoch: row.epoch.0 });
         }
         // What is dead already, or written down as given up, is not taken back.
@@ -696,6 +697,15 @@ impl Failover {
 }
 
 impl Assignment {
+    /// What an earlier life captured under this right proves that it began here.
+    fn recall_captures(&mut self, holdings: &Holdings, instance: &Instance) {
+        let epoch = self.row.epoch;
+        self.recalled = holdings.own(instance).filter(|id| id.epoch == epoch).max();
+        if self.recalled.is_some() {
+            (self.began, self.resumed) = (Some(epoch), true);
+        }
+    }
+
     /// From now on the folder of this instance may hold what nobody else has.
     fn note_began(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
         self.bare = false;

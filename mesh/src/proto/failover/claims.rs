@@ -99,7 +99,7 @@ impl Failover {
         if assignment.lost {
             return Some(Claimed::Lost);
         }
-        if assignment.cannot_begin()
+        if (assignment.cannot_begin() || assignment.bare)
             && let Some(start) = turn.holdings.start_of(row)
             && start > row.base
             && start.epoch < row.epoch
@@ -344,7 +344,9 @@ impl Failover {
 
     /// Neither the active nor its standby could start it: a board that was not tried yet may.
     fn judge_need(&mut self, turn: &Turn<'_>, office: &Office, row: &Row) -> Option<Row> {
-        let node = self.choose_untried(turn, office, row, |_| true)?;
+        // That one was silent lately counts for as little as where the standby has not what it runs.
+        let unable = Row { able: Some(false), ..row.clone() };
+        let node = self.choose_untried(turn, office, &unable, |_| true)?;
         self.fills.insert(row.instance(), Fill { node, optional: true, able: None });
         Some(Row { fill: Some(node), ..row.clone() })
     }

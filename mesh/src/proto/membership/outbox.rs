@@ -29,15 +29,18 @@ struct Queue {
     free_at: Time,
 }
 
+/// Who may run a service, and where it serves: in a planned move both come right after other news.
+fn is_urgent(fact: &Fact) -> bool {
+    matches!(fact, Fact::Chosen(_) | Fact::Serving(_))
+}
+
 impl Outbox {
     /// Puts a fact into the queue of one link. It leaves at once if the link was quiet or somebody may be
     /// waiting for it, otherwise with the others `coalesce` after the last message.
     pub fn push(&mut self, to: NodeId, fact: Fact, now: Time) {
         let new = || Queue { facts: VecDeque::new(), flush_at: now, free_at: now };
         let queue = self.links.entry(to).or_insert_with(new);
-        // Who may run a service, and where it serves: in a planned move both come right after other news.
-        let urgent = matches!(fact, Fact::Chosen(_) | Fact::Serving(_));
-        queue.flush_at = if urgent { queue.free_at } else { queue.flush_at }.max(now);
+        queue.flush_at = if is_urgent(&fact) { queue.free_at } else { queue.flush_at }.max(now);
         if queue.facts.len() == QUEUE_MAX {
             queue.facts.pop_front();
         }
@@ -74,8 +77,9 @@ impl Outbox {
                     }
                 }
             }
-            queue.flush_at = now + coalesce;
             queue.free_at = now + URGENT_PAUSE;
+            let urgent = queue.facts.iter().any(is_urgent);
+            queue.flush_at = if urgent { queue.free_at } else { now + coalesce };
             messages.push((*link, Facts { facts }));
         }
         self.links.retain(|_, queue| !queue.facts.is_empty() || now < queue.flush_at);

@@ -104,7 +104,8 @@ impl Node {
             return format!("its standby {name} is not there");
         }
         let refuses = self.holdings.unable_since(&row.instance(), &standby);
-        match (refuses, self.nowhere(row)) {
+        let nowhere = row.fill.is_none().then(|| self.nowhere(row)).flatten();
+        match (refuses, nowhere) {
             (None, _) => format!("its standby {name} does not confirm it"),
             (Some(_), None) => {
                 format!("the disk of its standby {name} is full or fails; another board is filled")

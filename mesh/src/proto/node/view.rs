@@ -275,7 +275,9 @@ impl Node {
                 };
                 let rows = table.into_iter().flat_map(|table| &table.rows);
                 // One whose standby stays there moves to that first.
-                let moves = |row: &Row| row.standby.is_some_and(|standby| !makes_way(&standby));
+                let moves = |row: &Row| {
+                    row.able != Some(false) && row.standby.is_some_and(|it| !makes_way(&it))
+                };
                 let rows = rows.filter(|row| names(row) && row.fill.is_none() && !moves(row));
                 let stuck: Vec<(String, String)> = rows
                     .filter_map(|row| Some((row.instance().to_string(), self.nowhere(row)?)))
