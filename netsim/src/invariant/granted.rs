@@ -65,13 +65,23 @@ impl Promises {
         instance: &Instance,
         at: Nanos,
     ) -> impl Iterator<Item = Promised> + '_ {
-        let made = self.made.get(&(by, instance.clone())).into_iter().flatten().copied();
-        let instance = instance.clone();
-        made.filter(move |promised| {
+        let of = instance.clone();
+        self.running(by, instance, at).filter(move |promised| {
             // Whoever gives a right up runs none of those before it either.
-            let given_up = self.released.get(&(promised.to, instance.clone()));
-            promised.until > at && given_up.is_none_or(|upto| promised.epoch > *upto)
+            let given_up = self.released.get(&(promised.to, of.clone()));
+            given_up.is_none_or(|upto| promised.epoch > *upto)
         })
+    }
+
+    /// The same with those that nobody is owed any more: `by` may not have heard of that yet.
+    pub(super) fn running(
+        &self,
+        by: NodeId,
+        instance: &Instance,
+        at: Nanos,
+    ) -> impl Iterator<Item = Promised> + '_ {
+        let made = self.made.get(&(by, instance.clone())).into_iter().flatten().copied();
+        made.filter(move |promised| promised.until > at)
     }
 
     /// Whether `by` has ever promised anything.

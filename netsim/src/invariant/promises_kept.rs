@@ -32,7 +32,7 @@ impl PromisesKept {
                 let (instance, epoch) = (&grant.instance, grant.epoch.0);
                 let silent = self.silent[usize::from(seen.board)];
                 let goes_on = |p: &granted::Promised| p.to == *to && p.epoch == epoch;
-                let same = self.promises.binding(me, instance, seen.at).any(|p| goes_on(&p));
+                let same = self.promises.running(me, instance, seen.at).any(|p| goes_on(&p));
                 if seen.at < silent && !same {
                     return Some(format!(
                         "grants {instance} although it restarted and may have promised it to another until {}",
