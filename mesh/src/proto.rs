@@ -33,5 +33,6 @@ pub mod table;
 pub mod ticket;
 pub mod topics;
 pub(crate) mod turn;
+mod verified;
 pub mod views;
 pub mod wire;

@@ -9,6 +9,8 @@ use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::verified;
+
 /// An ed25519 public key. A node *is* its key: [`NodeId`] is one of these.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey(pub [u8; 32]);
@@ -63,9 +65,12 @@ impl PublicKey {
     ///
     /// Strict verification: keys of small order and malleable signatures are refused.
     pub fn verify(&self, domain: Domain, message: &[u8], signature: &Signature) -> bool {
-        let Ok(key) = VerifyingKey::from_bytes(&self.0) else { return false };
-        let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        key.verify_strict(&domain.prefixed(message), &signature).is_ok()
+        let message = domain.prefixed(message);
+        verified::remembered(self, &message, signature, || {
+            let Ok(key) = VerifyingKey::from_bytes(&self.0) else { return false };
+            let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
+            key.verify_strict(&message, &signature).is_ok()
+        })
     }
 
     /// The first ten characters of the text form: enough to tell the members of one mesh apart.

@@ -336,12 +336,15 @@ impl Membership {
     fn step_watches(&mut self, turn: &mut Turn<'_>) {
         let mut silent = Vec::new();
         let mut alerts = Vec::new();
-        let view = turn.view_hash();
+        let mut view = None;
         self.watches.retain(|_, watched| watched.until > turn.now);
         for (node, watched) in &mut self.watches {
             while let Some(step) = watched.watch.step(turn.now, &self.timing) {
                 match step {
-                    Step::Probe(seq) => drop(turn.send(*node, Probe { seq, view })),
+                    Step::Probe(seq) => {
+                        let view = *view.get_or_insert_with(|| turn.view_hash());
+                        turn.send(*node, Probe { seq, view });
+                    }
                     Step::Ask => silent.push(*node),
                     Step::Alert => alerts.push(*node),
                 }
