@@ -43,8 +43,11 @@ pub struct MembershipTiming {
     pub ack_timeout_max: Duration,
     /// The ack timeout on a link without history; 3 s.
     pub ack_timeout_new: Duration,
-    /// From asking the other observers to raising an alert; 0.6 s. Should exceed two round trips.
+    /// From asking the other observers to raising an alert, where another one misses the member, too; 0.6 s.
+    /// Should exceed two round trips.
     pub ask_wait: Duration,
+    /// … and where no other one is known to; 2.5 s. Longer floods less where links stall.
+    pub ask_wait_alone: Duration,
     /// From the first alert to `Down`, with one, two, and three or more distinct alerters.
     pub down_after: [Duration; 3],
     /// News for one link is collected that long; 100 ms.
@@ -61,10 +64,11 @@ impl Default for MembershipTiming {
             ack_timeout_max: Duration::from_secs(5),
             ack_timeout_new: Duration::from_secs(3),
             ask_wait: Duration::from_millis(600),
+            ask_wait_alone: Duration::from_millis(2500),
             down_after: [
                 Duration::from_secs(4),
                 Duration::from_millis(2500),
-                Duration::from_secs(1),
+                Duration::from_millis(500),
             ],
             coalesce: Duration::from_millis(100),
             wander_interval: Duration::from_secs(60),

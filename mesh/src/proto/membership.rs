@@ -238,6 +238,7 @@ impl Membership {
             return;
         }
         let Some(watched) = self.watches.get_mut(&ask.subject) else { return };
+        watched.watch.on_doubted(turn.now);
         let heard = watched.watch.heard.map(|heard| turn.now.since(heard));
         if let Some(ago) = heard
             && ago <= FRESH
@@ -368,6 +369,7 @@ impl Membership {
         let me = turn.me.id();
         let others = self.rings.observers_of(&subject).iter().filter(|other| **other != me);
         let seq = u64::from(turn.rng.next_u32());
+        let mut asked = false;
         for other in others.take(ASKED_MAX).copied().collect::<Vec<_>>() {
             let route = match turn.links.is_usable(&other) {
                 true => Some(vec![me, other]),
@@ -375,7 +377,11 @@ impl Membership {
             };
             let Some(route) = route.and_then(|route| List::try_from(route).ok()) else { continue };
             let next = route[1];
-            turn.send(next, Ask { seq, subject, route, at: 1 });
+            asked |= turn.send(next, Ask { seq, subject, route, at: 1 });
+        }
+        if !asked && let Some(watched) = self.watches.get_mut(&subject) {
+            // Nobody else could vouch for it.
+            watched.watch.on_doubted(turn.now);
         }
     }
 

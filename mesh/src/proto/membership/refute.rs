@@ -25,6 +25,11 @@ impl Membership {
         if !current || turn.members.get(&by).is_none() {
             return;
         }
+        if by != turn.me.id()
+            && let Some(watched) = self.watches.get_mut(&subject)
+        {
+            watched.watch.on_doubted(turn.now);
+        }
         if self.suspicions.add(subject, incarnation, by, turn.now) {
             turn.event(Event::Suspected { node: subject, by });
             self.flood(turn, &Fact::Alert { subject, incarnation, by }, Some(from));

@@ -96,7 +96,11 @@ impl Suspicions {
 impl Suspicion {
     /// `scale` is how slow the node's own links are, in parts per thousand of the shortest timeout.
     fn until(&self, timing: &MembershipTiming, scale: u32) -> Time {
-        let wait: Duration = timing.down_after[self.by.len().clamp(1, 3) - 1];
+        let alerters = self.by.len().clamp(1, 3);
+        let wait: Duration = timing.down_after[alerters - 1];
+        // Three have asked in vain, each as long as its own link needs: what is left is the way of a
+        // refutation, over whichever links are quick.
+        let scale = if alerters == 3 { 1000 + scale.saturating_sub(1000) / 4 } else { scale };
         self.first + wait * scale / 1000
     }
 }

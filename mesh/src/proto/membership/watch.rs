@@ -3,12 +3,17 @@
 //! ```text
 //!  ┌─────────── ack ───────────┐
 //!  ▼                           │
-//! calm ──ack timeout──▶ asked ─┴─ask_wait, nobody vouches──▶ alerted ──ack──▶ calm
+//! calm ──ack timeout──▶ asked ─┴─nobody vouches in time──▶ alerted ──ack──▶ calm
 //!                        └─somebody vouches──▶ calm (until the next probe is missed)
 //! ```
 //!
 //! Only an ack of an own probe counts as first-hand: it proves both directions. What others say
 //! counts only as "not yet". Pure: no view of the mesh, no messages.
+//!
+//! How long a vouch is waited for depends on whether another observer misses the member, too. A member
+//! that dies is missed by all its observers within a second, and each asks the others; a link that stalls
+//! is missed by one, whose alert would be flooded through the whole mesh and refuted through the whole
+//! mesh. So who is alone with it has more patience.
 
 use core::time::Duration;
 
@@ -17,11 +22,16 @@ use crate::proto::machine::Time;
 
 /// A link counts as new, with a longer ack timeout, until so many probes were answered.
 const NEW_LINK_ACKS: u32 = 3;
+/// So slowly the slowest round trip is forgotten: half of it in 22 acks. Where a fifth of the packets is lost,
+/// one probe in thirty takes ten times as long as the others.
+const SLOWEST_DECAY: u32 = 32;
+/// Another observer that missed the member so long before counts: probes of one death are a second apart.
+const DOUBT_LASTS: Duration = Duration::from_secs(1);
 /// Probes whose sending times are kept, so that a late ack still teaches how slow the link is.
 const RECENT: usize = 8;
 
 /// One member under watch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Watch {
     /// Probes answered since the link is judged.
     acks: u32,
@@ -31,7 +41,10 @@ pub struct Watch {
     seq: u64,
     recent: [(u64, Time); RECENT],
     asked: Option<Time>,
+    /// When another observer was last known to miss the member.
+    doubted: Option<Time>,
     alerted: bool,
+    /// When another observer had an ack last.
     vouched: Option<Time>,
     /// When an ack arrived last.
     pub heard: Option<Time>,
@@ -62,6 +75,7 @@ impl Watch {
             seq: 0,
             recent: [(0, now); RECENT],
             asked: None,
+            doubted: None,
             alerted: false,
             vouched: None,
             heard: None,
@@ -82,13 +96,11 @@ impl Watch {
             }
         }
         if let Some(asked) = self.asked
-            && now >= asked + timing.ask_wait
+            && now >= asked + self.wait_for_vouch(asked, timing)
         {
             self.asked = None;
-            if self.vouched < Some(asked) {
-                self.alerted = true;
-                return Some(Step::Alert);
-            }
+            self.alerted = true;
+            return Some(Step::Alert);
         }
         if self.outstanding.is_none() && now >= self.next_probe {
             self.next_probe =
@@ -101,7 +113,7 @@ impl Watch {
     /// When [`Watch::step`] has something to do next.
     pub fn due(&self, timing: &MembershipTiming) -> Time {
         let miss = self.outstanding.map(|sent| sent + self.timeout(timing));
-        let verdict = self.asked.map(|asked| asked + timing.ask_wait);
+        let verdict = self.asked.map(|asked| asked + self.wait_for_vouch(asked, timing));
         let probe = self.outstanding.is_none().then_some(self.next_probe);
         [miss, verdict, probe].into_iter().flatten().min().unwrap_or(Time::NEVER)
     }
@@ -127,7 +139,7 @@ impl Watch {
             return false;
         };
         let rtt = now.since(*sent);
-        self.slowest = rtt.max(self.slowest - self.slowest / 8);
+        self.slowest = rtt.max(self.slowest - self.slowest / SLOWEST_DECAY);
         self.acks = self.acks.saturating_add(1);
         self.rtt = Some(rtt);
         self.heard = Some(now);
@@ -137,9 +149,18 @@ impl Watch {
         true
     }
 
+    /// Another observer misses the member as well: it asks about it, or has raised an alert. So would who
+    /// cannot ask anybody else.
+    pub fn on_doubted(&mut self, now: Time) {
+        self.doubted = Some(now);
+    }
+
     /// Another observer had an ack from the member, `ago` before now.
     pub fn on_vouched(&mut self, now: Time, ago: Duration) {
         self.vouched = self.vouched.max(Some(now - ago));
+        if self.vouched >= self.asked {
+            self.asked = None;
+        }
     }
 
     /// The link broke: no need to wait for the ack. Returns whether the others should be asked.
@@ -168,7 +189,13 @@ impl Watch {
 
     /// How long this link has earned to be waited for.
     pub fn patience(&self, timing: &MembershipTiming) -> Duration {
-        (self.slowest * 2).clamp(timing.ack_timeout_min, timing.ack_timeout_max)
+        (self.slowest * 5 / 2).clamp(timing.ack_timeout_min, timing.ack_timeout_max)
+    }
+
+    /// How long after asking somebody may still vouch for the member.
+    fn wait_for_vouch(&self, asked: Time, timing: &MembershipTiming) -> Duration {
+        let another = self.doubted.is_some_and(|doubted| doubted + DOUBT_LASTS >= asked);
+        if another { timing.ask_wait } else { timing.ask_wait_alone }
     }
 
     /// How long to wait for an ack.
@@ -209,6 +236,7 @@ mod tests {
     #[test]
     fn silence_leads_to_asking_and_then_to_an_alert() {
         let mut watch = probed();
+        watch.on_doubted(at(20_500));
         assert_eq!(watch.step(at(20_999), &TIMING()), None);
         assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Ask));
         assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Probe(2)));
@@ -217,6 +245,22 @@ mod tests {
         assert!(watch.is_silent());
         assert!(watch.on_ack(2, at(21_700)));
         assert!(!watch.is_silent());
+    }
+
+    #[test]
+    fn who_alone_misses_a_member_waits_longer_until_another_one_does() {
+        let mut watch = probed();
+        watch.on_doubted(at(18_900));
+        assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Ask), "that was long before");
+        assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Probe(2)));
+        let mut alone = watch.clone();
+        assert_eq!(alone.step(at(21_999), &TIMING()), None);
+        alone.outstanding = None;
+        alone.next_probe = at(99_000);
+        assert_eq!(alone.due(&TIMING()), at(23_500));
+        assert_eq!(alone.step(at(23_500), &TIMING()), Some(Step::Alert));
+        watch.on_doubted(at(21_900));
+        assert_eq!(watch.step(at(21_900), &TIMING()), Some(Step::Alert));
     }
 
     #[test]
@@ -232,6 +276,7 @@ mod tests {
     #[test]
     fn what_an_observer_heard_before_it_was_asked_does_not_count() {
         let mut watch = probed();
+        watch.on_doubted(at(21_000));
         assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Ask));
         watch.on_vouched(at(21_300), Duration::from_millis(400));
         assert_eq!(watch.step(at(21_600), &TIMING()), Some(Step::Alert));
@@ -242,7 +287,7 @@ mod tests {
         let mut watch = probed();
         assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Ask));
         assert!(watch.on_ack(1, at(21_500)));
-        assert_eq!(watch.patience(&TIMING()), Duration::from_secs(3));
+        assert_eq!(watch.patience(&TIMING()), Duration::from_millis(3750));
         assert!(!watch.on_ack(77, at(21_500)), "an ack of a probe never sent");
     }
 
