@@ -8,6 +8,7 @@ use hedgerow::proto::id::{CellId, Keypair, MeshId, NodeId, OpId, Term};
 use hedgerow::proto::io::{Command, Input, StatusView};
 use hedgerow::proto::machine::{Effects, Time};
 use hedgerow::proto::node::Node;
+use hedgerow::proto::order::Instance;
 use hedgerow::proto::promises::Preset;
 use hedgerow::proto::record::{Board as Facts, Class};
 use hedgerow::proto::ticket::{Address, Bootstrap, Credential, Role, Ticket, TicketRequest};
@@ -53,6 +54,16 @@ pub struct Board {
     pub is_forced_out: bool,
     /// Counts its pauses; the last one ends them all.
     pub pauses: u32,
+    /// It gets the processor only that often.
+    pub stutters: Option<Nanos>,
+    /// … and will get it next at a time that is in the queue.
+    pub grinding: bool,
+    /// Everything on it stands still: what its host was to do meanwhile, and the services that were stopped.
+    pub asleep: Option<Sleep>,
+    /// Counts its changes of address.
+    pub roams: u32,
+    /// Its journal was damaged on purpose.
+    pub rotten: bool,
     /// What the process has not got to yet.
     pub inbox: VecDeque<Wake>,
     /// What a process keeps about its peers, as the swarm does.
@@ -88,6 +99,15 @@ pub struct Peer {
     pub conns: Vec<(ConnIndex, u8)>,
 }
 
+/// What waits while a whole board sleeps.
+#[derive(Debug, Default)]
+pub struct Sleep {
+    /// Numbers of tasks, in the order in which they came up.
+    pub tasks: Vec<u32>,
+    /// Services that ran.
+    pub stopped: Vec<Instance>,
+}
+
 /// Something for a process.
 #[derive(Debug)]
 pub enum Wake {
@@ -99,8 +119,8 @@ pub enum Wake {
     Detach(ConnIndex, u8, &'static str),
     /// A dial failed.
     DialFailed(NodeId, &'static str),
-    /// A record is safe.
-    Persisted(OpId),
+    /// A record is safe, or never will be.
+    Persisted(OpId, Result<(), &'static str>),
     /// The time of day.
     Wall,
     /// Where it can be reached.
@@ -135,6 +155,11 @@ impl Board {
             has_left: false,
             is_forced_out: false,
             pauses: 0,
+            stutters: None,
+            grinding: false,
+            asleep: None,
+            roams: 0,
+            rotten: false,
             inbox: VecDeque::new(),
             peers: BTreeMap::new(),
             dialling: BTreeMap::new(),
@@ -183,14 +208,17 @@ impl Board {
     }
 }
 
-/// Where a board can be reached.
-pub fn address(board: BoardIndex) -> Address {
-    Text::capped(&format!("sim/{board}"))
+/// Where a board can be reached that has changed its address so often.
+pub fn address(board: BoardIndex, roams: u32) -> Address {
+    let text = if roams == 0 { format!("sim/{board}") } else { format!("sim/{board}.{roams}") };
+    Text::capped(&text)
 }
 
-/// Which board an address belongs to.
-pub fn board_at(address: &Address) -> Option<BoardIndex> {
-    address.strip_prefix("sim/")?.parse().ok()
+/// Which board had an address, and after how many changes.
+pub fn board_at(address: &Address) -> Option<(BoardIndex, u32)> {
+    let place = address.strip_prefix("sim/")?;
+    let (board, roams) = place.split_once('.').unwrap_or((place, "0"));
+    Some((board.parse().ok()?, roams.parse().ok()?))
 }
 
 /// A ticket for `index`: by the mesh's root, or by some other root for a stranger.
@@ -199,12 +227,13 @@ pub fn ticket(
     index: BoardIndex,
     now: Nanos,
     stranger: bool,
-    bootstrap: &[(BoardIndex, NodeId)],
+    bootstrap: &[(Address, NodeId)],
 ) -> Ticket {
     let root = root(seed, stranger);
-    let contacts = bootstrap
-        .iter()
-        .map(|(board, node)| Bootstrap { node: *node, addresses: List::capped([address(*board)]) });
+    let contacts = bootstrap.iter().map(|(address, node)| Bootstrap {
+        node: *node,
+        addresses: List::capped([address.clone()]),
+    });
     let issued = time::wall(now);
     let request = TicketRequest {
         mesh_name: Text::capped("sim"),

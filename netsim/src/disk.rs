@@ -17,6 +17,8 @@ use crate::seed::Stream;
 use crate::time::{MILLI, Nanos, SECOND};
 
 const SECTOR_BYTES: usize = 512;
+/// What a failed write is told as.
+const FAILED: &str = "the simulated disk failed";
 /// What the slow-fsync fault makes of every fsync.
 const SLOW_FSYNC: (Nanos, Nanos) = (50 * MILLI, 3 * SECOND);
 
@@ -26,8 +28,16 @@ pub struct Disk {
     file: Vec<u8>,
     synced: usize,
     snapshot_bytes: u64,
-    /// Written, not yet fsynced: the answer it awaits and where its frame ends.
-    waiting: VecDeque<(OpId, usize)>,
+    /// Written, not yet fsynced.
+    waiting: VecDeque<Waiting>,
+    /// A frame that is safe says that everything before this is.
+    vouched: usize,
+    /// What writing comes to now.
+    failure: Option<Failure>,
+    /// Half of a record was written in this life of the process; nothing behind it counts.
+    short: bool,
+    /// It has failed in this life of the process.
+    failed: bool,
     /// Came while the file was being replaced.
     held: Vec<(OpId, Record)>,
     doing: Option<Doing>,
@@ -37,6 +47,38 @@ pub struct Disk {
     latency: Stream,
     torn: Stream,
 }
+
+/// A record that was written.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    /// The answer that it awaits.
+    op: OpId,
+    /// Where its frame ends.
+    end: usize,
+    /// So much was safe when it was written, it says.
+    vouches: usize,
+}
+
+/// Why nothing can be made durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// Fsync says that it failed.
+    Fsync,
+    /// There is no room: half of a record is written.
+    Full,
+}
+
+/// What happens to bytes that were safe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Damage {
+    /// One bit flips.
+    Bit,
+    /// A sector is overwritten by something that was meant for another place.
+    Sector,
+}
+
+/// What became of a record: it is safe, or never will be.
+pub type Answer = (OpId, Result<(), &'static str>);
 
 #[derive(Debug)]
 enum Doing {
@@ -63,6 +105,10 @@ impl Disk {
             synced: 0,
             snapshot_bytes: 0,
             waiting: VecDeque::new(),
+            vouched: 0,
+            failure: None,
+            short: false,
+            failed: false,
             held: Vec::new(),
             doing: None,
             slow: false,
@@ -90,24 +136,32 @@ impl Disk {
     ///
     /// # Errors
     /// As for [`Disk::append`], or the file cannot be read back for a snapshot.
-    pub fn done(&mut self, turn: u32) -> Result<(Vec<OpId>, Option<Begun>), String> {
+    pub fn done(&mut self, turn: u32) -> Result<(Vec<Answer>, Option<Begun>), String> {
         if turn != self.turn {
             return Ok((Vec::new(), None));
         }
         let mut answered = Vec::new();
         match self.doing.take() {
             None => {}
+            Some(_) if self.failure.is_some() || self.short => {
+                // The first error is final: nothing is written after it.
+                self.failed = true;
+                let written = std::mem::take(&mut self.waiting).into_iter().map(|w| w.op);
+                let held = std::mem::take(&mut self.held).into_iter().map(|(op, _)| op);
+                return Ok((written.chain(held).map(|op| (op, Err(FAILED))).collect(), None));
+            }
             Some(Doing::Fsync { upto }) => {
                 self.synced = upto;
-                while let Some((op, end)) = self.waiting.front()
-                    && *end <= upto
+                while let Some(Waiting { op, vouches, .. }) =
+                    self.waiting.pop_front_if(|waiting| waiting.end <= upto)
                 {
-                    answered.push(*op);
-                    self.waiting.pop_front();
+                    answered.push((op, Ok(())));
+                    self.vouched = vouches;
                 }
             }
             Some(Doing::Replace { file }) => {
                 self.synced = file.len();
+                self.vouched = 0;
                 self.snapshot_bytes = file.len() as u64;
                 self.file = file;
                 for (op, record) in std::mem::take(&mut self.held) {
@@ -123,6 +177,7 @@ impl Disk {
 
     /// The process ended; the kernel still writes what it was given.
     pub fn crash(&mut self) {
+        (self.failed, self.short) = (false, false);
         self.waiting.clear();
         self.held.clear();
         self.doing = None;
@@ -139,6 +194,7 @@ impl Disk {
         self.crash();
         if let Some(file) = replaced {
             self.synced = file.len();
+            self.vouched = 0;
             self.file = file;
         }
         let unsynced = self.file.len() - self.synced;
@@ -160,6 +216,44 @@ impl Disk {
     pub fn wipe(&mut self) {
         self.crash();
         (self.file, self.synced, self.snapshot_bytes) = (Vec::new(), 0, 0);
+        self.vouched = 0;
+    }
+
+    /// Writing fails from now on, or no longer.
+    pub fn set_failure(&mut self, failure: Option<Failure>) {
+        self.failure = failure;
+    }
+
+    /// Whether it has failed in this life of the process.
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Damages bytes that were safe, and which a safe frame behind them vouches for. False if there are none:
+    /// in the last frames damage cannot be told from a tail that was never safe.
+    pub fn damage(&mut self, damage: Damage) -> bool {
+        let (from, upto) = (journal::MAGIC.len(), self.vouched.min(self.file.len()));
+        if upto <= from {
+            return false;
+        }
+        let at = from + self.torn.below((upto - from) as u64) as usize;
+        let bit = 1 << self.torn.below(8);
+        match damage {
+            Damage::Bit => self.file[at] ^= bit,
+            Damage::Sector => {
+                let start = at / SECTOR_BYTES * SECTOR_BYTES;
+                let end = (start + SECTOR_BYTES).min(upto);
+                let source = self.torn.below(self.file.len() as u64) as usize;
+                let other: Vec<u8> =
+                    (start..end).map(|n| self.file[(source + n) % self.file.len()]).collect();
+                if self.file[start..end] == other[..] {
+                    self.file[at] ^= bit;
+                } else {
+                    self.file[start..end].copy_from_slice(&other);
+                }
+            }
+        }
+        true
     }
 
     /// What an earlier life has left on it.
@@ -189,6 +283,7 @@ impl Disk {
             scan = journal::scan(&self.file)?;
         }
         self.synced = self.file.len();
+        self.vouched = self.vouched.min(self.file.len());
         self.snapshot_bytes = self.snapshot_bytes.min(scan.len);
         Ok((scan, self.latency().0))
     }
@@ -203,8 +298,11 @@ impl Disk {
             self.file.extend_from_slice(journal::MAGIC);
         }
         let frame = journal::frame(record, self.synced as u64).map_err(|e| e.to_string())?;
-        self.file.extend_from_slice(&frame);
-        self.waiting.push_back((op, self.file.len()));
+        let fits = if self.failure == Some(Failure::Full) { frame.len() / 2 } else { frame.len() };
+        self.file.extend_from_slice(&frame[..fits]);
+        self.short |= fits < frame.len();
+        let (end, vouches) = (self.file.len(), self.synced);
+        self.waiting.push_back(Waiting { op, end, vouches });
         Ok(())
     }
 
@@ -287,13 +385,47 @@ mod tests {
                     && draw.percent(60)
                 {
                     let (answered, next) = disk.done(turn).unwrap();
-                    acknowledged = answered.last().map_or(acknowledged, |op| op.0);
+                    acknowledged = answered.last().map_or(acknowledged, |(op, _)| op.0);
                     doing = next;
                 }
             }
             disk.cut_power();
             let (scan, _) = disk.recover(ME).unwrap();
             assert!(scan.durable.incarnation.0 >= acknowledged, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn damage_to_what_a_later_frame_vouches_for_is_always_noticed() {
+        let mut damaged = 0;
+        for seed in 0..300 {
+            let mut disk = disk(seed);
+            let count = Stream::new(seed, Purpose::Faults, 0, 0).between(1, 40);
+            for n in 1..=count {
+                let begun = disk.append(OpId(n), upto(n)).unwrap().unwrap();
+                disk.done(begun.turn).unwrap();
+            }
+            let damage = if seed % 2 == 0 { Damage::Bit } else { Damage::Sector };
+            if disk.damage(damage) {
+                damaged += 1;
+                assert!(disk.recover(ME).is_err(), "seed {seed}: {damage:?}");
+            }
+        }
+        assert!(damaged > 250, "{damaged}");
+    }
+
+    #[test]
+    fn a_disk_that_fails_says_so_and_keeps_what_was_safe() {
+        for failure in [Failure::Fsync, Failure::Full] {
+            let mut disk = disk(1);
+            let begun = disk.append(OpId(1), upto(1)).unwrap().unwrap();
+            assert_eq!(disk.done(begun.turn).unwrap().0, [(OpId(1), Ok(()))]);
+            disk.set_failure(Some(failure));
+            let begun = disk.append(OpId(2), upto(2)).unwrap().unwrap();
+            assert_eq!(disk.done(begun.turn).unwrap().0, [(OpId(2), Err(FAILED))]);
+            assert!(disk.has_failed());
+            disk.crash();
+            assert!(disk.recover(ME).unwrap().0.durable.incarnation >= Incarnation(1));
         }
     }
 

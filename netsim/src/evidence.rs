@@ -61,6 +61,15 @@ pub struct ServiceRecord {
     pub forgiven: BTreeSet<(BoardIndex, Option<Point>)>,
 }
 
+impl ServiceRecord {
+    /// It runs again.
+    pub fn is_back(&mut self, now: Nanos) {
+        if let Some(since) = self.down_since.take() {
+            self.longest_gap = self.longest_gap.max(now - since);
+        }
+    }
+}
+
 /// A board that believes to be master.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Master {

@@ -48,7 +48,8 @@ pub enum Fault {
         /// Which board.
         node: BoardIndex,
     },
-    /// Nothing passes between different groups. Boards that are not named are one more group.
+    /// Nothing passes between boards that are in no group together. Boards that are not named are one more
+    /// group; a board in two groups is a bridge between them.
     Partition {
         /// Which boards stay together.
         groups: Vec<Vec<BoardIndex>>,
@@ -64,6 +65,134 @@ pub enum Fault {
     Loss {
         /// 0 to 50.
         percent: u8,
+    },
+    /// Packets from these to those take so much longer.
+    Delay {
+        /// Whose packets.
+        from: Vec<BoardIndex>,
+        /// To whom.
+        to: Vec<BoardIndex>,
+        /// So much, milliseconds.
+        ms: u64,
+    },
+    /// Every packet takes up to so much longer, each one differently.
+    Jitter {
+        /// At most so much, milliseconds.
+        ms: u64,
+    },
+    /// What goes to or from the board waits in a queue somewhere; at the end all of it arrives at once.
+    Clog {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// The board's uplink carries no more than this; what it sends queues up.
+    Bandwidth {
+        /// Which board.
+        node: BoardIndex,
+        /// Kilobits per second.
+        kbit: u64,
+    },
+    /// The board's link comes and goes, as long each time.
+    Flap {
+        /// Which board.
+        node: BoardIndex,
+        /// So long it is there, and so long it is not; milliseconds.
+        ms: u64,
+    },
+    /// Every connection of the board breaks, and both ends know: one flipped bit does that to an
+    /// authenticated stream.
+    Reset {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// A middlebox forgets the board's connections: packets of those vanish both ways, nobody is told,
+    /// and new connections come about.
+    HalfOpen {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// The board is behind a NAT that lets no connection in: it can only dial.
+    Nat {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// The board gets another address: its connections are dead, and nobody can dial the former one.
+    Roam {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// The process ends so long after each of its starts, and is started again half a second later.
+    CrashLoop {
+        /// Which board.
+        node: BoardIndex,
+        /// So long it lives, milliseconds.
+        ms: u64,
+    },
+    /// The process gets the processor only that often, and then handles all that has come.
+    Stutter {
+        /// Which board.
+        node: BoardIndex,
+        /// How often, milliseconds.
+        ms: u64,
+    },
+    /// The whole board sleeps, services and their shims, too; its lease clock counts on.
+    Suspend {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// The time of day is set; the lease clock does not care.
+    ClockJump {
+        /// Which board.
+        node: BoardIndex,
+        /// By so much, seconds; back if negative.
+        seconds: i64,
+    },
+    /// Power is cut, and one bit of what was safe in the journal has flipped. The board refuses to start
+    /// with that; its operator puts in a new disk, as after a wipe.
+    BitRot {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// The same, with a sector of the journal that another write has hit.
+    MisdirectedWrite {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// Fsyncs of the journal fail: the process stops itself, and is started again a second later.
+    FsyncError {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// The journal cannot grow: half of a record is written. The process stops itself, as above.
+    FullDisk {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// The process sends nonsense to another one.
+    Garbage {
+        /// Who.
+        node: BoardIndex,
+        /// To whom.
+        to: BoardIndex,
+    },
+    /// The process repeats the last message to another one without its end.
+    Truncated {
+        /// Who.
+        node: BoardIndex,
+        /// To whom.
+        to: BoardIndex,
+    },
+    /// The process repeats its last messages to another one.
+    Replay {
+        /// Who.
+        node: BoardIndex,
+        /// To whom.
+        to: BoardIndex,
+    },
+    /// Power is cut at several boards in one instant.
+    Blackout {
+        /// Which boards.
+        nodes: Vec<BoardIndex>,
     },
     /// The crystal errs by this much.
     ClockRate {
@@ -168,6 +297,13 @@ pub enum Fault {
 /// Highest loss that a stream is simulated with, per cent.
 pub const LOSS_PERCENT_MAX: u8 = 50;
 
+/// The longest delay, jitter, life in a crash loop …, milliseconds.
+pub const MILLISECONDS_MAX: u64 = 600_000;
+/// The widest uplink that is simulated as a narrow one, kilobits per second.
+pub const KBIT_MAX: u64 = 10_000_000;
+/// The furthest that a wall clock jumps, seconds.
+pub const JUMP_MAX: u64 = 10 * 366 * 86_400;
+
 /// A fault, when it begins and how long it lasts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Timed {
@@ -194,6 +330,27 @@ impl Fault {
             Self::Partition { .. } => "partition",
             Self::OneWayCut { .. } => "one-way-cut",
             Self::Loss { .. } => "loss",
+            Self::Delay { .. } => "delay",
+            Self::Jitter { .. } => "jitter",
+            Self::Clog { .. } => "clog",
+            Self::Bandwidth { .. } => "bandwidth",
+            Self::Flap { .. } => "flap",
+            Self::Reset { .. } => "reset",
+            Self::HalfOpen { .. } => "half-open",
+            Self::Nat { .. } => "nat",
+            Self::Roam { .. } => "roam",
+            Self::CrashLoop { .. } => "crash-loop",
+            Self::Stutter { .. } => "stutter",
+            Self::Suspend { .. } => "suspend",
+            Self::ClockJump { .. } => "clock-jump",
+            Self::BitRot { .. } => "bit-rot",
+            Self::MisdirectedWrite { .. } => "misdirected-write",
+            Self::FsyncError { .. } => "fsync-error",
+            Self::FullDisk { .. } => "full-disk",
+            Self::Garbage { .. } => "garbage",
+            Self::Truncated { .. } => "truncated",
+            Self::Replay { .. } => "replay",
+            Self::Blackout { .. } => "blackout",
             Self::ClockRate { .. } => "clock-rate",
             Self::Leave { .. } => "leave",
             Self::Join { .. } => "join",
@@ -217,6 +374,10 @@ impl Fault {
     /// Its name in tallies: there partitions differ by how many groups they make.
     pub fn kind(&self) -> &'static str {
         let Self::Partition { groups } = self else { return self.name() };
+        let named = groups.concat();
+        if (1..named.len()).any(|at| named[..at].contains(&named[at])) {
+            return "bridge";
+        }
         match groups.iter().filter(|group| !group.is_empty()).count() {
             0..=2 => "partition-2",
             3 => "partition-3",
@@ -234,6 +395,21 @@ impl Fault {
             | Self::Pause { node }
             | Self::SlowFsync { node }
             | Self::ClockRate { node, .. }
+            | Self::Clog { node }
+            | Self::Bandwidth { node, .. }
+            | Self::Flap { node, .. }
+            | Self::Reset { node }
+            | Self::HalfOpen { node }
+            | Self::Nat { node }
+            | Self::Roam { node }
+            | Self::CrashLoop { node, .. }
+            | Self::Stutter { node, .. }
+            | Self::Suspend { node }
+            | Self::ClockJump { node, .. }
+            | Self::BitRot { node }
+            | Self::MisdirectedWrite { node }
+            | Self::FsyncError { node }
+            | Self::FullDisk { node }
             | Self::Leave { node, .. }
             | Self::ServiceCrash { node }
             | Self::CannotStart { node }
@@ -246,8 +422,17 @@ impl Fault {
             | Self::Join { node } => vec![*node],
             Self::RecoverMesh { node, dead } => [&[*node], dead.as_slice()].concat(),
             Self::Partition { groups } => groups.concat(),
-            Self::OneWayCut { from, to } => [from.as_slice(), to].concat(),
+            Self::OneWayCut { from, to } | Self::Delay { from, to, .. } => {
+                [from.as_slice(), to].concat()
+            }
+            Self::Garbage { node, to }
+            | Self::Truncated { node, to }
+            | Self::Replay { node, to } => {
+                vec![*node, *to]
+            }
+            Self::Blackout { nodes } => nodes.clone(),
             Self::Loss { .. }
+            | Self::Jitter { .. }
             | Self::Run { .. }
             | Self::Move { .. }
             | Self::Stop { .. }
@@ -278,15 +463,58 @@ impl Fault {
                 | Self::Join { .. }
                 | Self::ServiceCrash { .. }
                 | Self::RecoverMesh { .. }
+                | Self::Reset { .. }
+                | Self::HalfOpen { .. }
+                | Self::Roam { .. }
+                | Self::ClockJump { .. }
+                | Self::Garbage { .. }
+                | Self::Truncated { .. }
+                | Self::Replay { .. }
         ) || self.service().is_some()
+    }
+
+    /// The time that it takes, if it takes one.
+    pub fn milliseconds(&self) -> Option<u64> {
+        match self {
+            Self::Delay { ms, .. }
+            | Self::Jitter { ms }
+            | Self::Flap { ms, .. }
+            | Self::CrashLoop { ms, .. }
+            | Self::Stutter { ms, .. } => Some(*ms),
+            _ => None,
+        }
+    }
+
+    /// Whether it makes messages late, which is felt when one leaves.
+    pub fn makes_late(&self) -> bool {
+        matches!(
+            self,
+            Self::Delay { .. }
+                | Self::Jitter { .. }
+                | Self::Clog { .. }
+                | Self::Bandwidth { .. }
+                | Self::Flap { .. }
+        )
+    }
+
+    /// Whether it takes up what was said before.
+    pub fn repeats_frames(&self) -> bool {
+        matches!(self, Self::Garbage { .. } | Self::Truncated { .. } | Self::Replay { .. })
+    }
+
+    /// Whether the board's identity is lost with its disk.
+    pub fn loses_the_disk(&self) -> bool {
+        matches!(self, Self::Wipe { .. } | Self::BitRot { .. } | Self::MisdirectedWrite { .. })
     }
 
     /// Whether it cuts the way from one board to another.
     pub fn cuts(&self, from: BoardIndex, to: BoardIndex) -> bool {
         match self {
             Self::Partition { groups } => {
-                let group = |board| groups.iter().position(|group| group.contains(&board));
-                group(from) != group(to)
+                let is_named = |board| groups.iter().any(|group| group.contains(&board));
+                let together =
+                    groups.iter().any(|group| group.contains(&from) && group.contains(&to));
+                !together && (is_named(from) || is_named(to))
             }
             Self::OneWayCut { from: sources, to: sinks } => {
                 sources.contains(&from) && sinks.contains(&to)
@@ -305,6 +533,15 @@ mod tests {
         let split = Fault::Partition { groups: vec![vec![0], vec![1, 2]] };
         assert!(split.cuts(0, 1) && split.cuts(2, 3) && split.cuts(4, 0));
         assert!(!split.cuts(1, 2) && !split.cuts(3, 4));
+    }
+
+    #[test]
+    fn a_board_in_two_groups_is_a_bridge() {
+        let bridge = Fault::Partition { groups: vec![vec![0, 1, 2], vec![2, 3]] };
+        assert!(bridge.cuts(0, 3) && bridge.cuts(3, 1) && bridge.cuts(2, 4));
+        assert!(!bridge.cuts(1, 2) && !bridge.cuts(2, 3));
+        assert_eq!(bridge.kind(), "bridge");
+        assert_eq!(Fault::Partition { groups: vec![vec![0], vec![1]] }.kind(), "partition-2");
     }
 
     #[test]

@@ -9,12 +9,14 @@
 //! This module moves bytes and knows who can reach whom. What an end does with them is `driver`'s.
 
 pub mod datagram;
+mod weather;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hedgerow::proto::id::NodeId;
 
 use self::datagram::Datagrams;
+use self::weather::Weather;
 
 use crate::law::LinkLaw;
 use crate::queue::{BoardIndex, ConnIndex, Due, Queue};
@@ -30,6 +32,8 @@ const RTO_MIN: Nanos = 200 * MILLI;
 const RTO_MAX: Nanos = 30 * SECOND;
 /// Bytes that one segment carries.
 const SEGMENT_BYTES: usize = 1200;
+/// Frames of one way that are remembered.
+const RECENT_FRAMES: usize = 20;
 /// A segment is lost at most so often in a row.
 const LOSSES_MAX: u64 = 8;
 
@@ -53,6 +57,12 @@ pub struct Net {
     live: BTreeSet<ConnIndex>,
     made: BTreeMap<(BoardIndex, BoardIndex), u64>,
     datagrams: Datagrams,
+    /// What makes packets late.
+    pub(crate) weather: Weather,
+    /// Boards that nobody can dial.
+    pub natted: Vec<bool>,
+    /// The last frames of each way, for those that repeat them; kept only if somebody will.
+    recent: Option<BTreeMap<(BoardIndex, BoardIndex), VecDeque<Vec<u8>>>>,
 }
 
 /// One connection. End 0 dialled end 1; way i leads from end i to the other.
@@ -62,6 +72,8 @@ pub struct Conn {
     pub ends: [End; 2],
     ways: [Way; 2],
     idle: Stream,
+    /// A middlebox has forgotten it: nothing passes any more.
+    lost: bool,
 }
 
 /// One end of a connection.
@@ -85,6 +97,8 @@ struct Way {
     queue: VecDeque<Segment>,
     /// The first segment cannot pass; nothing is scheduled until the way is free again.
     held: bool,
+    /// … because it waits in a queue, and need not be sent again.
+    queued: bool,
     clear_at: Nanos,
     sent: u64,
     base: Nanos,
@@ -136,7 +150,21 @@ impl Net {
             live: BTreeSet::new(),
             made: BTreeMap::new(),
             datagrams: Datagrams::default(),
+            weather: Weather::fair(boards),
+            natted: vec![false; boards],
+            recent: None,
         }
+    }
+
+    /// Frames are remembered from now on, for [`Net::recent`].
+    pub fn remember_frames(&mut self) {
+        self.recent = Some(BTreeMap::new());
+    }
+
+    /// The last frames that one board sent to another, oldest first.
+    pub fn recent(&self, from: BoardIndex, to: BoardIndex) -> Vec<Vec<u8>> {
+        let frames = self.recent.as_ref().and_then(|recent| recent.get(&(from, to)));
+        frames.map_or_else(Vec::new, |frames| frames.iter().cloned().collect())
     }
 
     /// Whether packets pass from one board to another.
@@ -157,7 +185,7 @@ impl Net {
 
     /// How long one packet takes, by 64 random bits.
     pub fn one_way(&self, a: BoardIndex, b: BoardIndex, bits: u64) -> Nanos {
-        self.base(a, b) + self.law.jitter(bits)
+        self.base(a, b) + self.law.jitter(bits) + self.weather.detour(a, b, bits >> 20)
     }
 
     /// How often a packet is lost before it gets through, by a stream of draws.
@@ -185,6 +213,7 @@ impl Net {
             Way {
                 queue: VecDeque::new(),
                 held: false,
+                queued: false,
                 clear_at: 0,
                 sent: 0,
                 base: self.base(from, to),
@@ -205,6 +234,7 @@ impl Net {
             ways: [way(dialler.0, other.0), way(other.0, dialler.0)],
             ends: [end(dialler), end(other)],
             idle: Stream::new(self.seed, Purpose::Idle, pair, which),
+            lost: false,
         };
         let index = self.conns.len() as ConnIndex;
         self.conns.push(conn);
@@ -225,14 +255,25 @@ impl Net {
     /// Sends from an end, behind everything that it sent before.
     pub fn send(&mut self, now: Nanos, conn: ConnIndex, end: u8, load: Load, queue: &mut Queue) {
         let (law, loss_percent) = (self.law, self.loss_percent);
-        let way = &mut self.conns[conn as usize].ways[usize::from(end)];
+        let Conn { ways, ends, .. } = &mut self.conns[conn as usize];
+        let between = (ends[usize::from(end)].board, ends[usize::from(1 - end)].board);
+        let bytes = match &load {
+            Load::Frame(frame) => frame.len(),
+            Load::Fin => 0,
+        };
+        if let (Some(recent), Load::Frame(frame)) = (&mut self.recent, &load) {
+            let frames = recent.entry(between).or_default();
+            frames.push_back(frame.clone());
+            if frames.len() > RECENT_FRAMES {
+                frames.pop_front();
+            }
+        }
+        let way = &mut ways[usize::from(end)];
         way.sent += 1;
-        let mut takes = way.base + law.jitter(way.delay.at(way.sent));
+        let bits = way.delay.at(way.sent);
+        let mut takes = way.base + law.jitter(bits);
+        takes += self.weather.extra(now, between, bytes, bits >> 20);
         if loss_percent > 0 {
-            let bytes = match &load {
-                Load::Frame(frame) => frame.len(),
-                Load::Fin => 0,
-            };
             let rto = RTO_MIN.max(4 * (way.base + law.jitter_mean()));
             let worst = way.worst_losses(loss_percent, bytes, &mut self.lost);
             takes += (0..worst).map(|nth| (rto << nth).min(RTO_MAX)).sum::<Nanos>();
@@ -248,12 +289,14 @@ impl Net {
     /// The first segment on a way is due.
     pub fn arrive(&mut self, conn: ConnIndex, way: u8, queue: &mut Queue) -> Arrival {
         let blocked = self.is_blocked(conn, way);
+        let clogged = self.is_clogged(conn);
         let way_state = &mut self.conns[conn as usize].ways[usize::from(way)];
         if way_state.queue.is_empty() || way_state.held {
             return Arrival::Nothing;
         }
         if blocked {
             way_state.held = true;
+            way_state.queued |= clogged;
             return Arrival::Held;
         }
         let Some(segment) = way_state.queue.pop_front() else { return Arrival::Nothing };
@@ -340,7 +383,26 @@ impl Net {
     fn is_blocked(&self, conn: ConnIndex, way: u8) -> bool {
         let ends = &self.conns[conn as usize].ends;
         let (from, to) = (&ends[usize::from(way)], &ends[usize::from(1 - way)]);
-        self.is_cut(from.board, to.board) || !self.powered[usize::from(to.board)]
+        self.conns[conn as usize].lost
+            || self.is_cut(from.board, to.board)
+            || self.is_clogged(conn)
+            || !self.powered[usize::from(to.board)]
+    }
+
+    fn is_clogged(&self, conn: ConnIndex) -> bool {
+        let [a, b] = &self.conns[conn as usize].ends;
+        self.weather.is_clogged(a.board, b.board)
+    }
+
+    /// A middlebox forgets a connection: nothing passes over it any more, and nobody is told.
+    pub fn lose(&mut self, now: Nanos, conn: ConnIndex, queue: &mut Queue) {
+        self.conns[conn as usize].lost = true;
+        self.look(now, conn, queue);
+    }
+
+    /// Whether a middlebox has forgotten a connection.
+    pub fn is_lost(&self, conn: ConnIndex) -> bool {
+        self.conns[conn as usize].lost
     }
 
     fn base(&self, a: BoardIndex, b: BoardIndex) -> Nanos {
@@ -370,12 +432,16 @@ impl Way {
             return;
         }
         self.held = false;
+        let queued = std::mem::take(&mut self.queued);
         let Some(first) = self.queue.front() else { return };
         let mut wait = RTO_MIN.max(4 * self.base);
         let mut attempt = first.sent + wait;
         while attempt < now {
             wait = (2 * wait).min(RTO_MAX);
             attempt += wait;
+        }
+        if queued {
+            attempt = now;
         }
         let at = attempt + self.base;
         for segment in &mut self.queue {

@@ -8,7 +8,7 @@ use hedgerow::proto::config::MembershipTiming;
 use hedgerow::proto::promises::Preset;
 
 use crate::expect::Expect;
-use crate::faults::{Fault, Timed};
+use crate::faults::Timed;
 use crate::law::LinkLaw;
 use crate::net::IDLE_TIMEOUT;
 use crate::net::datagram::Carrier;
@@ -128,7 +128,7 @@ impl Plan {
         let wander = self.timing.wander_interval.as_nanos() as Nanos;
         let down = self.timing.down_after[0].as_nanos() as Nanos
             + self.timing.ack_timeout_max.as_nanos() as Nanos;
-        let wipes = self.schedule.iter().filter(|timed| matches!(timed.fault, Fault::Wipe { .. }));
+        let wipes = self.schedule.iter().filter(|timed| timed.fault.loses_the_disk());
         let ghosts = wipes.count() as Nanos * WANDERS_PER_GHOST * wander;
         2 * wander + IDLE_TIMEOUT + 2 * DIAL_TIMEOUT + 2 * down + 10 * SECOND + ghosts
     }

@@ -34,7 +34,7 @@ use toml::{Spanned, Table, Value};
 
 use crate::cue::Cue;
 use crate::expect::Expect;
-use crate::faults::{Fault, LOSS_PERCENT_MAX, Timed};
+use crate::faults::{Fault, JUMP_MAX, KBIT_MAX, LOSS_PERCENT_MAX, MILLISECONDS_MAX, Timed};
 use crate::law::LinkLaw;
 use crate::plan::Plan;
 use crate::queue::BoardIndex;
@@ -275,6 +275,15 @@ fn fault(text: &str, table: Spanned<Table>, boards: BoardIndex) -> Result<Timed,
         }
         Fault::ClockRate { ppm, .. } if ppm.unsigned_abs() > PPM_MAX.unsigned_abs() => {
             format!("`ppm` must be from -{PPM_MAX} to {PPM_MAX}: the protocol assumes ± 1 %")
+        }
+        fault if fault.milliseconds().is_some_and(|ms| !(1..=MILLISECONDS_MAX).contains(&ms)) => {
+            format!("`ms` must be from 1 to {MILLISECONDS_MAX}")
+        }
+        Fault::Bandwidth { kbit, .. } if !(1..=KBIT_MAX).contains(kbit) => {
+            format!("`kbit` must be from 1 to {KBIT_MAX}")
+        }
+        Fault::ClockJump { seconds, .. } if seconds.unsigned_abs() > JUMP_MAX => {
+            format!("`seconds` must be from -{JUMP_MAX} to {JUMP_MAX}: ten years")
         }
         fault if fault.is_moment() && lasts.is_some() => {
             format!("`{}` is over at once: leave out `for`", fault.name())

@@ -50,6 +50,12 @@ pub enum Purpose {
     Services = 18,
     /// When the line of a board is good and when it is bad.
     Bursts = 19,
+    /// What a process says that speaks nonsense.
+    Garbage = 20,
+    /// Faults of a swarm run that were thought of later: weather, ailments, rogues.
+    Rough = 21,
+    /// Which bit of a disk flips.
+    Rot = 22,
 }
 
 /// One stream of draws.

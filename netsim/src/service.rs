@@ -103,6 +103,22 @@ pub enum ServiceEvent {
         /// In a word.
         how: &'static str,
     },
+    /// Its board sleeps, and none of its instructions runs; it may wake up.
+    Sleeps {
+        /// Of which instance.
+        instance: Instance,
+        /// Which run.
+        run: u32,
+    },
+    /// It goes on.
+    Wakes {
+        /// Of which instance.
+        instance: Instance,
+        /// Which run.
+        run: u32,
+        /// Under which right.
+        epoch: u64,
+    },
     /// Its client was told that everything up to there is kept.
     Acknowledged {
         /// Of which instance.

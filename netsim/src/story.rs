@@ -170,8 +170,9 @@ impl Story {
                     self.deeds.gaps.extend(ended.map(|ended| at - ended));
                 }
             }
-            ServiceEvent::Ends { instance, .. } => {
-                if let Some((.., ended)) = self.rights.get_mut(instance) {
+            ServiceEvent::Ends { instance, .. } | ServiceEvent::Sleeps { instance, .. } => {
+                let right = self.rights.get_mut(instance);
+                if let Some((.., ended)) = right.filter(|(_, on, _)| *on == board) {
                     *ended = Some(at);
                 }
             }
@@ -179,6 +180,7 @@ impl Story {
             ServiceEvent::Kept { .. }
             | ServiceEvent::Dropped { .. }
             | ServiceEvent::StateLost
+            | ServiceEvent::Wakes { .. }
             | ServiceEvent::Anew { .. }
             | ServiceEvent::Forgiven { .. } => {}
         }

@@ -7,9 +7,13 @@
 //! Most seeds run one to three services, and do things to them. All of that is drawn from streams of its
 //! own, so a seed's other faults are the same with and without services.
 //!
+//! Delays and queues, flapping links, sleeping boards, rotting disks and rogues come from a stream of their own as
+//! well ([`rough`]): half of the seeds have some.
+//!
 //! [`Schedule::Chaos`] is ten minutes of everything, an event every 0.1 to 12 s, with services in every
 //! seed and boards that an operator drains: what a campaign over failover is made of.
 
+mod rough;
 mod services;
 
 use crate::faults::{Fault, Timed};
@@ -99,6 +103,7 @@ pub fn plan(seed: u64, boards: BoardIndex, family: Schedule) -> Plan {
     plan.heal_at = Some(heal_at);
     plan.schedule = schedule(&plan, &mut options, heal_at, family);
     services::add(&mut plan, heal_at, family);
+    rough::add(&mut plan, heal_at, family);
     if family == Schedule::Chaos {
         services::add_drains(&mut plan, heal_at);
     }

@@ -77,6 +77,11 @@ impl Clock {
         (WALL_START + now / SECOND).saturating_add_signed(self.wall_error)
     }
 
+    /// Somebody sets the wall clock by so many seconds.
+    pub fn jump_wall(&mut self, seconds: i64) {
+        self.wall_error = self.wall_error.saturating_add(seconds);
+    }
+
     fn advance(&self, since: Nanos) -> u64 {
         // |ppm| ≤ 10,000, so this holds for ten days.
         let error = since as i64 * i64::from(self.ppm) / 1_000_000;

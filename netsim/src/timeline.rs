@@ -170,6 +170,12 @@ impl Words {
             ServiceEvent::Ends { instance, run, left, how } => {
                 format!("SERVICE {instance} ends: run {run} +{}: {how}", left.writes)
             }
+            ServiceEvent::Sleeps { instance, run } => {
+                format!("SERVICE {instance} sleeps: run {run}")
+            }
+            ServiceEvent::Wakes { instance, run, .. } => {
+                format!("SERVICE {instance} wakes up: run {run}")
+            }
             ServiceEvent::Acknowledged { instance, point } => {
                 format!("SERVICE {instance} commit acknowledged: {}", state(&Some(*point)))
             }

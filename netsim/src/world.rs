@@ -8,12 +8,14 @@
 //! - `dial`: connections coming about;
 //! - `acquaint`: journals of a mesh that has run before;
 //! - `life`: processes starting, stopping and pausing;
-//! - `trouble`: faults beginning and ending;
+//! - `trouble`: faults beginning and ending; `weather`, `ailing`, `rogue`: those of the network, of one board and
+//!   its disk, and of processes that speak nonsense;
 //! - `reign`: who believes to be master, and whether the mesh has one again;
 //! - `shim`: services on hosts; `copy`: their states; `operator`: orders; `task`: what all these do later;
 //! - `judge`: asking the boards what they see; `rules`: what the world looks after, in words.
 
 mod acquaint;
+mod ailing;
 mod copy;
 mod dial;
 mod driver;
@@ -22,11 +24,13 @@ mod judge;
 mod life;
 mod operator;
 mod reign;
+mod rogue;
 mod rules;
 mod serving;
 mod shim;
 mod task;
 mod trouble;
+mod weather;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,6 +87,10 @@ pub struct World {
     active: BTreeSet<u32>,
     /// Those that wait for something still.
     waiting: Vec<u32>,
+    /// Faults that have cut off a board for the moment.
+    flapped: BTreeSet<u32>,
+    /// The schedule has faults that make messages late.
+    is_rough: bool,
     /// Boards that were suspected or taken for dead while their process existed.
     blamed: Vec<Blame>,
     /// When everything could begin to converge, once an operator has looked.
@@ -115,6 +123,9 @@ impl World {
             (0..plan.boards).map(|index| Board::new(plan.seed, index, plan.ppm_max)).collect();
         let mut net = Net::new(plan.seed, plan.link, u64::from(plan.loss_percent), count);
         net.lose_in_bursts(plan.bursts);
+        if plan.schedule.iter().any(|timed| timed.fault.repeats_frames()) {
+            net.remember_frames();
+        }
         let mut world = Self {
             now: 0,
             queue: Queue::default(),
@@ -138,6 +149,8 @@ impl World {
             felt: BTreeSet::new(),
             active: BTreeSet::new(),
             waiting: Vec::new(),
+            flapped: BTreeSet::new(),
+            is_rough: plan.schedule.iter().any(|timed| timed.fault.makes_late()),
             blamed: Vec::new(),
             settling_since: None,
             settled_after: None,
@@ -308,7 +321,8 @@ impl World {
     /// Tells the end `to` that the other one is closed, if packets pass.
     fn tell_closed(&mut self, conn: ConnIndex, to: u8) {
         let (teller, told) = (self.net.end(conn, 1 - to).board, self.net.end(conn, to).board);
-        if self.net.end(conn, to).open && !self.net.is_cut(teller, told) {
+        let passes = !self.net.is_lost(conn) && !self.net.is_cut(teller, told);
+        if self.net.end(conn, to).open && passes {
             let takes = self.net.round_trip(teller, told) / 2;
             self.queue.push(self.now + takes, Due::Close(conn, to));
         }

@@ -69,6 +69,7 @@ impl CommitsKept {
             ServiceEvent::Ends { instance, left, .. } => {
                 self.folders.insert((board, instance.clone()), *left);
             }
+            ServiceEvent::Sleeps { .. } | ServiceEvent::Wakes { .. } => {}
             ServiceEvent::Acknowledged { instance, point } => {
                 let runs = self.acknowledged.entry(instance.clone()).or_default();
                 let newest = runs.entry(point.run).or_default();

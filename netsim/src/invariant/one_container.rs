@@ -1,7 +1,8 @@
 //! At most one container of an instance runs at any true instant (design 3, invariant 3).
 //!
 //! A container counts from its first instruction to the last one that could have run, frozen or not. It
-//! lives under its shim, so what becomes of the agent changes nothing here. Every simulated service has
+//! lives under its shim, so what becomes of the agent changes nothing here. While its whole board sleeps it does
+//! not count: when the board wakes up, its shim looks at its clock first. Every simulated service has
 //! `on_isolation = "fence"`.
 
 use std::collections::BTreeMap;
@@ -35,22 +36,40 @@ impl Invariant for OneContainer {
     fn on(&mut self, seen: &Observation<'_>, findings: &mut Findings) {
         match seen.what {
             What::Service(ServiceEvent::Begins { instance, epoch, run, .. }) => {
-                let running = self.running.entry(instance.clone()).or_default();
-                if let Some((_, other, under)) = running.first() {
-                    let text = format!(
-                        "{instance} begins under epoch {epoch} while it runs on n{other} under epoch {under}"
-                    );
-                    let board = Some(seen.board);
-                    findings.push(Finding { at: seen.at, rule: self.name(), board, text });
-                    return;
-                }
-                running.push((*run, seen.board, *epoch));
+                self.runs(seen, findings, instance, *run, ("begins", *epoch));
             }
-            What::Service(ServiceEvent::Ends { instance, run, .. }) => {
+            What::Service(ServiceEvent::Wakes { instance, run, epoch }) => {
+                self.runs(seen, findings, instance, *run, ("wakes up", *epoch));
+            }
+            What::Service(
+                ServiceEvent::Ends { instance, run, .. } | ServiceEvent::Sleeps { instance, run },
+            ) => {
                 let running = self.running.entry(instance.clone()).or_default();
                 running.retain(|(known, ..)| known != run);
             }
             _ => {}
         }
+    }
+}
+
+impl OneContainer {
+    fn runs(
+        &mut self,
+        seen: &Observation<'_>,
+        findings: &mut Findings,
+        instance: &Instance,
+        run: u32,
+        (does, epoch): (&str, u64),
+    ) {
+        let running = self.running.entry(instance.clone()).or_default();
+        if let Some((_, other, under)) = running.first() {
+            let text = format!(
+                "{instance} {does} under epoch {epoch} while it runs on n{other} under epoch {under}"
+            );
+            let board = Some(seen.board);
+            findings.push(Finding { at: seen.at, rule: self.name(), board, text });
+            return;
+        }
+        running.push((run, seen.board, epoch));
     }
 }

@@ -17,6 +17,20 @@ pub(super) fn spoken(fault: &Fault) -> String {
         Fault::OneWayCut { from, to } => {
             format!("one-way cut: {} not heard by {}", list(from), list(to))
         }
+        Fault::Delay { from, to, ms } => {
+            format!("{ms} ms more from {} to {}", list(from), list(to))
+        }
+        Fault::Jitter { ms } => format!("jitter of {ms} ms"),
+        Fault::Bandwidth { node, kbit } => format!("n{node} sends {kbit} kbit/s at most"),
+        Fault::Flap { node, ms } => format!("the link of n{node} comes and goes each {ms} ms"),
+        Fault::CrashLoop { node, ms } => format!("n{node} crashes {ms} ms after each start"),
+        Fault::Stutter { node, ms } => format!("n{node} gets the processor each {ms} ms"),
+        Fault::ClockJump { node, seconds } => {
+            format!("the wall clock of n{node} jumps by {seconds:+} s")
+        }
+        Fault::Garbage { node, to } => format!("n{node} speaks nonsense to n{to}"),
+        Fault::Truncated { node, to } => format!("n{node} sends half a message to n{to}"),
+        Fault::Replay { node, to } => format!("n{node} repeats its last messages to n{to}"),
         Fault::Loss { percent } => format!("{percent} % of segments are lost"),
         Fault::ClockRate { node, ppm } => format!("clock of n{node} errs by {ppm} ppm"),
         Fault::Recover { service, node } => format!("operator: n{node} is to recover {service}"),
@@ -38,6 +52,7 @@ pub(super) fn bands(
 ) -> Vec<(Option<BoardIndex>, String, String)> {
     match fault {
         Fault::Partition { groups } => {
+            // A bridge is shown on the first of its sides.
             let side = |board: &BoardIndex| {
                 groups.iter().position(|group| group.contains(board)).unwrap_or(groups.len())
             };

@@ -101,6 +101,14 @@ fn service(event: &ServiceEvent) -> Option<Said> {
             &format!("{instance} ends"),
             &format!("{instance} ends, {how}: run {run} after write {}", left.writes),
         ),
+        ServiceEvent::Sleeps { instance, run } => {
+            let text = format!("{instance} stands still with its board: run {run}");
+            said("ends", 3, &format!("{instance} sleeps"), &text)
+        }
+        ServiceEvent::Wakes { instance, run, epoch } => {
+            let text = format!("{instance} goes on with its board: epoch {epoch}, run {run}");
+            said("runs", 3, &format!("{instance} wakes"), &text)
+        }
         ServiceEvent::Acknowledged { instance, point: upto } => {
             let upto = point(&Some(*upto));
             let text = format!("a client of {instance} is told that all is kept up to {upto}");

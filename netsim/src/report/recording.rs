@@ -260,7 +260,11 @@ impl Recording {
                 let text = format!("{instance} runs, epoch {epoch}");
                 self.begin(at, Some(board), "run", instance.to_string(), text);
             }
-            ServiceEvent::Ends { instance, .. } => {
+            ServiceEvent::Wakes { instance, epoch, .. } => {
+                let text = format!("{instance} runs, epoch {epoch}");
+                self.begin(at, Some(board), "run", instance.to_string(), text);
+            }
+            ServiceEvent::Ends { instance, .. } | ServiceEvent::Sleeps { instance, .. } => {
                 self.end(at, Some(board), "run", &instance.to_string());
             }
             _ => {}

@@ -53,13 +53,13 @@ impl World {
     fn earlier_life(&self, index: BoardIndex) -> Myself {
         let (board, founder) =
             (&self.boards[usize::from(index)], &self.boards[usize::from(FOUNDER)]);
-        let contacts = [(FOUNDER, founder.id)];
+        let contacts = [(board::address(FOUNDER, 0), founder.id)];
         let contacts = if index == FOUNDER { &[][..] } else { &contacts[..] };
         let ticket = board::ticket(self.plan.seed, index, 0, false, contacts);
         let belonging = Belonging::by_ticket(&ticket, &board.id);
         let config = board.config(self.plan.timing, self.plan.preset, None);
         let mut life = Myself::new(config, belonging, None, Incarnation(0));
-        life.set_addresses(List::capped([board::address(index)]));
+        life.set_addresses(List::capped([board::address(index, 0)]));
         if index != FOUNDER {
             let admission = Admission {
                 node: board.id,

@@ -191,7 +191,9 @@ impl World {
         if let Stage::Durable(point) = fetch.stage {
             return self.fetch_ends(&fetch, Ok(point));
         }
-        let cut = self.net.is_cut(board, peer) || self.net.is_cut(peer, board);
+        let cut = self.net.is_cut(board, peer)
+            || self.net.is_cut(peer, board)
+            || self.net.weather.is_clogged(board, peer);
         let paused = self.net.paused[usize::from(peer)] || self.net.paused[usize::from(board)];
         if cut || paused || !self.net.powered[usize::from(peer)] {
             self.feel_cut_between(board, peer);
@@ -221,6 +223,7 @@ impl World {
                     LinkLaw::Lan => 20_000_000,
                 };
                 let bulk = self.bytes_of(&fetch.instance) * SECOND / per_second;
+                let bulk = bulk.max(self.net.weather.bulk(peer, self.bytes_of(&fetch.instance)));
                 let takes = self.crossing(peer, board) + bulk;
                 let fetch = Fetch { stage: Stage::Arrives, peer_life: life, ..fetch };
                 self.later(now + takes, Task::Fetch(fetch));

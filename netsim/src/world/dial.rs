@@ -10,6 +10,7 @@ use hedgerow::proto::ticket::{ADDRESSES_MAX, Address};
 
 use super::World;
 use crate::board::{self, Wake};
+use crate::faults::Fault;
 use crate::plan::DIAL_TIMEOUT;
 use crate::queue::{BoardIndex, Due};
 use crate::seed::{Purpose, Stream};
@@ -38,6 +39,8 @@ pub(super) struct Dial {
 enum Phase {
     /// The next attempt is to be made.
     Attempt,
+    /// Nobody is there any more.
+    Vain,
     /// All packets of the handshake have passed.
     Shaken,
     /// Over; the node is told why.
@@ -60,14 +63,21 @@ impl World {
         }
         state.dialling.insert(peer, number);
         let life = state.life;
-        let target = addresses
-            .iter()
-            .filter_map(board::board_at)
-            .find(|board| *board < boards && *board != from);
+        let places: Vec<_> = addresses.iter().filter_map(board::board_at).collect();
+        let known = |(board, _): &(BoardIndex, u32)| *board < boards && *board != from;
+        let present = |(board, roams): &&(BoardIndex, u32)| {
+            known(&(*board, *roams)) && self.boards[usize::from(*board)].roams == *roams
+        };
+        let target = places.iter().find(present).map(|(board, _)| *board);
         let phase = match target {
             Some(_) => Phase::Attempt,
+            // Whoever had the address is elsewhere: nobody answers.
+            None if places.iter().any(known) => Phase::Vain,
             None => Phase::Failed("no address that leads anywhere"),
         };
+        if phase == Phase::Vain {
+            self.feel(|fault| matches!(fault, Fault::Roam { .. }));
+        }
         let deadline = now + DIAL_TIMEOUT;
         self.dials.push(Dial { from, life, peer, target, deadline, attempt: 0, phase });
         self.queue.push(now + MILLI / 10, Due::Dial(number));
@@ -82,6 +92,11 @@ impl World {
         }
         match (dial.phase, dial.target) {
             (Phase::Failed(why), _) => self.dial_failed(dial, why),
+            (Phase::Vain, _) if self.now < dial.deadline => {
+                let takes = dial.deadline - self.now;
+                self.dial_ends(number, dial, takes, Phase::Vain);
+            }
+            (Phase::Vain, _) => self.dial_failed(dial, "nobody answered"),
             (_, None) => self.dial_failed(dial, "no address"),
             (_, Some(_)) if self.now >= dial.deadline => self.dial_failed(dial, "nobody answered"),
             (Phase::Attempt, Some(target)) => self.dial_attempt(number, dial, target),
@@ -92,6 +107,7 @@ impl World {
     fn dial_attempt(&mut self, number: u32, dial: Dial, target: BoardIndex) {
         if !self.passes(dial.from, target) {
             self.feel_cut_between(dial.from, target);
+            self.feel(|fault| *fault == Fault::Nat { node: target });
             return self.dial_later(number, dial, RETRY << dial.attempt.min(3));
         }
         let round_trip = self.net.round_trip(dial.from, target);
@@ -154,8 +170,13 @@ impl World {
         }
     }
 
-    /// Whether a handshake could pass: packets both ways and a host with power.
+    /// Whether a handshake could pass: packets both ways, a host with power, and nothing in front of it that lets
+    /// nobody in.
     fn passes(&self, a: BoardIndex, b: BoardIndex) -> bool {
-        self.net.powered[usize::from(b)] && !self.net.is_cut(a, b) && !self.net.is_cut(b, a)
+        self.net.powered[usize::from(b)]
+            && !self.net.natted[usize::from(b)]
+            && !self.net.weather.is_clogged(a, b)
+            && !self.net.is_cut(a, b)
+            && !self.net.is_cut(b, a)
     }
 }

@@ -11,6 +11,7 @@ use hedgerow::proto::wire;
 use super::World;
 use super::gate::HELLO_KINDS;
 use super::shim::Start;
+use super::task::Task;
 use crate::board::{self, Wake};
 use crate::observe::What;
 use crate::queue::{BoardIndex, Due};
@@ -30,7 +31,9 @@ impl World {
             return;
         }
         state.inbox.push_back(wake);
-        if !paused {
+        if state.stutters.is_some() {
+            self.grind_later(board);
+        } else if !paused {
             self.work(board);
         }
     }
@@ -48,13 +51,17 @@ impl World {
                 Wake::DialFailed(peer, why) => {
                     self.give(board, Input::DialFailed { peer, why: why.to_owned() });
                 }
-                Wake::Persisted(op) => self.give(board, Input::Persisted { op, result: Ok(()) }),
+                Wake::Persisted(op, result) => {
+                    let result = result.map_err(str::to_owned);
+                    self.give(board, Input::Persisted { op, result });
+                }
                 Wake::Wall => {
                     let seconds = self.boards[usize::from(board)].clock.wall(self.now);
                     self.give(board, Input::WallClock(seconds));
                 }
                 Wake::Addresses => {
-                    self.give(board, Input::Addresses(List::capped([board::address(board)])));
+                    let address = board::address(board, self.boards[usize::from(board)].roams);
+                    self.give(board, Input::Addresses(List::capped([address])));
                 }
                 Wake::Command(op, command) => self.give(board, Input::Command { op, command }),
                 Wake::Input(input) => self.give(board, *input),
@@ -71,7 +78,9 @@ impl World {
             return;
         }
         state.armed = None;
-        if !paused {
+        if state.stutters.is_some() {
+            self.grind_later(board);
+        } else if !paused {
             self.fire(board);
             self.work(board);
         }
@@ -217,7 +226,13 @@ impl World {
                 self.queue.push(self.now + EXIT_AFTER, Due::Exit(board, life));
             }
             Event::Halted { why } => {
-                self.find("nobody-halts", Some(board), format!("the node halted: {why}"));
+                let state = &self.boards[usize::from(board)];
+                if !state.disk.has_failed() {
+                    let text = format!("the node halted: {why}");
+                    return self.find("nobody-halts", Some(board), text);
+                }
+                // The process ends with that, and whoever looks after it starts it again.
+                self.later(self.now, Task::Fail(board, state.life, "its disk failed", SECOND));
             }
             _ => {}
         }
@@ -234,9 +249,12 @@ impl World {
     pub(super) fn disk_done(&mut self, board: BoardIndex, turn: u32) {
         match self.board(board).disk.done(turn) {
             Ok((answers, next)) => {
-                for op in answers {
-                    self.see(board, What::Durable(op));
-                    self.wake(board, Wake::Persisted(op));
+                for (op, result) in answers {
+                    match result {
+                        Ok(()) => self.see(board, What::Durable(op)),
+                        Err(_) => self.feel_failed_disk(board),
+                    }
+                    self.wake(board, Wake::Persisted(op, result));
                 }
                 self.disk_begun(board, Ok(next));
             }

@@ -37,6 +37,7 @@ impl World {
             return;
         }
         let Some((conn, end)) = peer.conns.first().copied() else { return };
+        self.feel_weather(board, self.net.end(conn, 1 - end).board);
         let begins = frame.first_chunk::<2>().is_some_and(|kind| is_greeting(*kind));
         if self.plan.carrier == Carrier::Datagrams && !begins {
             return self.net.post(self.now, conn, end, frame, &mut self.queue);
@@ -91,7 +92,8 @@ impl World {
             return;
         }
         let other = self.net.end(conn, 1 - end);
-        let (node, address) = (other.node, board::address(other.board));
+        let roams = self.boards[usize::from(other.board)].roams;
+        let (node, address) = (other.node, board::address(other.board, roams));
         let state = self.board(board);
         state.dialling.remove(&node);
         let known = state.peers.entry(node).or_default();

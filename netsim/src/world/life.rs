@@ -32,11 +32,20 @@ impl World {
         let life = state.life;
         match state.disk.recover(state.id) {
             Ok((_, takes)) => self.queue.push(now + takes, Due::Boot(board, life)),
-            Err(error) => self.find("journal-survives", Some(board), error.to_string()),
+            Err(error) => self.journal_is_damaged(board, &error.to_string()),
         }
         if was_off {
             self.net.changed(now, &mut self.queue);
         }
+    }
+
+    /// The process refuses to start. Its operator reads why, puts in another disk, and lets the board join anew.
+    fn journal_is_damaged(&mut self, board: BoardIndex, why: &str) {
+        if !self.boards[usize::from(board)].rotten {
+            return self.find("journal-survives", Some(board), why.to_owned());
+        }
+        self.lose_disk(board);
+        self.switch_on(board);
     }
 
     /// The journal is read: the process runs.
@@ -72,9 +81,14 @@ impl World {
         (state.has_left, state.is_forced_out) = (false, false);
         state.running_since = now;
         state.armed = None;
+        if std::mem::take(&mut state.rotten) {
+            let text = "it starts with a journal that was damaged".to_owned();
+            return self.find("damage-is-noticed", Some(board), text);
+        }
         self.find_shims(board);
         self.wake(board, Wake::Addresses);
         self.wall(board, life);
+        self.doom(board, life);
     }
 
     /// What a life is told, with a ticket where an operator would give one.
@@ -89,7 +103,7 @@ impl World {
             .iter()
             .filter(|other| other.index != board && other.node.is_some() && other.is_member)
             .take(BOOTSTRAP_NODES_MAX)
-            .map(|other| (other.index, other.id))
+            .map(|other| (board::address(other.index, other.roams), other.id))
             .collect();
         let contacts = if state.is_founder { Vec::new() } else { contacts };
         if contacts.is_empty() && !state.is_founder {
@@ -102,6 +116,10 @@ impl World {
 
     /// The process is gone; the host lives and closes its connections.
     pub(super) fn crash(&mut self, board: BoardIndex, how: &'static str) -> bool {
+        if self.boards[usize::from(board)].asleep.is_some() {
+            // Nothing happens on a board that sleeps.
+            return false;
+        }
         let connections = self.net.ends_of(board);
         if !self.end_process(board, how) {
             return false;
@@ -144,6 +162,7 @@ impl World {
         let state = self.board(board);
         (state.is_founder, state.is_member) = (false, false);
         state.disk.wipe();
+        state.rotten = false;
         state.host = Host::new(seed, u64::from(board) | u64::from(state.life) << 16);
         state.new_identity(seed);
         self.introduce(board);
@@ -180,7 +199,9 @@ impl World {
 
     /// The process goes on: due timers, then everything that came meanwhile.
     pub(super) fn resume(&mut self, board: BoardIndex, pause: u32) {
-        if self.board(board).pauses != pause || !self.net.paused[usize::from(board)] {
+        let state = self.board(board);
+        let sleeps = state.asleep.is_some();
+        if state.pauses != pause || sleeps || !self.net.paused[usize::from(board)] {
             return;
         }
         self.net.paused[usize::from(board)] = false;
@@ -208,6 +229,8 @@ impl World {
         state.status = None;
         state.belief = None;
         state.pauses += 1;
+        state.grinding = false;
+        state.asleep = None;
         self.net.paused[usize::from(board)] = false;
         self.see(board, What::Gone { how });
         true

@@ -27,12 +27,21 @@ impl World {
                 let by_order = record.forgiven.remove(&(board, *from))
                     | record.forgiven.remove(&(board, None));
                 record.set_back += u64::from(by_order);
-                if let Some(since) = record.down_since.take() {
-                    record.longest_gap = record.longest_gap.max(now - since);
-                }
+                record.is_back(now);
             }
-            ServiceEvent::Ends { instance, .. } => {
-                self.records.entry(instance.to_string()).or_default().down_since = Some(now);
+            ServiceEvent::Wakes { instance, .. } => {
+                self.records.entry(instance.to_string()).or_default().is_back(now);
+            }
+            ServiceEvent::Ends { instance, .. } | ServiceEvent::Sleeps { instance, .. } => {
+                // What ends when its board wakes up may have been taken over long ago.
+                let elsewhere = self.boards.iter().any(|other| {
+                    let shim = other.host.shims.get(instance).filter(|_| other.asleep.is_none());
+                    other.index != board && shim.is_some_and(|shim| shim.run.is_some())
+                });
+                if !elsewhere {
+                    let record = self.records.entry(instance.to_string()).or_default();
+                    record.down_since = record.down_since.or(Some(now));
+                }
             }
             ServiceEvent::Acknowledged { instance, .. } => {
                 self.records.entry(instance.to_string()).or_default().commits += 1;

@@ -31,6 +31,30 @@ pub(super) enum Task {
     Fetch(Fetch),
     /// An operator tries an order.
     Order(usize),
+    /// The process of that life ends, for this reason, and is started again so long after.
+    Fail(BoardIndex, u32, &'static str, Nanos),
+    /// A process that gets the processor now and then gets it.
+    Grind(BoardIndex, u32),
+    /// The link of a fault that makes it come and go does so: is it cut from now on?
+    Flap(u32, bool),
+}
+
+impl Task {
+    /// The board whose host is to do it.
+    fn host(&self) -> Option<BoardIndex> {
+        match self {
+            Self::Check(board, ..)
+            | Self::Begin(board, ..)
+            | Self::Deadline(board, ..)
+            | Self::Stopped(board, ..)
+            | Self::Commit(board, ..)
+            | Self::Snapshot(board, ..)
+            | Self::Captured(board, ..) => Some(*board),
+            Self::Fetch(_) | Self::Order(_) | Self::Fail(..) | Self::Grind(..) | Self::Flap(..) => {
+                None
+            }
+        }
+    }
 }
 
 impl World {
@@ -42,6 +66,11 @@ impl World {
     }
 
     pub(super) fn perform(&mut self, number: u32) {
+        if let Some(host) = self.tasks.get(&number).and_then(Task::host)
+            && let Some(sleep) = &mut self.board(host).asleep
+        {
+            return sleep.tasks.push(number);
+        }
         match self.tasks.remove(&number) {
             Some(Task::Check(board, life, instance, order)) => {
                 self.service_checked(board, life, &instance, order);
@@ -66,6 +95,9 @@ impl World {
             }
             Some(Task::Fetch(fetch)) => self.fetch_step(fetch),
             Some(Task::Order(order)) => self.try_order(order),
+            Some(Task::Fail(board, life, why, after)) => self.fail(board, life, why, after),
+            Some(Task::Grind(board, life)) => self.grind(board, life),
+            Some(Task::Flap(fault, cut)) => self.flap(fault, cut),
             None => {}
         }
     }

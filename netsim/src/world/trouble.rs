@@ -5,10 +5,12 @@ use hedgerow::proto::io::Command;
 
 use super::World;
 use crate::board::Wake;
+use crate::disk::{Damage, Failure};
 use crate::evidence::Blame;
 use crate::faults::Fault;
 use crate::observe::What;
 use crate::queue::{BoardIndex, ConnIndex};
+use crate::time::MILLI;
 
 impl World {
     pub(super) fn begin(&mut self, number: u32) {
@@ -57,12 +59,49 @@ impl World {
                 false
             }
             Fault::SlowFsync { .. }
+            | Fault::FsyncError { .. }
+            | Fault::FullDisk { .. }
             | Fault::CannotStart { .. }
             | Fault::LacksProgram { .. }
             | Fault::SlowStop { .. }
-            | Fault::FullStore { .. } => {
+            | Fault::FullStore { .. }
+            | Fault::Stutter { .. } => {
                 self.ail(fault, true);
                 false
+            }
+            Fault::Delay { .. }
+            | Fault::Jitter { .. }
+            | Fault::Clog { .. }
+            | Fault::Bandwidth { .. }
+            | Fault::Flap { .. }
+            | Fault::Nat { .. } => {
+                self.change_weather(number, fault, true);
+                false
+            }
+            Fault::Reset { node } => self.reset_connections(*node),
+            Fault::HalfOpen { node } => self.lose_connections(*node),
+            Fault::Roam { node } => self.roam(*node),
+            Fault::CrashLoop { node, .. } => {
+                let state = &self.boards[usize::from(*node)];
+                if state.node.is_some() {
+                    self.doom(*node, state.life);
+                }
+                false
+            }
+            Fault::Suspend { node } => {
+                if self.boards[usize::from(*node)].node.is_some() {
+                    self.suspend(*node);
+                }
+                false
+            }
+            Fault::ClockJump { node, seconds } => self.jump_clock(*node, *seconds),
+            Fault::BitRot { node } => self.damage(*node, Damage::Bit),
+            Fault::MisdirectedWrite { node } => self.damage(*node, Damage::Sector),
+            Fault::Garbage { .. } | Fault::Truncated { .. } | Fault::Replay { .. } => {
+                self.speak(number, fault)
+            }
+            Fault::Blackout { nodes } => {
+                nodes.iter().fold(false, |felt, node| self.cut_power(*node) || felt)
             }
             Fault::Partition { .. } | Fault::OneWayCut { .. } => {
                 self.cut_ways(fault, true);
@@ -108,11 +147,24 @@ impl World {
             Fault::Crash { node }
             | Fault::PowerCut { node }
             | Fault::StateLost { node }
-            | Fault::Wipe { node } => {
-                if self.boards[usize::from(*node)].wanted {
-                    self.switch_on(*node);
+            | Fault::BitRot { node }
+            | Fault::MisdirectedWrite { node }
+            | Fault::Wipe { node } => self.switch_on_if_wanted(*node),
+            Fault::Blackout { nodes } => {
+                nodes.iter().for_each(|node| self.switch_on_if_wanted(*node));
+            }
+            Fault::Suspend { node } => {
+                let still = self.other(number, |other| *other == fault);
+                if !still && self.wake_up(*node) {
+                    self.felt.insert(number);
                 }
             }
+            Fault::Delay { .. }
+            | Fault::Jitter { .. }
+            | Fault::Clog { .. }
+            | Fault::Bandwidth { .. }
+            | Fault::Flap { .. }
+            | Fault::Nat { .. } => self.change_weather(number, &fault, false),
             Fault::Pause { node } => {
                 let state = &self.boards[usize::from(*node)];
                 if !state.inbox.is_empty() {
@@ -125,10 +177,13 @@ impl World {
                 }
             }
             Fault::SlowFsync { .. }
+            | Fault::FsyncError { .. }
+            | Fault::FullDisk { .. }
             | Fault::CannotStart { .. }
             | Fault::LacksProgram { .. }
             | Fault::SlowStop { .. }
-            | Fault::FullStore { .. } => {
+            | Fault::FullStore { .. }
+            | Fault::Stutter { .. } => {
                 let still = self.other(number, |other| *other == fault);
                 self.ail(&fault, still);
             }
@@ -152,6 +207,14 @@ impl World {
             | Fault::Leave { .. }
             | Fault::Join { .. }
             | Fault::ServiceCrash { .. }
+            | Fault::CrashLoop { .. }
+            | Fault::Reset { .. }
+            | Fault::HalfOpen { .. }
+            | Fault::Roam { .. }
+            | Fault::ClockJump { .. }
+            | Fault::Garbage { .. }
+            | Fault::Truncated { .. }
+            | Fault::Replay { .. }
             | Fault::Run { .. }
             | Fault::Move { .. }
             | Fault::Stop { .. }
@@ -181,10 +244,25 @@ impl World {
         self.begin_settling();
     }
 
+    fn switch_on_if_wanted(&mut self, board: BoardIndex) {
+        if self.boards[usize::from(board)].wanted {
+            self.switch_on(board);
+        }
+    }
+
     /// Something is wrong with one board, or no longer; that shows when it next matters.
     fn ail(&mut self, fault: &Fault, on: bool) {
         match fault {
             Fault::SlowFsync { node } => self.board(*node).disk.set_slow(on),
+            Fault::FsyncError { node } => {
+                self.board(*node).disk.set_failure(on.then_some(Failure::Fsync));
+            }
+            Fault::FullDisk { node } => {
+                self.board(*node).disk.set_failure(on.then_some(Failure::Full));
+            }
+            Fault::Stutter { node, ms } => {
+                self.stutter(*node, on.then_some((*ms).max(1) * MILLI));
+            }
             Fault::CannotStart { node } => self.board(*node).host.barren = on,
             Fault::LacksProgram { node } => self.board(*node).host.empty = on,
             Fault::SlowStop { node } => self.board(*node).host.stubborn = on,

@@ -1,0 +1,108 @@
+//! Faults of the network, and whether a message met with them.
+
+use super::World;
+use super::task::Task;
+use crate::board::Wake;
+use crate::faults::Fault;
+use crate::queue::{BoardIndex, Due};
+use crate::time::MILLI;
+
+impl World {
+    /// A fault of the network begins or ends.
+    pub(super) fn change_weather(&mut self, number: u32, fault: &Fault, on: bool) {
+        match fault {
+            Fault::Delay { from, to, ms } => {
+                let by = if on { ms * MILLI } else { 0 };
+                for from in from {
+                    to.iter().for_each(|to| self.net.weather.delay(*from, *to, by));
+                }
+            }
+            Fault::Jitter { ms } => self.net.weather.jitter(if on { ms * MILLI } else { 0 }),
+            Fault::Clog { node } => {
+                self.net.weather.clog(*node, on);
+                self.net.changed(self.now, &mut self.queue);
+            }
+            Fault::Bandwidth { node, kbit } => {
+                self.net.weather.uplink(*node, on.then_some(kbit * 1000 / 8));
+            }
+            Fault::Nat { node } => self.net.natted[usize::from(*node)] = on,
+            Fault::Flap { .. } => match on {
+                true => self.later(self.now, Task::Flap(number, true)),
+                false => self.flap_ends(number, fault),
+            },
+            _ => {}
+        }
+    }
+
+    /// A link comes or goes.
+    pub(super) fn flap(&mut self, number: u32, cut: bool) {
+        let fault = self.plan.schedule[number as usize].fault.clone();
+        let Fault::Flap { ms, .. } = fault else { return };
+        if self.active.contains(&number) {
+            self.cut_off(&fault, cut);
+            if !self.flapped.remove(&number) {
+                self.flapped.insert(number);
+            }
+            self.later(self.now + ms.max(1) * MILLI, Task::Flap(number, !cut));
+        }
+    }
+
+    fn flap_ends(&mut self, number: u32, fault: &Fault) {
+        if self.flapped.remove(&number) {
+            self.cut_off(fault, false);
+        }
+    }
+
+    /// Cuts one board off from all others, or no longer.
+    fn cut_off(&mut self, fault: &Fault, add: bool) {
+        let Fault::Flap { node, .. } = *fault else { return };
+        for other in (0..self.plan.boards).filter(|other| *other != node) {
+            self.net.cut(node, other, add);
+            self.net.cut(other, node, add);
+        }
+        self.net.changed(self.now, &mut self.queue);
+    }
+
+    /// Every connection of a board breaks at both ends. True if there was one.
+    pub(super) fn reset_connections(&mut self, board: BoardIndex) -> bool {
+        let ends = self.net.ends_of(board);
+        for (conn, end) in &ends {
+            self.detach(*conn, *end, "reset");
+            self.queue.push(self.now, Due::Close(*conn, 1 - end));
+        }
+        !ends.is_empty()
+    }
+
+    /// Every connection of a board is dead, and nobody knows. True if there was one.
+    pub(super) fn lose_connections(&mut self, board: BoardIndex) -> bool {
+        let ends = self.net.ends_of(board);
+        for (conn, _) in &ends {
+            self.net.lose(self.now, *conn, &mut self.queue);
+        }
+        !ends.is_empty()
+    }
+
+    /// The board has another address from now on.
+    pub(super) fn roam(&mut self, board: BoardIndex) -> bool {
+        let had_any = self.lose_connections(board);
+        self.board(board).roams += 1;
+        self.wake(board, Wake::Addresses);
+        had_any
+    }
+
+    /// A message leaves: faults that make it late are felt.
+    pub(super) fn feel_weather(&mut self, from: BoardIndex, to: BoardIndex) {
+        if !self.is_rough {
+            return;
+        }
+        self.feel(|fault| match fault {
+            Fault::Delay { from: sources, to: sinks, .. } => {
+                sources.contains(&from) && sinks.contains(&to)
+            }
+            Fault::Jitter { .. } => true,
+            Fault::Clog { node } | Fault::Flap { node, .. } => *node == from || *node == to,
+            Fault::Bandwidth { node, .. } => *node == from,
+            _ => false,
+        });
+    }
+}
