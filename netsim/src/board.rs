@@ -19,6 +19,7 @@ use crate::disk::Disk;
 use crate::host::Host;
 use crate::queue::{BoardIndex, ConnIndex};
 use crate::seed::{self, Purpose, Stream};
+use crate::shelf::States;
 use crate::time::{self, Clock, Nanos, PPM_MAX, SECOND};
 
 /// See the module.
@@ -133,7 +134,7 @@ pub enum Wake {
 
 impl Board {
     /// A board that was never on.
-    pub fn new(seed: u64, index: BoardIndex, ppm_max: i32) -> Self {
+    pub fn new(seed: u64, index: BoardIndex, ppm_max: i32, states: States) -> Self {
         let keypair = keypair(seed, index, 0);
         let who = u64::from(index);
         Self {
@@ -146,7 +147,7 @@ impl Board {
                 Stream::new(seed, Purpose::Fsync, who, 0),
                 Stream::new(seed, Purpose::Torn, who, 0),
             ),
-            host: Host::new(seed, who),
+            host: Host::new(states, seed, who),
             node: None,
             life: 0,
             wanted: false,

@@ -235,8 +235,19 @@ pub enum Fault {
         /// Which board.
         node: BoardIndex,
     },
-    /// The board's disk has no room for states of other boards' services.
+    /// The board's disk has no room for states of services, its own or others'.
     FullStore {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// Bits flip in every file of the board's stores of states; they stay so when the fault ends.
+    StoreRot {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// Every fsync of the board's stores of states fails. When the fault ends the operator starts the agent
+    /// again if a store has stopped, as its error asks for.
+    StoreSyncError {
         /// Which board.
         node: BoardIndex,
     },
@@ -359,6 +370,8 @@ impl Fault {
             Self::LacksProgram { .. } => "lacks-program",
             Self::SlowStop { .. } => "slow-stop",
             Self::FullStore { .. } => "full-store",
+            Self::StoreRot { .. } => "store-rot",
+            Self::StoreSyncError { .. } => "store-sync-error",
             Self::StateLost { .. } => "state-lost",
             Self::Run { .. } => "run",
             Self::Move { .. } => "move",
@@ -416,6 +429,8 @@ impl Fault {
             | Self::LacksProgram { node }
             | Self::SlowStop { node }
             | Self::FullStore { node }
+            | Self::StoreRot { node }
+            | Self::StoreSyncError { node }
             | Self::StateLost { node }
             | Self::Recover { node, .. }
             | Self::Drain { node }

@@ -1,13 +1,12 @@
-//! What a host has besides its agent: shims and the services under them, their folders, and a store of
+//! What a host has besides its agent: shims and the services under them, their folders, and stores of
 //! their states. All of it survives the agent's process; shims die with the host.
 //!
 //! The shim here is ideal: it never dies alone, and it always keeps its deadline. When it begins to
 //! kill and how long that takes is drawn, so that a service may live to the last instant that it may.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hedgerow::proto::holdings::Held;
 use hedgerow::proto::id::{Digest16, Epoch, NodeId};
 use hedgerow::proto::io::{Begin, Exit};
 use hedgerow::proto::machine::Time;
@@ -16,6 +15,7 @@ use hedgerow::proto::table::CheckpointId;
 
 use crate::seed::{Purpose, Stream};
 use crate::service::{Point, WRITE_INTERVAL};
+use crate::shelf::{Shelves, States};
 use crate::time::Nanos;
 
 /// See the module.
@@ -25,8 +25,8 @@ pub struct Host {
     pub shims: BTreeMap<Instance, Shim>,
     /// Where services ran.
     pub folders: BTreeMap<Instance, Folder>,
-    /// States that are complete and durable.
-    pub store: BTreeMap<Instance, BTreeMap<CheckpointId, Option<Point>>>,
+    /// States of services.
+    pub store: Shelves,
     /// Who may fetch.
     pub serves: BTreeMap<Instance, Vec<NodeId>>,
     /// Captures under way: the state's name, and whether the service is to stay frozen.
@@ -41,8 +41,6 @@ pub struct Host {
     pub empty: bool,
     /// Services do not end when they are asked to.
     pub stubborn: bool,
-    /// There is no room for a state from elsewhere.
-    pub full: bool,
     /// For what takes how long.
     pub draws: Stream,
     /// For fsyncs of states.
@@ -127,11 +125,11 @@ impl Run {
 
 impl Host {
     /// A host on which nothing ever ran.
-    pub fn new(seed: u64, board: u64) -> Self {
+    pub fn new(states: States, seed: u64, board: u64) -> Self {
         Self {
             shims: BTreeMap::new(),
             folders: BTreeMap::new(),
-            store: BTreeMap::new(),
+            store: Shelves::new(states, seed, board),
             serves: BTreeMap::new(),
             captures: BTreeMap::new(),
             fetches: BTreeMap::new(),
@@ -139,22 +137,14 @@ impl Host {
             barren: false,
             empty: false,
             stubborn: false,
-            full: false,
             draws: Stream::new(seed, Purpose::Shim, board, 0),
             fsyncs: Stream::new(seed, Purpose::Store, board, 0),
         }
     }
 
-    /// What an agent finds in the store.
-    pub fn held(&self) -> Held {
-        let ids = |states: &BTreeMap<CheckpointId, _>| -> BTreeSet<CheckpointId> {
-            states.keys().copied().collect()
-        };
-        self.store.iter().map(|(instance, states)| (instance.clone(), ids(states))).collect()
-    }
-
     /// The agent is gone, and with it what it was doing.
     pub fn agent_gone(&mut self) {
+        self.store.close();
         self.serves.clear();
         self.captures.clear();
         self.fetches.clear();
@@ -168,7 +158,7 @@ impl Host {
     pub fn is_torn(&self, instance: &Instance, epoch: Epoch) -> bool {
         let folder = self.folders.get(instance);
         let lost = folder.is_some_and(|folder| folder.epoch == epoch && folder.lost_power);
-        lost && self.store.get(instance).is_some_and(|states| !states.is_empty())
+        lost && self.store.has_any(instance)
     }
 
     /// The shim of that number, if it is there still.

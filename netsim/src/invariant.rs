@@ -11,6 +11,7 @@ mod answers_wait;
 mod bounded_effects;
 mod chosen_is_kept;
 mod commits_kept;
+mod durable_states;
 mod epochs_rise;
 mod granted;
 mod incarnations;
@@ -20,6 +21,7 @@ mod kept;
 pub(crate) mod lineage;
 mod lost_disk;
 mod no_lasting_false_down;
+mod no_wrong_byte;
 mod one_container;
 mod one_order;
 mod one_view;
@@ -80,6 +82,8 @@ pub fn all(boards: usize) -> Vec<Box<dyn Invariant>> {
         Box::new(states_kept::StatesKept::default()),
         Box::new(commits_kept::CommitsKept::default()),
         Box::new(acks_durable::AcksDurable::default()),
+        Box::new(no_wrong_byte::NoWrongByte::default()),
+        Box::new(durable_states::DurableStates::default()),
     ]
 }
 

@@ -11,9 +11,9 @@
 //!                     disks, faults
 //! ```
 //!
-//! Read [`plan`], then [`world`], then [`faults`]; [`service`] and [`host`] for what runs on boards. A failure
-//! is made small by [`shrink`], and [`flight`] replays what a real board recorded. Bit rot, NATs and hostile
-//! peers are not here yet.
+//! Read [`plan`], then [`world`], then [`faults`]; [`service`] and [`host`] for what runs on boards, [`shelf`] for
+//! the stores of their states. A failure is made small by [`shrink`], and [`flight`] replays what a real board
+//! recorded. NATs and hostile peers are not here yet.
 
 pub mod board;
 pub mod campaign;
@@ -37,6 +37,7 @@ pub mod report;
 pub mod scenario;
 pub mod seed;
 pub mod service;
+pub mod shelf;
 pub mod shrink;
 pub mod story;
 pub mod swarm;

@@ -15,6 +15,7 @@ use crate::net::datagram::Carrier;
 use crate::observe::Finding;
 use crate::queue::BoardIndex;
 use crate::service::Service;
+use crate::shelf::States;
 use crate::story::Deeds;
 use crate::tally::Tally;
 use crate::time::{Nanos, PPM_MAX, SECOND};
@@ -52,6 +53,8 @@ pub struct Plan {
     pub preset: Preset,
     /// Services that an operator wants to run.
     pub services: Vec<Service>,
+    /// What the boards' stores keep of their states.
+    pub states: States,
     /// Faults in any order.
     pub schedule: Vec<Timed>,
     /// At this true time all faults end and every board that is down is started again.
@@ -109,6 +112,7 @@ impl Plan {
             timing: MembershipTiming::default(),
             preset: Preset::WAN,
             services: Vec::new(),
+            states: States::Bytes,
             schedule: Vec::new(),
             heal_at: None,
             settle_within: None,

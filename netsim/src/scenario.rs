@@ -39,6 +39,7 @@ use crate::law::LinkLaw;
 use crate::plan::Plan;
 use crate::queue::BoardIndex;
 use crate::service::Service;
+use crate::shelf::States;
 use crate::time::{MILLI, Nanos, PPM_MAX, SECOND};
 
 pub use write::{line, text};
@@ -55,6 +56,8 @@ struct File {
     seed: u64,
     #[serde(default)]
     link: LinkLaw,
+    #[serde(default)]
+    states: States,
     preset: Option<Spanned<String>>,
     loss: Option<Spanned<u8>>,
     clock_ppm: Option<Spanned<i32>>,
@@ -185,6 +188,7 @@ fn plan(path: &Path, text: &str) -> Result<Plan, Wrong> {
     plan.name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into());
     debug_assert!(!file.about.is_empty());
     plan.link = file.link;
+    plan.states = file.states;
     plan.preset = match &file.preset {
         None => plan.link.preset(),
         Some(name) => Preset::named(name.get_ref()).ok_or_else(|| Wrong {

@@ -56,6 +56,8 @@ pub enum Purpose {
     Rough = 21,
     /// Which bit of a disk flips.
     Rot = 22,
+    /// What crashes take of a store, and which bits of it rot.
+    Platter = 30,
 }
 
 /// One stream of draws.

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use hedgerow::proto::bounded::{List, Text};
+use hedgerow::proto::holdings::Held;
 use hedgerow::proto::order::Instance;
 use hedgerow::proto::spec::{Commit, Limits, OnIsolation, Port, Replicate, Restart, ServiceSpec};
 use hedgerow::proto::table::CheckpointId;
@@ -76,6 +77,17 @@ pub struct Point {
     pub writes: u64,
 }
 
+/// What reading a stored state comes to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// All bytes of that state.
+    State(Point),
+    /// Bytes that are no state.
+    OtherBytes,
+    /// The store refuses, and says why.
+    Nothing(String),
+}
+
 /// What truly becomes of services, in the moment in which it does. Only the world knows.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ServiceEvent {
@@ -132,7 +144,7 @@ pub enum ServiceEvent {
         instance: Instance,
         /// Its name.
         id: CheckpointId,
-        /// What it is.
+        /// What it is; none: it cannot be read.
         point: Option<Point>,
     },
     /// A state was deleted from the store of this board.
@@ -142,6 +154,25 @@ pub enum ServiceEvent {
         /// Its name.
         id: CheckpointId,
     },
+    /// A state was read back from the store of this board.
+    Read {
+        /// Of which instance.
+        instance: Instance,
+        /// Its name.
+        id: CheckpointId,
+        /// What came of it.
+        found: Found,
+    },
+    /// A state in the store of this board can never be read again: bits have flipped, or a store that could
+    /// not be opened was moved aside. Nobody on that board knows.
+    Spoilt {
+        /// Of which instance.
+        instance: Instance,
+        /// Its name.
+        id: CheckpointId,
+    },
+    /// The store of this board was opened, and these states are complete in it.
+    Opened(Held),
     /// All folders and the store of this board are gone.
     StateLost,
     /// From now on that name is another service's: the operator removed the one that had it.

@@ -179,6 +179,9 @@ impl Story {
             ServiceEvent::Acknowledged { .. } => self.deeds.commits += 1,
             ServiceEvent::Kept { .. }
             | ServiceEvent::Dropped { .. }
+            | ServiceEvent::Read { .. }
+            | ServiceEvent::Spoilt { .. }
+            | ServiceEvent::Opened(_)
             | ServiceEvent::StateLost
             | ServiceEvent::Wakes { .. }
             | ServiceEvent::Anew { .. }

@@ -187,6 +187,16 @@ impl Words {
             ServiceEvent::Dropped { instance, id } => {
                 format!("SERVICE {instance} drops state {}/{}", id.epoch.0, id.seq)
             }
+            ServiceEvent::Read { .. } | ServiceEvent::Opened(_) if !self.all => return None,
+            ServiceEvent::Read { instance, id, found } => {
+                format!("SERVICE {instance} state {}/{} read: {found:?}", id.epoch.0, id.seq)
+            }
+            ServiceEvent::Spoilt { instance, id } => {
+                format!("SERVICE {instance} state {}/{} is spoilt", id.epoch.0, id.seq)
+            }
+            ServiceEvent::Opened(held) => {
+                format!("its store is opened: {} states", held.values().flatten().count())
+            }
             ServiceEvent::StateLost => "its folders and its store are lost".to_owned(),
             ServiceEvent::Anew { instance } => format!("{instance} is another service's name now"),
             ServiceEvent::Forgiven { instance, from } => {

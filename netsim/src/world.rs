@@ -119,8 +119,9 @@ pub fn run(plan: &Plan, watcher: Option<Box<dyn Watcher>>) -> Outcome {
 impl World {
     fn new(plan: Plan, watch: Watch) -> Self {
         let count = usize::from(plan.boards);
-        let boards: Vec<Board> =
-            (0..plan.boards).map(|index| Board::new(plan.seed, index, plan.ppm_max)).collect();
+        let boards: Vec<Board> = (0..plan.boards)
+            .map(|index| Board::new(plan.seed, index, plan.ppm_max, plan.states))
+            .collect();
         let mut net = Net::new(plan.seed, plan.link, u64::from(plan.loss_percent), count);
         net.lose_in_bursts(plan.bursts);
         if plan.schedule.iter().any(|timed| timed.fault.repeats_frames()) {

@@ -80,7 +80,7 @@ impl CommitsKept {
                     self.stored.insert((board, instance.clone(), *id), *point);
                 }
             }
-            ServiceEvent::Dropped { instance, id } => {
+            ServiceEvent::Dropped { instance, id } | ServiceEvent::Spoilt { instance, id } => {
                 self.stored.remove(&(board, instance.clone(), *id));
             }
             ServiceEvent::StateLost => self.lose(board),
@@ -94,6 +94,7 @@ impl CommitsKept {
                 let under = self.begun.get(instance).copied().unwrap_or_default();
                 self.forgiven.insert((instance.clone(), forgiven), under);
             }
+            ServiceEvent::Read { .. } | ServiceEvent::Opened(_) => {}
         }
     }
 

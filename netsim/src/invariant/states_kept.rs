@@ -111,6 +111,11 @@ impl Invariant for StatesKept {
                     ServiceEvent::Dropped { instance, id } => {
                         self.stored.remove(&(board, instance.clone(), *id));
                     }
+                    // It may have to begin from less than it has confirmed.
+                    ServiceEvent::Spoilt { instance, id } => {
+                        self.stored.remove(&(board, instance.clone(), *id));
+                        self.confirmed.remove(&(board, instance.clone()));
+                    }
                     _ => {}
                 }
             }

@@ -128,7 +128,14 @@ fn service(event: &ServiceEvent) -> Option<Said> {
             let text = format!("the operator lets {instance} begin here from less than there was");
             said("fault", 2, "forgiven", &text)
         }
-        ServiceEvent::Dropped { .. } => return None,
+        ServiceEvent::Spoilt { instance, id } => {
+            let (epoch, seq) = (id.epoch.0, id.seq);
+            let text = format!("its copy {epoch}/{seq} of {instance} can no longer be read");
+            said("spoilt", 2, &format!("spoilt {epoch}/{seq}"), &text)
+        }
+        ServiceEvent::Dropped { .. } | ServiceEvent::Read { .. } | ServiceEvent::Opened(_) => {
+            return None;
+        }
     })
 }
 

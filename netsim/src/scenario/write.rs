@@ -11,6 +11,7 @@ use super::nanos;
 use crate::faults::Timed;
 use crate::plan::Plan;
 use crate::service::Service;
+use crate::shelf::States;
 use crate::time::{MILLI, Nanos, PPM_MAX, SECOND};
 
 /// The text of a scenario file that makes this plan.
@@ -45,6 +46,9 @@ fn table(plan: &Plan) -> Table {
     // Seeds of schedules are small numbers; a larger one would not read back.
     put("seed", i64::try_from(plan.seed).unwrap_or(i64::MAX).into());
     put("link", value(&plan.link));
+    if plan.states != States::Bytes {
+        put("states", value(&plan.states));
+    }
     put("preset", plan.preset.name.into());
     if plan.loss_percent > 0 {
         put("loss", i64::from(plan.loss_percent).into());

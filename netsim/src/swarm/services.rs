@@ -8,6 +8,7 @@ use crate::plan::Plan;
 use crate::queue::BoardIndex;
 use crate::seed::{Purpose, Stream};
 use crate::service::Service;
+use crate::shelf::States;
 use crate::time::{MILLI, Nanos, SECOND};
 
 /// What happens to services, besides what happens to their boards.
@@ -37,6 +38,9 @@ const SERVICE_KINDS: [ServiceKind; 9] = [
 
 pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
     let (seed, boards) = (plan.seed, plan.boards);
+    if !seed.is_multiple_of(BYTES_EVERY) {
+        plan.states = States::Names;
+    }
     let mut draw = Stream::new(seed, Purpose::Services, 0, 0);
     if family == Schedule::Swarm && draw.percent(20) {
         return;
@@ -130,3 +134,6 @@ fn service_fault(kind: ServiceKind, at: Nanos, plan: &Plan, draw: &mut Stream) -
     };
     Timed { at, cue: None, lasts, fault }
 }
+
+/// Every so many seeds have the production store, which nearly doubles what a run costs.
+const BYTES_EVERY: u64 = 8;

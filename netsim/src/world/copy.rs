@@ -1,14 +1,20 @@
 //! The copy plane: states captured, fetched, served and deleted.
 //!
-//! What is complete in a store is durable; what was under way when the agent died is nothing. A capture
-//! makes what it captured safe in the folder, too: a service that goes on there after a power cut finds
-//! at least that.
+//! The bytes are in the boards' stores ([`crate::shelf`]); here is when each step happens, and what the node
+//! and the observers are told. The steps are those of the real driver: a capture is read, then written and
+//! synced; a state is asked for with what is there already, packed by the other side, received, and only
+//! then verified and synced. A capture makes what it captured safe in the folder, too: a service that goes
+//! on there after a power cut finds at least that.
 
 use hedgerow::proto::bounded::List;
+use hedgerow::proto::holdings::Held;
 use hedgerow::proto::id::NodeId;
 use hedgerow::proto::io::{Input, NotFetched, STATES_KEPT_MAX, Transferred};
 use hedgerow::proto::order::Instance;
 use hedgerow::proto::table::CheckpointId;
+use hedgerow_replication::ManifestHash;
+use hedgerow_replication::store::StoreError;
+use hedgerow_replication::transfer::TransferError;
 
 use super::World;
 use super::task::Task;
@@ -18,11 +24,12 @@ use crate::host::Folder;
 use crate::law::LinkLaw;
 use crate::observe::What;
 use crate::queue::BoardIndex;
-use crate::service::{Point, ServiceEvent};
+use crate::service::{Found, Point, ServiceEvent};
+use crate::shelf::Packed;
 use crate::time::{MILLI, Nanos, SECOND};
 
 /// A state on its way between two boards.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Fetch {
     board: BoardIndex,
     life: u32,
@@ -36,14 +43,24 @@ pub(super) struct Fetch {
     stage: Stage,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 enum Stage {
-    /// The request reaches the other board.
-    Asks,
+    /// The request reaches the other board: what is there to compare with.
+    Asks(Vec<ManifestHash>),
     /// The last byte has arrived.
-    Arrives,
-    /// It is durable.
-    Durable(Option<Point>),
+    Arrives(Packed),
+    /// The disk has done what it was asked for.
+    Synced,
+    /// It was there before.
+    There,
+}
+
+/// Why there is no state.
+enum Failure {
+    /// As the other board or the network says.
+    Refused(String),
+    /// This board's store says so.
+    Own(TransferError),
 }
 
 impl World {
@@ -102,6 +119,7 @@ impl World {
             let input = Input::Captured { instance, id, result };
             return self.wake(board, Wake::Input(Box::new(input)));
         };
+        self.board(board).host.store.begin_capture(&instance, id, point);
         let takes = self.fsync_of_state(board);
         self.later(now + takes, Task::Captured(board, life, instance, id, point));
     }
@@ -117,14 +135,29 @@ impl World {
         if !self.agent_lives(board, life) {
             return;
         }
+        let now = self.now;
         let host = &mut self.board(board).host;
-        host.captures.remove(&instance);
+        let frozen = host.captures.remove(&instance).is_some_and(|(_, freezes)| freezes);
+        let captured = host.store.capture(&instance, id, point);
         let run = host.shims.get_mut(&instance).and_then(|shim| shim.run.as_mut());
-        if let Some(run) = run.filter(|run| run.number == point.run) {
-            run.safe = run.safe.max(point.writes);
-        }
-        self.keep_state(board, &instance, id, Some(point));
-        let result = Ok(self.bytes_of(&instance));
+        let run = run.filter(|run| run.number == point.run);
+        let result = match captured {
+            Ok(()) => {
+                if let Some(run) = run {
+                    run.safe = run.safe.max(point.writes);
+                }
+                let sound = self.boards[usize::from(board)].host.store.is_sound(&instance, id);
+                self.see_kept(board, &instance, id, sound.then_some(point));
+                Ok(self.bytes_of(&instance))
+            }
+            Err(error) => {
+                if let Some(run) = run.filter(|_| frozen) {
+                    run.freeze(now, false);
+                }
+                self.note_refusal(board, &instance, id, &error);
+                Err(error.to_string())
+            }
+        };
         let input = Input::Captured { instance, id, result };
         self.wake(board, Wake::Input(Box::new(input)));
     }
@@ -139,15 +172,15 @@ impl World {
         instance: &Instance,
         states: &List<CheckpointId, STATES_KEPT_MAX>,
     ) {
-        let host = &mut self.board(board).host;
-        let Some(stored) = host.store.get_mut(instance) else { return };
-        let gone: Vec<CheckpointId> =
-            stored.keys().filter(|id| !states.contains(id)).copied().collect();
-        stored.retain(|id, _| states.contains(id));
-        if stored.is_empty() {
-            host.store.remove(instance);
+        let store = &mut self.board(board).host.store;
+        let before: Vec<CheckpointId> = store.ids(instance).collect();
+        let kept = store.keep(instance, states);
+        let after: Vec<CheckpointId> = store.ids(instance).collect();
+        if let Err(error) = kept {
+            // Old states stay for now.
+            self.feel_store(board, &error);
         }
-        for id in gone {
+        for id in before.into_iter().filter(|id| !after.contains(id)) {
             let instance = instance.clone();
             self.see(board, What::Service(&ServiceEvent::Dropped { instance, id }));
         }
@@ -164,7 +197,10 @@ impl World {
         let number = self.serial;
         let now = self.now;
         let life = self.board(board).life;
-        self.board(board).host.fetches.insert(instance.clone(), number);
+        let host = &mut self.board(board).host;
+        host.fetches.insert(instance.clone(), number);
+        let there = host.store.ids(&instance).any(|own| own == id);
+        let stage = if there { Stage::There } else { Stage::Asks(host.store.wants(&instance)) };
         let Some(peer) = self.directory.get(&from).copied() else { return };
         let takes = self.crossing(board, peer);
         let fetch = Fetch {
@@ -177,7 +213,7 @@ impl World {
             peer,
             peer_life: 0,
             gives_up: now + PATIENCE,
-            stage: Stage::Asks,
+            stage,
         };
         self.later(now + takes, Task::Fetch(fetch));
     }
@@ -188,8 +224,13 @@ impl World {
         if !self.agent_lives(board, fetch.life) || !newest {
             return;
         }
-        if let Stage::Durable(point) = fetch.stage {
-            return self.fetch_ends(&fetch, Ok(point));
+        match fetch.stage {
+            Stage::There => return self.fetch_ends(fetch, Ok(())),
+            Stage::Synced => {
+                let finished = self.board(board).host.store.finish(&fetch.instance);
+                return self.fetch_ends(fetch, finished.map_err(Failure::Own));
+            }
+            Stage::Asks(_) | Stage::Arrives(_) => {}
         }
         let cut = self.net.is_cut(board, peer)
             || self.net.is_cut(peer, board)
@@ -198,82 +239,187 @@ impl World {
         if cut || paused || !self.net.powered[usize::from(peer)] {
             self.feel_cut_between(board, peer);
             if now >= fetch.gives_up {
-                return self.fetch_ends(&fetch, Err("nothing came for too long"));
+                return self.fetch_refused(fetch, "nothing came for too long");
             }
             return self.later(now + LOOK_AGAIN, Task::Fetch(fetch));
         }
         let other = &self.boards[usize::from(peer)];
         if other.node.is_none() || other.id != fetch.from {
-            return self.fetch_ends(&fetch, Err("connection refused"));
+            return self.fetch_refused(fetch, "connection refused");
         }
         let life = other.life;
         let allowed = other.host.serves.get(&fetch.instance);
         let me = self.boards[usize::from(board)].id;
         if allowed.is_none_or(|to| !to.contains(&me)) {
-            return self.fetch_ends(&fetch, Err("this board may not fetch it"));
+            return self.fetch_refused(fetch, "this board may not fetch it");
         }
-        let stored = other.host.store.get(&fetch.instance);
-        let Some(point) = stored.and_then(|states| states.get(&fetch.id)).copied() else {
-            return self.fetch_ends(&fetch, Err("there is no such state"));
-        };
-        match fetch.stage {
-            Stage::Asks => {
-                let per_second = match self.plan.link {
-                    LinkLaw::Wan => 1_000_000,
-                    LinkLaw::Lan => 20_000_000,
-                };
-                let bulk = self.bytes_of(&fetch.instance) * SECOND / per_second;
-                let bulk = bulk.max(self.net.weather.bulk(peer, self.bytes_of(&fetch.instance)));
-                let takes = self.crossing(peer, board) + bulk;
-                let fetch = Fetch { stage: Stage::Arrives, peer_life: life, ..fetch };
-                self.later(now + takes, Task::Fetch(fetch));
-            }
-            Stage::Arrives if life != fetch.peer_life => {
-                self.fetch_ends(&fetch, Err("the connection broke"));
-            }
-            Stage::Arrives if self.boards[usize::from(board)].host.full => {
-                self.feel(|fault| *fault == Fault::FullStore { node: board });
-                self.fetch_ends(&fetch, Err(NO_ROOM));
-            }
-            Stage::Arrives => {
-                let takes = self.fsync_of_state(board);
-                let fetch = Fetch { stage: Stage::Durable(point), ..fetch };
-                self.later(now + takes, Task::Fetch(fetch));
-            }
-            Stage::Durable(_) => {}
+        let Fetch { stage, peer_life, .. } = fetch;
+        let fetch = Fetch { stage: Stage::Synced, ..fetch };
+        match stage {
+            Stage::Asks(theirs) => self.pack(Fetch { peer_life: life, ..fetch }, &theirs),
+            Stage::Arrives(packed) => self.unpack(fetch, &packed, life == peer_life),
+            Stage::Synced | Stage::There => {}
         }
     }
 
-    fn fetch_ends(&mut self, fetch: &Fetch, result: Result<Option<Point>, &'static str>) {
-        let Fetch { board, ref instance, id, from, .. } = *fetch;
-        self.board(board).host.fetches.remove(instance);
-        let state_bytes = self.bytes_of(instance);
+    /// The other board packs what is wanted and sends it.
+    fn pack(&mut self, fetch: Fetch, theirs: &[ManifestHash]) {
+        let (board, peer) = (fetch.board, fetch.peer);
+        let packed = self.board(peer).host.store.pack(&fetch.instance, fetch.id, theirs);
+        let packed = match packed {
+            Ok(packed) => packed,
+            Err(error) => {
+                self.feel_store(peer, &error);
+                return self.fetch_ends(fetch, Err(Failure::Refused(error.to_string())));
+            }
+        };
+        let per_second = match self.plan.link {
+            LinkLaw::Wan => 1_000_000,
+            LinkLaw::Lan => 20_000_000,
+        };
+        let bulk = self.bytes_of(&fetch.instance) * SECOND / per_second;
+        let bulk = bulk.max(self.net.weather.bulk(peer, self.bytes_of(&fetch.instance)));
+        let at = self.now + self.crossing(peer, board) + bulk;
+        self.later(at, Task::Fetch(Fetch { stage: Stage::Arrives(packed), ..fetch }));
+    }
+
+    /// What was sent has arrived, or only some of it.
+    fn unpack(&mut self, fetch: Fetch, packed: &Packed, whole: bool) {
+        let board = fetch.board;
+        let all = packed.count();
+        let host = &mut self.board(board).host;
+        let count = if whole { all } else { host.draws.below(all as u64 + 1) as usize };
+        match host.store.receive(&fetch.instance, packed, count) {
+            Err(error) => self.fetch_ends(fetch, Err(Failure::Own(error))),
+            Ok(()) if !whole => self.fetch_refused(fetch, "the connection broke"),
+            Ok(()) => {
+                let takes = self.fsync_of_state(board);
+                self.later(self.now + takes, Task::Fetch(fetch));
+            }
+        }
+    }
+
+    fn fetch_refused(&mut self, fetch: Fetch, why: &str) {
+        self.fetch_ends(fetch, Err(Failure::Refused(why.to_owned())));
+    }
+
+    fn fetch_ends(&mut self, fetch: Fetch, result: Result<(), Failure>) {
+        let Fetch { board, instance, id, from, .. } = fetch;
+        self.board(board).host.fetches.remove(&instance);
+        let state_bytes = self.bytes_of(&instance);
         let result = match result {
-            Ok(point) => {
-                self.keep_state(board, instance, id, point);
+            Ok(()) => {
+                let point = self.read_state(board, &instance, id).ok();
+                self.see_kept(board, &instance, id, point);
                 Ok(Transferred { wire_bytes: state_bytes, state_bytes, full: true })
             }
-            Err(why) => Err(NotFetched { why: why.to_owned(), own_disk: why == NO_ROOM }),
+            Err(Failure::Refused(why)) => Err(NotFetched { why, own_disk: false }),
+            Err(Failure::Own(error)) => {
+                self.note_refusal(board, &instance, id, &error);
+                let why = error.to_string();
+                Err(NotFetched { why, own_disk: is_own_disk(&error) })
+            }
         };
-        let input = Input::Fetched { instance: instance.clone(), id, from, result };
+        let input = Input::Fetched { instance, id, from, result };
         self.wake(board, Wake::Input(Box::new(input)));
     }
 
-    fn keep_state(
+    /// Reads a state back from a store, before the eyes of the observers.
+    ///
+    /// # Errors
+    /// It cannot be read, and why.
+    pub(super) fn read_state(
+        &mut self,
+        board: BoardIndex,
+        instance: &Instance,
+        id: CheckpointId,
+    ) -> Result<Point, String> {
+        let found = self.board(board).host.store.read(instance, id);
+        let read = ServiceEvent::Read { instance: instance.clone(), id, found: found.clone() };
+        self.see(board, What::Service(&read));
+        match found {
+            Found::State(point) => Ok(point),
+            Found::OtherBytes => Err("its bytes are no state".to_owned()),
+            Found::Nothing(why) => {
+                self.feel(|fault| *fault == Fault::StoreRot { node: board });
+                Err(why)
+            }
+        }
+    }
+
+    /// An agent starts: its stores are opened.
+    pub(super) fn open_stores(&mut self, board: BoardIndex) -> Held {
+        let store = &mut self.board(board).host.store;
+        let before = store.held();
+        let held = store.open();
+        if store.is_damaged() {
+            self.feel(|fault| *fault == Fault::StoreRot { node: board });
+        }
+        self.see(board, What::Service(&ServiceEvent::Opened(held.clone())));
+        for (instance, id) in less(&before, &held) {
+            self.see(board, What::Service(&ServiceEvent::Spoilt { instance, id }));
+        }
+        // What an earlier life had let go, or had not heard of yet.
+        for (instance, id) in less(&held, &before) {
+            let point = self.read_state(board, &instance, id).ok();
+            self.see_kept(board, &instance, id, point);
+        }
+        held
+    }
+
+    /// Bits flip in the stores of a board.
+    pub(super) fn rot(&mut self, board: BoardIndex) {
+        for (instance, id) in self.board(board).host.store.rot() {
+            self.see(board, What::Service(&ServiceEvent::Spoilt { instance, id }));
+        }
+    }
+
+    /// Syncs of the stores of a board fail, or no longer; then the operator starts the agent again whose
+    /// stores have stopped.
+    pub(super) fn fail_syncs(&mut self, board: BoardIndex, fails: bool) {
+        let store = &mut self.board(board).host.store;
+        store.set_sync_fails(fails);
+        if !fails && store.has_stopped() && self.crash(board, "restarted by its operator") {
+            self.switch_on(board);
+        }
+    }
+
+    fn see_kept(
         &mut self,
         board: BoardIndex,
         instance: &Instance,
         id: CheckpointId,
         point: Option<Point>,
     ) {
-        let stored = self.board(board).host.store.entry(instance.clone()).or_default();
-        let before = stored.insert(id, point);
-        if before.is_some_and(|before| before != point) {
+        let instance = instance.clone();
+        self.see(board, What::Service(&ServiceEvent::Kept { instance, id, point }));
+    }
+
+    /// A store has not taken a state.
+    fn note_refusal(
+        &mut self,
+        board: BoardIndex,
+        instance: &Instance,
+        id: CheckpointId,
+        error: &TransferError,
+    ) {
+        if matches!(error, TransferError::Store(StoreError::StateConflict { .. })) {
             let text = format!("two states of {instance} are called {id:?}");
             self.find("names-of-states-are-unique", Some(board), text);
         }
-        let instance = instance.clone();
-        self.see(board, What::Service(&ServiceEvent::Kept { instance, id, point }));
+        self.feel_store(board, error);
+    }
+
+    /// A store of a board has said no: which fault it felt.
+    fn feel_store(&mut self, board: BoardIndex, error: &TransferError) {
+        let fault = match error {
+            TransferError::Store(StoreError::DiskFull { .. }) => Fault::FullStore { node: board },
+            TransferError::Store(StoreError::Io { .. } | StoreError::Stopped) => {
+                Fault::StoreSyncError { node: board }
+            }
+            _ => Fault::StoreRot { node: board },
+        };
+        self.feel(|active| *active == fault);
     }
 
     fn agent_lives(&self, board: BoardIndex, life: u32) -> bool {
@@ -306,8 +452,19 @@ impl World {
     }
 }
 
-/// Why a full store keeps nothing.
-const NO_ROOM: &str = "no room for it on this board's disk";
+/// States of `these` that are not in `those`.
+fn less(these: &Held, those: &Held) -> Vec<(Instance, CheckpointId)> {
+    let all = these.iter().flat_map(|(i, states)| states.iter().map(move |id| (i.clone(), *id)));
+    all.filter(|(i, id)| those.get(i).is_none_or(|states| !states.contains(id))).collect()
+}
+
+/// Whether this board's own disk is to blame, as the real driver sees it.
+fn is_own_disk(error: &TransferError) -> bool {
+    use StoreError as E;
+    let TransferError::Store(error) = error else { return false };
+    matches!(error, E::Io { .. } | E::DiskFull { .. } | E::Stopped | E::Quota { .. })
+}
+
 /// A fetch that makes no progress ends after that long.
 const PATIENCE: Nanos = 20 * SECOND;
 /// How often it is looked whether a fetch can go on.

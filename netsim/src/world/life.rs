@@ -73,7 +73,8 @@ impl World {
         self.watch.see(now, board, What::Boot(boot));
         let secret = seed::bytes(seed, Purpose::Life, u64::from(board), u64::from(life));
         let local = state.clock.local(now);
-        let held = state.host.held();
+        let held = self.open_stores(board);
+        let state = &mut self.boards[usize::from(board)];
         match Node::recover(config, secret, durable, held, local) {
             Ok(node) => state.node = Some(Box::new(node)),
             Err(error) => return self.find("nodes-recover", Some(board), error.to_string()),
@@ -151,6 +152,7 @@ impl World {
         // A start that was under way does not happen either.
         state.life += 1;
         state.disk.cut_power();
+        state.host.store.cut_power();
         state.reset_clock(seed, now);
         self.net.changed(now, &mut self.queue);
         true
@@ -158,12 +160,12 @@ impl World {
 
     /// The disk is gone and a new one is in.
     pub(super) fn lose_disk(&mut self, board: BoardIndex) {
-        let seed = self.plan.seed;
+        let (states, seed) = (self.plan.states, self.plan.seed);
         let state = self.board(board);
         (state.is_founder, state.is_member) = (false, false);
         state.disk.wipe();
         state.rotten = false;
-        state.host = Host::new(seed, u64::from(board) | u64::from(state.life) << 16);
+        state.host = Host::new(states, seed, u64::from(board) | u64::from(state.life) << 16);
         state.new_identity(seed);
         self.introduce(board);
         self.see(board, What::DiskLost);
@@ -171,11 +173,11 @@ impl World {
 
     /// What services left behind and the store of their states is gone; the journal is not.
     pub(super) fn lose_state(&mut self, board: BoardIndex) -> bool {
-        let seed = self.plan.seed;
+        let (states, seed) = (self.plan.states, self.plan.seed);
         let state = self.board(board);
         let had_any = !state.host.folders.is_empty() || !state.host.store.is_empty();
         let began = std::mem::take(&mut state.host.began);
-        state.host = Host::new(seed, u64::from(board) | u64::from(state.life) << 16);
+        state.host = Host::new(states, seed, u64::from(board) | u64::from(state.life) << 16);
         state.host.began = began;
         self.see(board, What::Service(&ServiceEvent::StateLost));
         had_any

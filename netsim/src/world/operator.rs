@@ -13,7 +13,7 @@ use crate::faults::Fault;
 use crate::observe::What as Seen;
 use crate::queue::BoardIndex;
 use crate::seed::{self, Purpose};
-use crate::service::{Point, Service, ServiceEvent};
+use crate::service::{Found, Point, Service, ServiceEvent};
 use crate::time::{Nanos, SECOND};
 
 /// What an operator wants, and what became of it.
@@ -196,9 +196,12 @@ impl World {
         back: usize,
     ) -> Option<(BoardIndex, CheckpointId, Point)> {
         let board = self.running(&self.newest_row(service)?.active)?;
-        let states = board.host.store.get(&service.instance())?;
-        let (at, point) = states.iter().rev().nth(back)?;
-        Some((board.index, *at, (*point)?))
+        let (instance, store) = (service.instance(), &board.host.store);
+        let at = store.ids(&instance).rev().nth(back)?;
+        match store.read(&instance, at) {
+            Found::State(point) => Some((board.index, at, point)),
+            Found::OtherBytes | Found::Nothing(_) => None,
+        }
     }
 
     fn order(&self, board: BoardIndex, number: usize, action: Action) -> SignedOrder {

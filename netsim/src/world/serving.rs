@@ -53,6 +53,9 @@ impl World {
             ServiceEvent::Anew { .. }
             | ServiceEvent::Kept { .. }
             | ServiceEvent::Dropped { .. }
+            | ServiceEvent::Read { .. }
+            | ServiceEvent::Spoilt { .. }
+            | ServiceEvent::Opened(_)
             | ServiceEvent::StateLost => {}
         }
     }
@@ -61,7 +64,7 @@ impl World {
         let of = |service: &Service| {
             let record = self.records.get(&service.name).cloned().unwrap_or_default();
             let (runs, row) = (self.runs_of(service), self.newest_row(service));
-            let keeps = |board: &&Board| board.host.store.contains_key(&service.instance());
+            let keeps = |board: &&Board| board.host.store.has_any(&service.instance());
             let kept_by = self.boards.iter().filter(keeps).map(|board| board.index).collect();
             (service.name.clone(), ServiceEvidence { runs, row, kept_by, record })
         };
@@ -167,8 +170,9 @@ impl World {
             let host = &board.host;
             let goes_on = host.folders.get(&instance).is_some_and(|f| f.epoch == row.epoch);
             let begins = host.began.get(&instance) != Some(&row.epoch.0);
+            let newest = host.store.ids(&instance).next_back();
             let has_start = row.base == CheckpointId::default()
-                || host.store.get(&instance).is_some_and(|states| !states.is_empty());
+                || newest.is_some_and(|id| host.store.is_sound(&instance, id));
             !service.stateful || goes_on || (begins && has_start)
         });
         let standby = row.standby.filter(|_| row.ready || row.lost);
@@ -177,9 +181,8 @@ impl World {
     }
 
     fn can_take(&self, board: &Board, service: &Service, row: &Row) -> bool {
-        let states = board.host.store.get(&service.instance());
-        let fits = |id: &CheckpointId| id.epoch == row.epoch || *id == row.base;
-        !service.stateful || states.is_some_and(|states| states.keys().any(fits))
+        let fits = |id: CheckpointId| id.epoch == row.epoch || id == row.base;
+        !service.stateful || board.host.store.ids(&service.instance()).any(fits)
     }
 
     pub(super) fn running(&self, node: &NodeId) -> Option<&Board> {

@@ -119,23 +119,23 @@ impl World {
             let text = format!("{instance} goes on from files that nobody has synced");
             return self.find("nothing-torn-is-gone-on-from", Some(board), text);
         }
-        let stored = |id| state.host.store.get(instance)?.get(&id).copied();
         let from = match (begin, folder) {
             (Begin::GoOn { after_power_cut: Some(id) }, Some(folder)) if folder.lost_power => {
-                stored(id).flatten()
+                Err(id)
             }
-            (_, Some(folder)) => folder.state,
-            (Begin::Empty { .. }, None) => None,
-            (Begin::From(id), None) => match stored(id) {
-                Some(state) => state,
-                None => {
-                    let exit = Exit::Failed { why: format!("there is no state {id:?}") };
-                    return self.shim_ends(board, instance, "no such state", Some(exit));
-                }
-            },
+            (_, Some(folder)) => Ok(folder.state),
+            (Begin::Empty { .. }, None) => Ok(None),
+            (Begin::From(id), None) => Err(id),
             (Begin::GoOn { .. }, None) => {
                 state.host.shims.remove(instance);
                 return self.report(board, instance, Report::Lost { epoch });
+            }
+        };
+        let from = match from.or_else(|id| self.read_state(board, instance, id).map(Some)) {
+            Ok(from) => from,
+            Err(why) => {
+                let exit = Exit::Failed { why };
+                return self.shim_ends(board, instance, "no such state", Some(exit));
             }
         };
         let run = self.runs;

@@ -65,7 +65,9 @@ impl World {
             | Fault::LacksProgram { .. }
             | Fault::SlowStop { .. }
             | Fault::FullStore { .. }
-            | Fault::Stutter { .. } => {
+            | Fault::Stutter { .. }
+            | Fault::StoreRot { .. }
+            | Fault::StoreSyncError { .. } => {
                 self.ail(fault, true);
                 false
             }
@@ -183,7 +185,9 @@ impl World {
             | Fault::LacksProgram { .. }
             | Fault::SlowStop { .. }
             | Fault::FullStore { .. }
-            | Fault::Stutter { .. } => {
+            | Fault::Stutter { .. }
+            | Fault::StoreRot { .. }
+            | Fault::StoreSyncError { .. } => {
                 let still = self.other(number, |other| *other == fault);
                 self.ail(&fault, still);
             }
@@ -266,7 +270,9 @@ impl World {
             Fault::CannotStart { node } => self.board(*node).host.barren = on,
             Fault::LacksProgram { node } => self.board(*node).host.empty = on,
             Fault::SlowStop { node } => self.board(*node).host.stubborn = on,
-            Fault::FullStore { node } => self.board(*node).host.full = on,
+            Fault::FullStore { node } => self.board(*node).host.store.set_full(on),
+            Fault::StoreRot { node } if on => self.rot(*node),
+            Fault::StoreSyncError { node } => self.fail_syncs(*node, on),
             _ => {}
         }
     }
