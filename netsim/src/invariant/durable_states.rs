@@ -1,12 +1,14 @@
 //! What a store was said to hold is there after any crash, and can be read, unless the disk itself went bad.
 //!
 //! The agent is told that a state is kept only after the last sync. So whatever a crash or a power cut takes,
-//! the next life finds that state complete; and as long as it is listed it can be read. Where bits of a
-//! store have flipped, or a store could not even be opened because syncs fail, nothing of this is promised.
+//! the next life finds that state complete; and as long as it is listed it can be read. Nothing of this is
+//! promised where bits have flipped, nor where syncs have failed and the store was opened again before the
+//! board lost power: what the kernel has forgotten to write looks like the rest until then.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use hedgerow::proto::holdings::Held;
+use hedgerow::proto::io::Effect;
 use hedgerow::proto::order::Instance;
 use hedgerow::proto::table::CheckpointId;
 
@@ -21,8 +23,14 @@ pub(super) struct DurableStates {
     kept: BTreeMap<(BoardIndex, Instance), BTreeSet<CheckpointId>>,
     /// Boards on whose disks bits have flipped.
     rotten: BTreeSet<BoardIndex>,
-    /// Boards whose disks cannot sync.
+    /// Boards on whose disks syncs have failed since they were switched on.
     unsynced: BTreeSet<BoardIndex>,
+    /// How many faults make syncs fail on a board now.
+    failing: BTreeMap<BoardIndex, u32>,
+    /// Of the former, those that have opened their stores since.
+    doubtful: BTreeSet<BoardIndex>,
+    /// Boards that have lost power and have not opened their stores since.
+    off: BTreeSet<BoardIndex>,
 }
 
 impl DurableStates {
@@ -34,6 +42,27 @@ impl DurableStates {
             held.get(*instance).is_none_or(|ids| !ids.contains(id))
         };
         states.find(lacks).map(|(instance, id)| (instance.clone(), id))
+    }
+
+    /// Whether a board that opens its stores may find less in them than it had.
+    fn is_doubtful(&mut self, board: BoardIndex) -> bool {
+        let was = self.doubtful.contains(&board);
+        if self.off.remove(&board) {
+            self.doubtful.remove(&board);
+        }
+        // Where syncs fail still, a store cannot even be opened.
+        if self.unsynced.contains(&board) {
+            self.doubtful.insert(board);
+        }
+        was || self.doubtful.contains(&board) || self.rotten.contains(&board)
+    }
+
+    /// Whatever the kernel had forgotten to write is gone with the power.
+    fn forget_failed_syncs(&mut self, board: BoardIndex) {
+        let fail = self.failing.get(&board).is_some_and(|faults| *faults > 0);
+        if !fail && self.off.contains(&board) {
+            self.unsynced.remove(&board);
+        }
     }
 
     fn service(&mut self, board: BoardIndex, event: &ServiceEvent) -> Option<String> {
@@ -48,11 +77,8 @@ impl DurableStates {
             }
             ServiceEvent::StateLost => self.lose(board),
             ServiceEvent::Opened(held) => {
-                let missing = self.missing(board, held);
-                if self.rotten.contains(&board) || self.unsynced.contains(&board) {
-                    return None;
-                }
-                let (instance, id) = missing?;
+                let doubtful = self.is_doubtful(board);
+                let (instance, id) = self.missing(board, held).filter(|_| !doubtful)?;
                 let (of, seq) = (id.epoch.0, id.seq);
                 return Some(format!(
                     "has lost {of}/{seq} of {instance}, which was durable in its store"
@@ -89,15 +115,31 @@ impl Invariant for DurableStates {
     }
 
     fn wants(&self) -> u16 {
-        kind::SERVICE | kind::LIFE | kind::FAULT
+        kind::SERVICE | kind::LIFE | kind::FAULT | kind::EFFECT
     }
 
     fn on(&mut self, seen: &Observation<'_>, findings: &mut Findings) {
         match seen.what {
             What::DiskLost => self.lose(seen.board),
             What::Fault(Fault::StoreRot { node }, true) => _ = self.rotten.insert(*node),
-            What::Fault(Fault::StoreSyncError { node }, true) => _ = self.unsynced.insert(*node),
-            What::Fault(Fault::StoreSyncError { node }, false) => _ = self.unsynced.remove(node),
+            What::Fault(Fault::StoreSyncError { node }, began) => {
+                let failing = self.failing.entry(*node).or_default();
+                *failing = if began { *failing + 1 } else { failing.saturating_sub(1) };
+                if began {
+                    self.unsynced.insert(*node);
+                }
+                self.forget_failed_syncs(*node);
+            }
+            What::Fault(Fault::PowerCut { node } | Fault::StateLost { node }, true) => {
+                self.off.insert(*node);
+                self.forget_failed_syncs(*node);
+            }
+            // What the node lets go is promised no more, whether the store has got rid of it or not.
+            What::Effect(Effect::Keep { instance, states }) => {
+                if let Some(kept) = self.kept.get_mut(&(seen.board, instance.clone())) {
+                    kept.retain(|id| states.contains(id));
+                }
+            }
             What::Service(event) => {
                 if let Some(text) = self.service(seen.board, event) {
                     let (at, rule, board) = (seen.at, self.name(), Some(seen.board));

@@ -38,8 +38,9 @@ const SERVICE_KINDS: [ServiceKind; 9] = [
 
 pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
     let (seed, boards) = (plan.seed, plan.boards);
-    if !seed.is_multiple_of(BYTES_EVERY) {
-        plan.states = States::Names;
+    match seed.is_multiple_of(BYTES_EVERY) {
+        true => add_full_stores(plan, until),
+        false => plan.states = States::Names,
     }
     let mut draw = Stream::new(seed, Purpose::Services, 0, 0);
     if family == Schedule::Swarm && draw.percent(20) {
@@ -93,6 +94,22 @@ pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
             plan.schedule.push(Timed { at: at.min(until), cue: None, lasts: None, fault });
         }
         plan.schedule.push(timed);
+    }
+}
+
+/// Disks with stores of states are full now and then.
+fn add_full_stores(plan: &mut Plan, until: Nanos) {
+    let mut draw = Stream::new(plan.seed, Purpose::Services, 3, 0);
+    let mut at = START + 4 * SECOND;
+    loop {
+        at += draw.between(SECOND, 60 * SECOND);
+        let lasts = draw.between(SECOND, 20 * SECOND);
+        let node = draw.below(u64::from(plan.boards)) as BoardIndex;
+        let fault = Fault::FullStore { node };
+        if at + lasts >= until {
+            return;
+        }
+        plan.schedule.push(Timed { at, cue: None, lasts: Some(lasts), fault });
     }
 }
 
