@@ -23,11 +23,11 @@ pub(super) struct DurableStates {
     kept: BTreeMap<(BoardIndex, Instance), BTreeSet<CheckpointId>>,
     /// Boards on whose disks bits have flipped.
     rotten: BTreeSet<BoardIndex>,
-    /// Boards on whose disks syncs have failed since they were switched on.
-    unsynced: BTreeSet<BoardIndex>,
     /// How many faults make syncs fail on a board now.
     failing: BTreeMap<BoardIndex, u32>,
-    /// Of the former, those that have opened their stores since.
+    /// Boards on whose disks syncs have failed since they were switched on.
+    unsynced: BTreeSet<BoardIndex>,
+    /// Those of them that have opened their stores since.
     doubtful: BTreeSet<BoardIndex>,
     /// Boards that have lost power and have not opened their stores since.
     off: BTreeSet<BoardIndex>,
@@ -101,6 +101,8 @@ impl DurableStates {
     fn lose(&mut self, board: BoardIndex) {
         self.kept.retain(|(of, _), _| *of != board);
         self.rotten.remove(&board);
+        self.unsynced.remove(&board);
+        self.doubtful.remove(&board);
     }
 }
 

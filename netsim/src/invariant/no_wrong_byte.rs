@@ -33,28 +33,29 @@ impl Invariant for NoWrongByte {
 
     fn on(&mut self, seen: &Observation<'_>, findings: &mut Findings) {
         let What::Service(event) = seen.what else { return };
-        match event {
+        let (instance, id, found) = match event {
             ServiceEvent::Kept { instance, id, point: Some(point) } => {
                 self.captured.entry((instance.clone(), *id)).or_insert(*point);
+                (instance, id, &Found::State(*point))
             }
-            ServiceEvent::Anew { instance } => self.captured.retain(|(of, _), _| of != instance),
-            ServiceEvent::Read { instance, id, found } => {
-                let captured = self.captured.get(&(instance.clone(), *id));
-                let wrong = match found {
-                    Found::State(point) => captured.is_some_and(|captured| captured != point),
-                    Found::OtherBytes => true,
-                    Found::Nothing(_) => false,
-                };
-                if wrong {
-                    let (of, seq) = (id.epoch.0, id.seq);
-                    let text = format!(
-                        "reads {found:?} as state {of}/{seq} of {instance}, which is {captured:?}"
-                    );
-                    let (at, rule, board) = (seen.at, self.name(), Some(seen.board));
-                    findings.push(Finding { at, rule, board, text });
-                }
+            ServiceEvent::Read { instance, id, found } => (instance, id, found),
+            ServiceEvent::Anew { instance } => {
+                return self.captured.retain(|(of, _), _| of != instance);
             }
-            _ => {}
+            _ => return,
+        };
+        let captured = self.captured.get(&(instance.clone(), *id));
+        let wrong = match found {
+            Found::State(point) => captured.is_some_and(|captured| captured != point),
+            Found::OtherBytes => true,
+            Found::Nothing(_) => false,
+        };
+        if wrong {
+            let (of, seq) = (id.epoch.0, id.seq);
+            let text =
+                format!("has {found:?} as state {of}/{seq} of {instance}, which is {captured:?}");
+            let (at, rule, board) = (seen.at, self.name(), Some(seen.board));
+            findings.push(Finding { at, rule, board, text });
         }
     }
 }
