@@ -506,11 +506,17 @@ impl Failover {
             return;
         }
         let spec = Box::new(spec.clone());
+        // Whoever commits relies on copies, not on its own syncs.
+        let commits = spec.replicate.commit == Commit::Standby;
         let begin = match (spec.state.is_some(), turn.holdings.start_of(&assignment.row)) {
             (false, _) => Begin::Empty { anew: false },
+            // The standby has a copy and this board, which made it, has none: its store is lost. Nobody can
+            // tell whether its files have what was acknowledged since.
+            (true, None) if goes_on && commits && assignment.row.ready => {
+                assignment.lost = true;
+                return;
+            }
             (true, own) if goes_on => {
-                // Whoever commits relies on copies, not on its own syncs.
-                let commits = spec.replicate.commit == Commit::Standby;
                 let after_power_cut = own.filter(|_| commits);
                 Begin::GoOn { after_power_cut }
             }
