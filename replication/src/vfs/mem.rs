@@ -146,8 +146,10 @@ impl MemVfs {
         disk.crash_before = None;
         disk.fail_sync_from = None;
         disk.crashed = false;
+        // A name that was given and taken again, neither durably, may come back with the next crash.
+        let names = disk.names.values().chain(disk.durable_names.values()).copied().flatten();
         let named: Vec<u64> =
-            disk.names.values().chain(disk.durable_names.values()).copied().flatten().collect();
+            names.chain(disk.unsynced_names.iter().filter_map(NameChange::file)).collect();
         disk.files.retain(|file, _| named.contains(file));
     }
 
@@ -278,6 +280,13 @@ impl NameChange {
                 names.remove(from);
                 names.insert(to.clone(), *file);
             }
+        }
+    }
+
+    fn file(&self) -> Option<u64> {
+        match self {
+            Self::Link(_, file) | Self::Rename(_, _, file) => *file,
+            Self::Unlink(_) => None,
         }
     }
 
