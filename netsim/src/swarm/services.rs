@@ -39,7 +39,7 @@ const SERVICE_KINDS: [ServiceKind; 9] = [
 pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
     let (seed, boards) = (plan.seed, plan.boards);
     match seed.is_multiple_of(BYTES_EVERY) {
-        true => add_full_stores(plan, until),
+        true => add_store_faults(plan, until),
         false => plan.states = States::Names,
     }
     let mut draw = Stream::new(seed, Purpose::Services, 0, 0);
@@ -97,15 +97,18 @@ pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
     }
 }
 
-/// Disks with stores of states are full now and then.
-fn add_full_stores(plan: &mut Plan, until: Nanos) {
+/// Disks with stores of states are full now and then, or fail to sync.
+fn add_store_faults(plan: &mut Plan, until: Nanos) {
     let mut draw = Stream::new(plan.seed, Purpose::Services, 3, 0);
     let mut at = START + 4 * SECOND;
     loop {
         at += draw.between(SECOND, 60 * SECOND);
         let lasts = draw.between(SECOND, 20 * SECOND);
         let node = draw.below(u64::from(plan.boards)) as BoardIndex;
-        let fault = Fault::FullStore { node };
+        let fault = match draw.percent(60) {
+            true => Fault::FullStore { node },
+            false => Fault::StoreSyncError { node },
+        };
         if at + lasts >= until {
             return;
         }
