@@ -112,18 +112,20 @@ impl Shelves {
     }
 
     /// What an agent that starts finds: every store is opened, and what is complete in it is listed. One
-    /// that cannot be opened is moved aside for an empty one.
-    pub fn open(&mut self) -> Held {
+    /// that cannot be opened is moved aside for an empty one; whether that happened comes second.
+    pub fn open(&mut self) -> (Held, bool) {
+        let mut aside = false;
         for shelf in self.shelves.values_mut() {
             shelf.fail_syncs(self.sync_fails);
             if shelf.open().is_err() {
+                aside = true;
                 *shelf = fresh(self.states, &mut self.draws, self.full);
                 shelf.fail_syncs(self.sync_fails);
                 // If that fails as well the store is opened when it is next used.
                 let _ = shelf.open();
             }
         }
-        self.held()
+        (self.held(), aside)
     }
 
     /// Whether opening found parts of a store that cannot be read.

@@ -351,9 +351,12 @@ impl World {
     pub(super) fn open_stores(&mut self, board: BoardIndex) -> Held {
         let store = &mut self.board(board).host.store;
         let before = store.held();
-        let held = store.open();
+        let (held, aside) = store.open();
         if store.is_damaged() {
             self.feel(|fault| *fault == Fault::StoreRot { node: board });
+        }
+        if aside {
+            self.feel(|fault| *fault == Fault::StoreSyncError { node: board });
         }
         self.see(board, What::Service(&ServiceEvent::Opened(held.clone())));
         for (instance, id) in less(&before, &held) {
