@@ -48,7 +48,7 @@ fn writes(point: Point) -> Vec<u8> {
     bytes.extend_from_slice(&point.run.to_le_bytes());
     bytes.extend_from_slice(&point.writes.to_le_bytes());
     let rest =
-        (0..RUN_BYTES as u32).map(|at| (point.run.wrapping_mul(0x9e37_79b9) ^ at * at) as u8);
+        (0..RUN_BYTES as u32).map(|at| (point.run.wrapping_mul(0x9e37_79b9) ^ (at * at)) as u8);
     bytes.extend(rest);
     bytes
 }

@@ -215,7 +215,7 @@ impl World {
             gives_up: now + PATIENCE,
             stage,
         };
-        self.later(now + takes, Task::Fetch(fetch));
+        self.later(now + takes, Task::Fetch(Box::new(fetch)));
     }
 
     pub(super) fn fetch_step(&mut self, fetch: Fetch) {
@@ -241,7 +241,7 @@ impl World {
             if now >= fetch.gives_up {
                 return self.fetch_refused(fetch, "nothing came for too long");
             }
-            return self.later(now + LOOK_AGAIN, Task::Fetch(fetch));
+            return self.later(now + LOOK_AGAIN, Task::Fetch(Box::new(fetch)));
         }
         let other = &self.boards[usize::from(peer)];
         if other.node.is_none() || other.id != fetch.from {
@@ -280,7 +280,8 @@ impl World {
         let bulk = self.bytes_of(&fetch.instance) * SECOND / per_second;
         let bulk = bulk.max(self.net.weather.bulk(peer, self.bytes_of(&fetch.instance)));
         let at = self.now + self.crossing(peer, board) + bulk;
-        self.later(at, Task::Fetch(Fetch { stage: Stage::Arrives(packed), ..fetch }));
+        let fetch = Fetch { stage: Stage::Arrives(packed), ..fetch };
+        self.later(at, Task::Fetch(Box::new(fetch)));
     }
 
     /// What was sent has arrived, or only some of it.
@@ -294,7 +295,7 @@ impl World {
             Ok(()) if !whole => self.fetch_refused(fetch, "the connection broke"),
             Ok(()) => {
                 let takes = self.fsync_of_state(board);
-                self.later(self.now + takes, Task::Fetch(fetch));
+                self.later(self.now + takes, Task::Fetch(Box::new(fetch)));
             }
         }
     }

@@ -28,7 +28,7 @@ pub(super) enum Task {
     /// A capture is durable.
     Captured(BoardIndex, u32, Instance, CheckpointId, Point),
     /// A fetch takes its next step.
-    Fetch(Fetch),
+    Fetch(Box<Fetch>),
     /// An operator tries an order.
     Order(usize),
     /// The process of that life ends, for this reason, and is started again so long after.
@@ -93,7 +93,7 @@ impl World {
             Some(Task::Captured(board, life, instance, id, point)) => {
                 self.captured(board, life, instance, id, point);
             }
-            Some(Task::Fetch(fetch)) => self.fetch_step(fetch),
+            Some(Task::Fetch(fetch)) => self.fetch_step(*fetch),
             Some(Task::Order(order)) => self.try_order(order),
             Some(Task::Fail(board, life, why, after)) => self.fail(board, life, why, after),
             Some(Task::Grind(board, life)) => self.grind(board, life),

@@ -46,9 +46,7 @@ impl World {
             }
             Fault::Join { node } => {
                 let is_new = self.boards[usize::from(*node)].life == 0;
-                if is_new {
-                    self.switch_on(*node);
-                }
+                _ = is_new.then(|| self.switch_on(*node));
                 is_new
             }
             Fault::Pause { node } => {
