@@ -58,6 +58,8 @@
 pub mod clock;
 #[cfg(feature = "net")]
 pub mod error;
+#[cfg(feature = "hosted")]
+pub mod hosted;
 #[cfg(feature = "net")]
 pub mod mesh;
 #[cfg(feature = "net")]

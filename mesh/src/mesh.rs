@@ -27,7 +27,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use crate::net::hosted::{
+pub use crate::hosted::{
     Active, BoxFuture, Checkpoint, CommitError, Fault, Hosted, Lease, Restored, StateError,
 };
 pub use crate::net::{Observed, Stamped};

@@ -1,8 +1,8 @@
 //! What can go wrong, and what to do about it.
 
 use crate::error::{RunError, StartError};
+use crate::hosted::Fault;
 use crate::net::HomeError;
-use crate::net::hosted::Fault;
 use crate::proto::io::Reply;
 use crate::proto::spec::SpecError;
 

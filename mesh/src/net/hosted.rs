@@ -12,68 +12,24 @@
 //! thread                `workloads/in_process.rs`: starts it, watches its lease, says how it ended
 //! ```
 
-mod active;
 mod live;
-mod state;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-pub use active::{Active, CommitError, Lease};
+use crate::hosted::{Checkpoint, Fault, Hosted, Restored, StateError};
 pub(crate) use live::{End, Live, Start};
-pub use state::{Checkpoint, Restored, StateError};
 
 /// The program of such a service, as its specification names it.
 pub(crate) const COMMAND: &str = "@hosted";
 /// A program that has just started is given so long to say what it hosts.
 const REGISTER_WAIT: Duration = Duration::from_secs(10);
-
-/// A future on the heap.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-/// Whatever went wrong in a hosted service. Every error converts into it, `anyhow`'s too.
-pub type Fault = Box<dyn std::error::Error + Send + Sync>;
-
-/// A service that runs inside this program, on one board of the mesh at a time.
-///
-/// Its life on a board: [`restore`](Self::restore) from the newest state, [`run`](Self::run) as long as
-/// the board may, [`checkpoint`](Self::checkpoint) again and again meanwhile. When its board dies, the
-/// standby does the same with the newest state that it holds.
-pub trait Hosted: Send + Sync + 'static {
-    /// Writes all that [`restore`](Self::restore) needs. Called while `run` is going, on a thread that may
-    /// block; must be of one moment, so take a lock for as long as it copies. Must not wait for anything
-    /// that `run` holds across an `.await`: before a planned move `run` stands still meanwhile.
-    ///
-    /// # Errors
-    /// Nothing is kept of this attempt, and it is made again later.
-    fn checkpoint(&self, out: &mut Checkpoint) -> Result<(), Fault>;
-
-    /// Makes the service from what some `checkpoint` has written, perhaps on another board, perhaps by an
-    /// older version of this program. Called on a thread that may block.
-    ///
-    /// # Errors
-    /// The service does not start here; after three times another board is tried.
-    fn restore(from: &Restored) -> Result<Self, Fault>
-    where
-        Self: Sized;
-
-    /// Does the work, until [`Active::fenced`] resolves; then it must return soon. Polled on the tokio
-    /// runtime that the node was started on.
-    ///
-    /// What it hands to other tasks or threads is its own business: Hedgerow stops this future and no
-    /// other, so those must end with it.
-    ///
-    /// # Errors
-    /// As if a process had failed: it is started again, after a while on another board.
-    fn run(self: Arc<Self>, ctx: Active) -> BoxFuture<'static, Result<(), Fault>>;
-}
 
 /// What becomes of a program whose service does not stop before its lease ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -140,7 +96,7 @@ impl Hosts {
             let service: Arc<dyn Hosted> = Arc::new(T::restore(from)?);
             Ok(service)
         };
-        let service = Service { first: folder.join(state::FOLDER), restore: Box::new(restore) };
+        let service = Service { first: folder.join(STATE), restore: Box::new(restore) };
         locked(&self.0.services).insert(name.to_owned(), Arc::new(service));
         self.0.registered.notify_all();
         Ok(())
@@ -231,7 +187,7 @@ impl Service {
     /// Makes the service from the state in its folder. One without a state begins with the first one.
     pub(crate) fn begin(&self, folder: &Path) -> Result<Arc<dyn Hosted>, String> {
         let begin = || -> Result<Arc<dyn Hosted>, Fault> {
-            if Restored::open(&folder.join(state::FOLDER))?.names().is_empty() {
+            if Restored::open(&folder.join(STATE))?.names().is_empty() {
                 let mut out = Checkpoint::begin(folder)?;
                 let first = Restored::open(&self.first)?;
                 for name in first.names() {
@@ -239,7 +195,7 @@ impl Service {
                 }
                 out.finish()?;
             }
-            (self.restore)(&Restored::open(&folder.join(state::FOLDER))?)
+            (self.restore)(&Restored::open(&folder.join(STATE))?)
         };
         match catch_unwind(AssertUnwindSafe(begin)) {
             Ok(Ok(service)) => Ok(service),
@@ -256,7 +212,7 @@ impl fmt::Debug for Hosts {
 }
 
 /// The state folder's name in every service's folder.
-pub(crate) const STATE: &str = state::FOLDER;
+pub(crate) const STATE: &str = crate::hosted::FOLDER;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

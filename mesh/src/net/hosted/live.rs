@@ -14,12 +14,14 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::state::Checkpoint;
-use super::{Active, BoxFuture, Fault, Hosted, locked};
+use super::locked;
+use crate::clock;
+use crate::hosted::{Active, BoxFuture, Checkpoint, CommitError, Fault, Hosted, Right};
 use crate::net::copies::capture::Frozen;
 use crate::proto::io::{CommitOutcome, Report};
 use crate::proto::order::Instance;
@@ -42,12 +44,12 @@ pub(crate) struct Start {
 
 /// A hosted service that runs.
 pub(crate) struct Live {
-    pub(super) start: Start,
+    start: Start,
     service: Arc<dyn Hosted>,
     slot: Mutex<Slot>,
-    pub(super) fenced: watch::Sender<bool>,
+    fenced: watch::Sender<bool>,
     /// Until when it may act, lease clock, ns.
-    pub(super) valid_until: AtomicU64,
+    valid_until: AtomicU64,
     asked_to_stop: AtomicBool,
     end: Mutex<Option<End>>,
     commits: Mutex<BTreeMap<u64, oneshot::Sender<CommitOutcome>>>,
@@ -102,11 +104,6 @@ impl Live {
     /// It must end: its right is over, or is wanted elsewhere.
     pub(crate) fn fence(&self) {
         self.fenced.send_replace(true);
-    }
-
-    /// Whether it was told that it must end.
-    pub(crate) fn is_fenced(&self) -> bool {
-        *self.fenced.borrow()
     }
 
     /// It is to end by itself.
@@ -213,25 +210,56 @@ impl Live {
         Ok(Some(Box::new(Still { live: self.clone(), last, stays })))
     }
 
-    /// Asks for everything up to now to be kept.
-    pub(super) async fn commit(&self) -> Option<CommitOutcome> {
-        let number = self.next_commit.fetch_add(1, Ordering::Relaxed);
-        let ticket = u64::from(self.start.life) << TICKET_BITS | u64::from(number);
-        let (answer, outcome) = oneshot::channel();
-        locked(&self.commits).insert(ticket, answer);
-        let report = (self.start.instance.clone(), Report::Commit { ticket });
-        if self.ended() || self.start.reports.send(report).await.is_err() {
-            locked(&self.commits).remove(&ticket);
-        }
-        outcome.await.ok()
-    }
-
     /// A commit was answered.
     pub(crate) fn committed(&self, ticket: u64, outcome: CommitOutcome) {
         if let Some(answer) = locked(&self.commits).remove(&ticket) {
             // Whoever asked may have given up.
             let _ = answer.send(outcome);
         }
+    }
+}
+
+impl Right for Live {
+    fn epoch(&self) -> u64 {
+        self.start.epoch
+    }
+
+    fn left(&self) -> Duration {
+        let until = self.valid_until.load(Ordering::Acquire);
+        Duration::from_nanos(until.saturating_sub(clock::now_ns()))
+    }
+
+    fn is_fenced(&self) -> bool {
+        *self.fenced.borrow()
+    }
+
+    fn fenced(&self) -> BoxFuture<'_, ()> {
+        let mut fenced = self.fenced.subscribe();
+        Box::pin(async move {
+            // An error would mean that it is gone, and so is whoever waits.
+            let _ = fenced.wait_for(|fenced| *fenced).await;
+        })
+    }
+
+    fn commit(&self) -> BoxFuture<'_, Result<u64, CommitError>> {
+        Box::pin(async move {
+            let number = self.next_commit.fetch_add(1, Ordering::Relaxed);
+            let ticket = u64::from(self.start.life) << TICKET_BITS | u64::from(number);
+            let (answer, outcome) = oneshot::channel();
+            locked(&self.commits).insert(ticket, answer);
+            let report = (self.start.instance.clone(), Report::Commit { ticket });
+            if self.ended() || self.start.reports.send(report).await.is_err() {
+                locked(&self.commits).remove(&ticket);
+            }
+            match outcome.await {
+                Ok(outcome) => outcome.into(),
+                Err(_) => Err(CommitError::Unknown),
+            }
+        })
+    }
+
+    fn port(&self, name: &str) -> Option<u16> {
+        self.start.ports.iter().find(|(known, _)| known == name).map(|(_, port)| *port)
     }
 }
 

@@ -2,17 +2,37 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Live;
-use crate::clock;
+use super::BoxFuture;
 use crate::proto::io::CommitOutcome;
 
 /// The right to run: given to [`run`](super::Hosted::run), cheap to clone, good for that run only.
 #[derive(Clone)]
 pub struct Active {
-    live: Arc<Live>,
+    right: Arc<dyn Right>,
+}
+
+/// Who gives a service its right to run: the node of its board, or what stands for that node in a test. Not for
+/// services: they have [`Active`].
+pub trait Right: fmt::Debug + Send + Sync + 'static {
+    /// Behind [`Active::epoch`].
+    fn epoch(&self) -> u64;
+
+    /// How long it may act from now, whether it was told to end or not.
+    fn left(&self) -> Duration;
+
+    /// Whether it was told to end. Once true, it stays so.
+    fn is_fenced(&self) -> bool;
+
+    /// Behind [`Active::fenced`].
+    fn fenced(&self) -> BoxFuture<'_, ()>;
+
+    /// Behind [`Active::commit`].
+    fn commit(&self) -> BoxFuture<'_, Result<u64, CommitError>>;
+
+    /// Behind [`Active::port`].
+    fn port(&self, name: &str) -> Option<u16>;
 }
 
 /// How long a service may act. A copy: ask again before each thing that must not happen twice.
@@ -42,32 +62,38 @@ pub enum CommitError {
     Fenced,
 }
 
+impl From<CommitOutcome> for Result<u64, CommitError> {
+    fn from(outcome: CommitOutcome) -> Self {
+        match outcome {
+            CommitOutcome::Ok(number) => Ok(number),
+            CommitOutcome::Unprotected => Err(CommitError::Unprotected),
+            CommitOutcome::Unknown => Err(CommitError::Unknown),
+            CommitOutcome::Fenced => Err(CommitError::Fenced),
+        }
+    }
+}
+
 impl Active {
-    pub(super) fn new(live: Arc<Live>) -> Self {
-        Self { live }
+    /// A right that somebody else looks after than the node of a board, to test a service with.
+    pub fn new(right: Arc<dyn Right>) -> Self {
+        Self { right }
     }
 
     /// The right that this run rests on.
     pub fn epoch(&self) -> u64 {
-        self.live.start.epoch
+        self.right.epoch()
     }
 
     /// How long it may act from now.
     pub fn lease(&self) -> Lease {
-        let until = self.live.valid_until.load(Ordering::Acquire);
-        let left = match self.live.is_fenced() {
-            true => 0,
-            false => until.saturating_sub(clock::now_ns()),
-        };
-        Lease { epoch: self.epoch(), left: Duration::from_nanos(left) }
+        let left = if self.right.is_fenced() { Duration::ZERO } else { self.right.left() };
+        Lease { epoch: self.epoch(), left }
     }
 
     /// Resolves when it must end: its lease runs out, or it is to be stopped or moved. From then on it
     /// has half the kill bound (0.1 s on a LAN) before it is dropped, or 5 s if an operator stops it.
     pub async fn fenced(&self) {
-        let mut fenced = self.live.fenced.subscribe();
-        // An error would mean that it is gone, and so is whoever waits.
-        let _ = fenced.wait_for(|fenced| *fenced).await;
+        self.right.fenced().await;
     }
 
     /// Asks for everything up to now to be kept: a checkpoint is made, and this returns when the standby
@@ -77,25 +103,20 @@ impl Active {
     /// # Errors
     /// Each variant says what is known; only after `Ok` may others rely on it.
     pub async fn commit(&self) -> Result<u64, CommitError> {
-        if self.live.is_fenced() {
+        if self.right.is_fenced() {
             return Err(CommitError::Fenced);
         }
-        match self.live.commit().await {
-            Some(CommitOutcome::Ok(number)) => Ok(number),
-            Some(CommitOutcome::Unprotected) => Err(CommitError::Unprotected),
-            Some(CommitOutcome::Fenced) => Err(CommitError::Fenced),
-            Some(CommitOutcome::Unknown) | None => Err(CommitError::Unknown),
-        }
+        self.right.commit().await
     }
 
     /// The number of one of its ports, as the service declared them; port 0 has become a free one.
     pub fn port(&self, name: &str) -> Option<u16> {
-        self.live.start.ports.iter().find(|(known, _)| known == name).map(|(_, port)| *port)
+        self.right.port(name)
     }
 }
 
 impl fmt::Debug for Active {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.live)
+        write!(f, "{:?}", self.right)
     }
 }

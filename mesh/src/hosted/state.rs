@@ -3,18 +3,23 @@
 //! A checkpoint is written beside the folder, synced, and then exchanged with it in one step. So the
 //! folder is always one checkpoint, never a mixture of two, whatever crashes. A blob that did not change
 //! stays the file that it was, so that it need neither be written nor read again.
+//!
+//! For tests there are states in memory, too: the same rules, no files.
 
-use std::collections::BTreeSet;
+#![cfg_attr(not(feature = "net"), allow(dead_code, reason = "only a node has folders"))]
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The state folder's name in the service's folder.
-pub(super) const FOLDER: &str = "state";
+pub(crate) const FOLDER: &str = "state";
 /// Where the next one is written.
 const NEXT: &str = ".next";
 /// Bytes of a blob's name.
@@ -59,7 +64,7 @@ pub enum StateError {
 }
 
 impl StateError {
-    pub(super) fn io(path: &Path, source: io::Error) -> Self {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
     }
 }
@@ -68,24 +73,61 @@ impl StateError {
 /// [`checkpoint`](super::Hosted::checkpoint) has returned without an error.
 #[derive(Debug)]
 pub struct Checkpoint {
-    service: PathBuf,
+    place: Place,
     same: BTreeSet<String>,
     written: BTreeSet<String>,
 }
 
+/// Where a checkpoint is written.
+#[derive(Debug)]
+enum Place {
+    /// In the service's folder, beside the state.
+    Folder(PathBuf),
+    Memory(BTreeMap<String, Bytes>),
+}
+
+/// A blob in memory, which may still be written.
+type Bytes = Arc<Mutex<Vec<u8>>>;
+
 impl Checkpoint {
+    /// One in memory, to test a service with: [`restored`](Self::restored) is what its `restore` gets then.
+    pub fn in_memory() -> Self {
+        Self::at(Place::Memory(BTreeMap::new()))
+    }
+
+    /// What was written in memory, as a state to begin with. Of a checkpoint in a folder: nothing.
+    pub fn restored(self) -> Restored {
+        let blobs = match self.place {
+            Place::Folder(_) => BTreeMap::new(),
+            Place::Memory(blobs) => blobs,
+        };
+        let blobs = blobs.into_iter().map(|(name, bytes)| {
+            let bytes = std::mem::take(&mut *bytes.lock().unwrap_or_else(PoisonError::into_inner));
+            (name, Arc::from(bytes))
+        });
+        let blobs: BTreeMap<String, Arc<[u8]>> = blobs.collect();
+        Restored { names: blobs.keys().cloned().collect(), source: Source::Memory(blobs) }
+    }
+
     /// Writes these bytes. Give `put_value` what serde can encode.
     ///
     /// # Errors
     /// [`StateError::Name`], [`StateError::Twice`], [`StateError::TooMany`], or the disk refuses.
     pub fn put(&mut self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
         self.check(name)?;
-        if fs::read(self.service.join(FOLDER).join(name)).is_ok_and(|old| old == bytes) {
-            self.same.insert(name.to_owned());
-            return Ok(());
+        match &mut self.place {
+            Place::Folder(service) => {
+                if fs::read(service.join(FOLDER).join(name)).is_ok_and(|old| old == bytes) {
+                    self.same.insert(name.to_owned());
+                    return Ok(());
+                }
+                let path = service.join(NEXT).join(name);
+                fs::write(&path, bytes).map_err(|error| StateError::io(&path, error))?;
+            }
+            Place::Memory(blobs) => {
+                blobs.insert(name.to_owned(), Arc::new(Mutex::new(bytes.to_vec())));
+            }
         }
-        let path = self.service.join(NEXT).join(name);
-        fs::write(&path, bytes).map_err(|error| StateError::io(&path, error))?;
         self.written.insert(name.to_owned());
         Ok(())
     }
@@ -106,14 +148,23 @@ impl Checkpoint {
     /// As [`Checkpoint::put`].
     pub fn file(&mut self, name: &str) -> Result<impl Write + use<>, StateError> {
         self.check(name)?;
-        let path = self.service.join(NEXT).join(name);
-        let file = File::create(&path).map_err(|error| StateError::io(&path, error))?;
+        let writer: Box<dyn Write + Send> = match &mut self.place {
+            Place::Folder(service) => {
+                let path = service.join(NEXT).join(name);
+                Box::new(File::create(&path).map_err(|error| StateError::io(&path, error))?)
+            }
+            Place::Memory(blobs) => {
+                let bytes = Bytes::default();
+                blobs.insert(name.to_owned(), bytes.clone());
+                Box::new(Growing(bytes))
+            }
+        };
         self.written.insert(name.to_owned());
-        Ok(file)
+        Ok(writer)
     }
 
     /// The next state of the service in that folder.
-    pub(super) fn begin(service: &Path) -> Result<Self, StateError> {
+    pub(crate) fn begin(service: &Path) -> Result<Self, StateError> {
         for (name, anew) in [(NEXT, true), (FOLDER, false)] {
             let path = service.join(name);
             let made = match anew {
@@ -122,13 +173,13 @@ impl Checkpoint {
             };
             made.map_err(|error| StateError::io(&path, error))?;
         }
-        let service = service.to_owned();
-        Ok(Self { service, same: BTreeSet::new(), written: BTreeSet::new() })
+        Ok(Self::at(Place::Folder(service.to_owned())))
     }
 
     /// Makes it the state, durably.
-    pub(super) fn finish(self) -> Result<(), StateError> {
-        let (next, state) = (self.service.join(NEXT), self.service.join(FOLDER));
+    pub(crate) fn finish(self) -> Result<(), StateError> {
+        let Place::Folder(service) = &self.place else { return Ok(()) };
+        let (next, state) = (service.join(NEXT), service.join(FOLDER));
         let known = Restored::open(&state)?;
         let unchanged = self.written.is_empty() && self.same.iter().eq(known.names().iter());
         let exchange = || {
@@ -143,9 +194,13 @@ impl Checkpoint {
             }
             File::open(&next)?.sync_all()?;
             renameat_with(CWD, &next, CWD, &state, RenameFlags::EXCHANGE)?;
-            File::open(&self.service)?.sync_all()
+            File::open(service)?.sync_all()
         };
         exchange().and_then(|()| remove(&next)).map_err(|error| StateError::io(&state, error))
+    }
+
+    fn at(place: Place) -> Self {
+        Self { place, same: BTreeSet::new(), written: BTreeSet::new() }
     }
 
     fn check(&self, name: &str) -> Result<(), StateError> {
@@ -164,11 +219,32 @@ impl Checkpoint {
     }
 }
 
+/// A blob in memory that is written piece by piece.
+struct Growing(Bytes);
+
+impl Write for Growing {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(piece);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A state to begin with: what one checkpoint has written, whole.
 #[derive(Debug)]
 pub struct Restored {
-    folder: PathBuf,
+    source: Source,
     names: Vec<String>,
+}
+
+/// Where a state lies.
+#[derive(Debug)]
+enum Source {
+    Folder(PathBuf),
+    Memory(BTreeMap<String, Arc<[u8]>>),
 }
 
 impl Restored {
@@ -184,7 +260,7 @@ impl Restored {
     pub fn read(&self, name: &str) -> Result<Vec<u8>, StateError> {
         let mut bytes = Vec::new();
         let read = self.open_blob(name)?.read_to_end(&mut bytes);
-        read.map_err(|error| StateError::io(&self.folder.join(name), error))?;
+        read.map_err(|error| StateError::io(&self.path(name), error))?;
         Ok(bytes)
     }
 
@@ -205,7 +281,7 @@ impl Restored {
         self.open_blob(name)
     }
 
-    pub(super) fn open(folder: &Path) -> Result<Self, StateError> {
+    pub(crate) fn open(folder: &Path) -> Result<Self, StateError> {
         let failed = |error| StateError::io(folder, error);
         let mut names = Vec::new();
         match fs::read_dir(folder) {
@@ -218,14 +294,25 @@ impl Restored {
             Err(error) => return Err(failed(error)),
         }
         names.sort_unstable();
-        Ok(Self { folder: folder.to_owned(), names })
+        Ok(Self { source: Source::Folder(folder.to_owned()), names })
     }
 
-    fn open_blob(&self, name: &str) -> Result<File, StateError> {
-        let path = self.folder.join(name);
-        match self.names.binary_search_by(|known| known.as_str().cmp(name)) {
-            Ok(_) => File::open(&path).map_err(|error| StateError::io(&path, error)),
-            Err(_) => Err(StateError::Missing(name.to_owned())),
+    fn open_blob(&self, name: &str) -> Result<Box<dyn Read + Send>, StateError> {
+        if self.names.binary_search_by(|known| known.as_str().cmp(name)).is_err() {
+            return Err(StateError::Missing(name.to_owned()));
+        }
+        if let Source::Memory(blobs) = &self.source {
+            let bytes = blobs.get(name).cloned().unwrap_or_default();
+            return Ok(Box::new(io::Cursor::new(bytes)));
+        }
+        let path = self.path(name);
+        Ok(Box::new(File::open(&path).map_err(|error| StateError::io(&path, error))?))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        match &self.source {
+            Source::Folder(folder) => folder.join(name),
+            Source::Memory(_) => PathBuf::from(name),
         }
     }
 }
@@ -234,5 +321,30 @@ fn remove(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_in_memory_is_restored_as_it_was_written() {
+        let mut out = Checkpoint::in_memory();
+        out.put("plain", b"bytes").unwrap();
+        out.put_value("value", &7).unwrap();
+        let mut file = out.file("large").unwrap();
+        file.write_all(b"piece by ").unwrap();
+        file.write_all(b"piece").unwrap();
+        assert!(matches!(out.put("plain", b"again"), Err(StateError::Twice(_))));
+        assert!(matches!(out.put("../plain", b""), Err(StateError::Name(_))));
+        let state = out.restored();
+        assert_eq!(state.names(), ["large", "plain", "value"]);
+        assert_eq!(state.read("plain").unwrap(), b"bytes");
+        assert_eq!(state.value::<u32>("value").unwrap(), 7);
+        let mut large = String::new();
+        state.file("large").unwrap().read_to_string(&mut large).unwrap();
+        assert_eq!(large, "piece by piece");
+        assert!(matches!(state.read("other"), Err(StateError::Missing(_))));
     }
 }
