@@ -35,7 +35,8 @@ pub struct Shrunk {
     pub minimal: bool,
 }
 
-struct Shrinker {
+struct Shrinker<'a> {
+    fails: &'a (dyn Fn(&Plan) -> Vec<Finding> + Sync),
     plan: Plan,
     finding: Finding,
     runs: u64,
@@ -45,18 +46,29 @@ struct Shrinker {
 
 /// Makes a failing plan smaller, for so long. None if it does not fail.
 pub fn shrink(plan: &Plan, budget: Duration) -> Option<Shrunk> {
+    shrink_by(plan, budget, |plan| campaign::run(plan, None).findings)
+}
+
+/// As [`shrink`], for a failure of your own: what is wrong with a plan is what `fails` says. It is called on
+/// several threads at once.
+pub fn shrink_by(
+    plan: &Plan,
+    budget: Duration,
+    fails: impl Fn(&Plan) -> Vec<Finding> + Sync,
+) -> Option<Shrunk> {
     let began = Instant::now();
-    let finding = campaign::run(plan, None).findings.into_iter().next()?;
+    let finding = fails(plan).into_iter().next()?;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let deadline = began + budget;
-    let mut shrinker = Shrinker { plan: plan.clone(), finding, runs: 1, deadline, workers };
+    let mut shrinker =
+        Shrinker { fails: &fails, plan: plan.clone(), finding, runs: 1, deadline, workers };
     let minimal = shrinker.reduce();
     let Shrinker { plan: least, finding, runs, .. } = shrinker;
     let faults_before = plan.schedule.len();
     Some(Shrunk { plan: least, finding, faults_before, runs, took: began.elapsed(), minimal })
 }
 
-impl Shrinker {
+impl Shrinker<'_> {
     /// Until nothing helps any more. False if the time is over first.
     fn reduce(&mut self) -> bool {
         self.cut_short();
@@ -227,10 +239,8 @@ impl Shrinker {
     fn judge(&mut self, batch: &[Plan]) -> Vec<Option<Finding>> {
         self.runs += batch.len() as u64;
         let rule = self.finding.rule;
-        let fails = |plan: &Plan| {
-            let findings = campaign::run(plan, None).findings;
-            findings.into_iter().find(|finding| finding.rule == rule)
-        };
+        let all = self.fails;
+        let fails = |plan: &Plan| all(plan).into_iter().find(|finding| finding.rule == rule);
         std::thread::scope(|scope| {
             let runs: Vec<_> = batch.iter().map(|plan| scope.spawn(move || fails(plan))).collect();
             runs.into_iter().map(|run| run.join().unwrap_or(None)).collect()
