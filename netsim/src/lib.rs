@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Read [`plan`], then [`world`], then [`faults`]; [`service`] and [`host`] for what runs on boards, [`shelf`] for
-//! the stores of their states. A failure is made small by [`shrink`], and [`flight`] replays what a real board
-//! recorded. NATs and hostile peers are not here yet.
+//! the stores of their states, [`program`] for real code in the place of ideal services. A failure is made small by
+//! [`shrink`], and [`flight`] replays what a real board recorded. Relays are not here: the node has none yet.
 
 pub mod board;
 pub mod campaign;
@@ -31,6 +31,7 @@ pub mod law;
 pub mod net;
 pub mod observe;
 pub mod plan;
+pub mod program;
 pub mod queue;
 pub mod replay;
 pub mod report;

@@ -67,6 +67,11 @@ impl Queue {
         self.heap.push(Reverse((at, self.sequence, due)));
     }
 
+    /// When the next thing happens.
+    pub fn next(&self) -> Option<Nanos> {
+        self.heap.peek().map(|Reverse((at, ..))| *at)
+    }
+
     /// The next thing to happen, no later than `end`.
     pub fn pop(&mut self, end: Nanos) -> Option<(Nanos, Due)> {
         let Reverse((at, ..)) = self.heap.peek()?;

@@ -12,6 +12,7 @@
 //!   its disk, and of processes that speak nonsense;
 //! - `reign`: who believes to be master, and whether the mesh has one again;
 //! - `shim`: services on hosts; `copy`: their states; `operator`: orders; `task`: what all these do later;
+//! - `program`: real code in the place of such services;
 //! - `judge`: asking the boards what they see; `rules`: what the world looks after, in words.
 
 mod acquaint;
@@ -23,6 +24,7 @@ mod gate;
 mod judge;
 mod life;
 mod operator;
+mod program;
 mod reign;
 mod rogue;
 mod rules;
@@ -42,6 +44,7 @@ use crate::faults::{Fault, Timed};
 use crate::net::{Arrival, Load, Net};
 use crate::observe::{Observation, Watch, Watcher, What};
 use crate::plan::{Outcome, Plan};
+use crate::program::Programs;
 use crate::queue::{BoardIndex, ConnIndex, Due, Queue};
 use crate::seed::{Purpose, Stream};
 use crate::tally::Tally;
@@ -50,6 +53,7 @@ use crate::world::dial::Dial;
 use crate::world::operator::Wanted;
 use crate::world::task::Task;
 
+pub use crate::world::program::run_programs;
 pub use crate::world::rules::RULES;
 
 /// See the module.
@@ -71,6 +75,8 @@ pub struct World {
     runs: u32,
     /// Counts commits.
     tickets: u64,
+    /// Real code that runs in the place of services.
+    programs: Option<Box<dyn Programs>>,
     operator: Operator,
     wanted: Vec<Wanted>,
     /// What became of each service.
@@ -139,6 +145,7 @@ impl World {
             serial: 0,
             runs: 0,
             tickets: 0,
+            programs: None,
             operator: crate::board::operator(plan.seed),
             wanted: Vec::new(),
             records: BTreeMap::new(),
@@ -225,6 +232,9 @@ impl World {
     /// Lets everything happen that is due until then.
     pub fn run_until(&mut self, end: Nanos) {
         while !self.over && !self.watch.failed() {
+            if self.programs_act(end) {
+                continue;
+            }
             let Some((at, due)) = self.queue.pop(end) else {
                 self.now = end;
                 return;
@@ -332,6 +342,9 @@ impl World {
     fn see(&mut self, board: BoardIndex, what: What<'_>) {
         if let What::Service(event) = what {
             self.note_service(board, event);
+        }
+        if let Some(programs) = &mut self.programs {
+            programs.see(board, &what);
         }
         self.watch.see(self.now, board, what);
         if !self.waiting.is_empty() {

@@ -98,6 +98,10 @@ impl World {
             Some((capturing, freezes)) if *capturing == id => *freezes,
             _ => return,
         };
+        if let Err(why) = self.program_checkpoints(board, &instance, id, freezes) {
+            return self.nothing_captured(board, instance, id, why);
+        }
+        let state = self.board(board);
         let run = state.host.shims.get_mut(&instance).and_then(|shim| shim.run.as_mut());
         // Of a service that does not run the folder is captured as it lies, if it is one of this right.
         // Nor is one that nobody has put in order since the board lost power.
@@ -114,14 +118,24 @@ impl World {
             None => lies,
         };
         let Some(point) = point else {
-            state.host.captures.remove(&instance);
-            let result = Err("there is nothing to capture".to_owned());
-            let input = Input::Captured { instance, id, result };
-            return self.wake(board, Wake::Input(Box::new(input)));
+            let why = "there is nothing to capture".to_owned();
+            return self.nothing_captured(board, instance, id, why);
         };
         self.board(board).host.store.begin_capture(&instance, id, point);
         let takes = self.fsync_of_state(board);
         self.later(now + takes, Task::Captured(board, life, instance, id, point));
+    }
+
+    fn nothing_captured(
+        &mut self,
+        board: BoardIndex,
+        instance: Instance,
+        id: CheckpointId,
+        why: String,
+    ) {
+        self.board(board).host.captures.remove(&instance);
+        let input = Input::Captured { instance, id, result: Err(why) };
+        self.wake(board, Wake::Input(Box::new(input)));
     }
 
     pub(super) fn captured(

@@ -125,6 +125,7 @@ impl World {
         if !self.end_process(board, how) {
             return false;
         }
+        self.programs_die(board);
         self.board(board).disk.crash();
         for (conn, end) in connections {
             self.shut(conn, end);

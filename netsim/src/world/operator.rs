@@ -165,7 +165,11 @@ impl World {
                     let instance = service.instance();
                     self.see(0, Seen::Service(&ServiceEvent::Anew { instance }));
                 }
-                Action::Run(Box::new(service.spec()))
+                let mut spec = service.spec();
+                if let Some(programs) = &self.programs {
+                    programs.declare(&mut spec);
+                }
+                Action::Run(Box::new(spec))
             }
             What::Stop => Action::Stop(name),
             What::Remove => Action::Remove { service: name, force: false },

@@ -20,6 +20,7 @@ use crate::board::Wake;
 use crate::faults::Fault;
 use crate::host::{Folder, Run, Shim};
 use crate::observe::What;
+use crate::program::Origin;
 use crate::queue::BoardIndex;
 use crate::service::{Point, ServiceEvent};
 use crate::time::{MILLI, Nanos, SECOND};
@@ -110,34 +111,13 @@ impl World {
             let why = "the simulated board cannot start anything".to_owned();
             return self.shim_ends(board, instance, "cannot start", Some(Exit::Failed { why }));
         }
-        let state = self.board(board);
-        let Some(shim) = state.host.shims.get(instance) else { return };
+        let Some(shim) = self.board(board).host.shims.get(instance) else { return };
         let (epoch, begin, stateful) = (shim.epoch, shim.begin, shim.stateful);
-        let folder = state.host.folders.get(instance).filter(|folder| folder.epoch == epoch);
-        let goes_on = matches!(begin, Begin::GoOn { after_power_cut: None });
-        if goes_on && shim.commits && state.host.is_torn(instance, epoch) {
-            let text = format!("{instance} goes on from files that nobody has synced");
-            return self.find("nothing-torn-is-gone-on-from", Some(board), text);
+        let Some((origin, from)) = self.begins_with(board, instance, epoch, begin) else { return };
+        if let Err(why) = self.program_begins(board, instance, origin) {
+            let exit = Exit::Failed { why };
+            return self.shim_ends(board, instance, "cannot begin", Some(exit));
         }
-        let from = match (begin, folder) {
-            (Begin::GoOn { after_power_cut: Some(id) }, Some(folder)) if folder.lost_power => {
-                Err(id)
-            }
-            (_, Some(folder)) => Ok(folder.state),
-            (Begin::Empty { .. }, None) => Ok(None),
-            (Begin::From(id), None) => Err(id),
-            (Begin::GoOn { .. }, None) => {
-                state.host.shims.remove(instance);
-                return self.report(board, instance, Report::Lost { epoch });
-            }
-        };
-        let from = match from.or_else(|id| self.read_state(board, instance, id).map(Some)) {
-            Ok(from) => from,
-            Err(why) => {
-                let exit = Exit::Failed { why };
-                return self.shim_ends(board, instance, "no such state", Some(exit));
-            }
-        };
         let run = self.runs;
         self.runs += 1;
         let state = self.board(board);
@@ -163,8 +143,50 @@ impl World {
             false => Report::Found(Found { epoch, spec, ports: ports() }),
         };
         self.report(board, instance, report);
-        if commits {
+        if commits && !self.is_program(instance) {
             self.later(now + COMMIT_GAP_MIN, Task::Commit(board, instance.clone(), serial));
+        }
+    }
+
+    /// Where the state of a service that begins comes from, and what it is. None if there is no such state,
+    /// and the agent was told.
+    fn begins_with(
+        &mut self,
+        board: BoardIndex,
+        instance: &Instance,
+        epoch: Epoch,
+        begin: Begin,
+    ) -> Option<(Origin, Option<Point>)> {
+        let host = &mut self.board(board).host;
+        let folder = host.folders.get(instance).filter(|folder| folder.epoch == epoch);
+        let goes_on = matches!(begin, Begin::GoOn { after_power_cut: None });
+        let commits = host.shims.get(instance).is_some_and(|shim| shim.commits);
+        if goes_on && commits && host.is_torn(instance, epoch) {
+            let text = format!("{instance} goes on from files that nobody has synced");
+            self.find("nothing-torn-is-gone-on-from", Some(board), text);
+            return None;
+        }
+        let (origin, from) = match (begin, folder) {
+            (Begin::GoOn { after_power_cut: Some(id) }, Some(folder)) if folder.lost_power => {
+                (Origin::State(id), None)
+            }
+            (_, Some(folder)) => (Origin::Folder, folder.state),
+            (Begin::Empty { .. }, None) => (Origin::First, None),
+            (Begin::From(id), None) => (Origin::State(id), None),
+            (Begin::GoOn { .. }, None) => {
+                host.shims.remove(instance);
+                self.report(board, instance, Report::Lost { epoch });
+                return None;
+            }
+        };
+        let Origin::State(id) = origin else { return Some((origin, from)) };
+        match self.read_state(board, instance, id) {
+            Ok(state) => Some((origin, Some(state))),
+            Err(why) => {
+                let exit = Exit::Failed { why };
+                self.shim_ends(board, instance, "no such state", Some(exit));
+                None
+            }
         }
     }
 
@@ -198,6 +220,7 @@ impl World {
         if let Some(shim) = shim.filter(|shim| shim.epoch == epoch) {
             shim.until = shim.until.max(until);
         }
+        self.program_may_act(board, instance);
     }
 
     pub(super) fn stop_service(&mut self, board: BoardIndex, instance: Instance, kill: bool) {
@@ -211,6 +234,10 @@ impl World {
         if host.stubborn && !kill {
             takes += STOP_GRACE;
             self.feel(|fault| *fault == Fault::SlowStop { node: board });
+        }
+        if self.program_is_fenced(board, &instance) {
+            takes = if kill { 0 } else { STOP_GRACE };
+            self.program_goes_on(board, &instance);
         }
         self.later(now + takes, Task::Stopped(board, instance, serial));
     }
@@ -230,11 +257,12 @@ impl World {
         if let Some(run) = host.shims.get_mut(instance).and_then(|shim| shim.run.as_mut()) {
             run.freeze(now, false);
         }
+        self.program_goes_on(board, instance);
     }
 
     /// A deadline may have come: first of the killing, then of the death.
     pub(super) fn deadline(&mut self, board: BoardIndex, instance: &Instance, serial: u64) {
-        let now = self.now;
+        let (now, is_program) = (self.now, self.is_program(instance));
         let state = self.board(board);
         let local = state.clock.local(now);
         let clock = state.clock;
@@ -246,13 +274,18 @@ impl World {
             return self.later(at, Task::Deadline(board, instance.clone(), serial));
         }
         if shim.dead_at.is_none() {
-            // Half of them live to the last instant.
+            // Half of them live to the last instant. A program is dropped half the kill bound before.
             let left = shim.until.0.saturating_sub(local.0);
-            let spared = if draw.is_multiple_of(2) { 0 } else { (draw >> 1) % (left + 1) };
+            let spared = match draw {
+                _ if is_program => shim.kill_bound.as_nanos() as u64 / 2,
+                draw if draw.is_multiple_of(2) => 0,
+                draw => (draw >> 1) % (left + 1),
+            };
             let dead_at = Time((shim.until.0 - spared).max(local.0));
             shim.dead_at = Some(dead_at);
             if dead_at > local {
                 let at = clock.when(dead_at);
+                self.program_is_fenced(board, instance);
                 return self.later(at, Task::Deadline(board, instance.clone(), serial));
             }
         }
@@ -279,11 +312,14 @@ impl World {
         exit: Option<Exit>,
     ) {
         let now = self.now;
+        let Some(shim) = self.board(board).host.shims.remove(instance) else { return };
+        let program = self.program_ends(board, instance);
         let host = &mut self.board(board).host;
-        let Some(shim) = host.shims.remove(instance) else { return };
         if let Some(run) = shim.run {
             let mut left = run.point(now);
-            if exit.is_none() {
+            if program == Some(false) {
+                left.writes = run.safe;
+            } else if program.is_none() && exit.is_none() {
                 // Power is gone, and nobody synced the folder; services that do not commit do it
                 // themselves, at least as often as they are captured.
                 let safe = if shim.commits { 0 } else { run.safe.min(left.writes) };
@@ -354,6 +390,7 @@ impl World {
         ticket: u64,
         outcome: CommitOutcome,
     ) {
+        self.program_is_answered(board, &instance, ticket, outcome);
         let shim = self.board(board).host.shims.get_mut(&instance);
         let Some(run) = shim.and_then(|shim| shim.run.as_mut()) else { return };
         let Some(writes) = run.asked.remove(&ticket) else { return };
