@@ -65,7 +65,12 @@ pub struct Summary {
 
 /// Runs a plan; a panic of the node is a finding like any other.
 pub fn run(plan: &Plan, watcher: Option<Box<dyn Watcher>>) -> Outcome {
-    let result = panic::catch_unwind(AssertUnwindSafe(|| world::run(plan, watcher)));
+    caught(|| world::run(plan, watcher))
+}
+
+/// A run, with a panic as a finding.
+pub(crate) fn caught(run: impl FnOnce() -> Outcome) -> Outcome {
+    let result = panic::catch_unwind(AssertUnwindSafe(run));
     result.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(ToString::to_string);
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());

@@ -26,6 +26,8 @@ pub mod faults;
 pub mod flight;
 pub mod golden;
 pub mod host;
+#[cfg(feature = "hosted")]
+pub mod hosted;
 pub mod invariant;
 pub mod law;
 pub mod net;
