@@ -7,8 +7,7 @@
 //! T: Hosted ──────────────┘    .run()       └─ Log: what your service did, in order
 //! ```
 //!
-//! [`HOSTED.md`](https://github.com/hedgerow/hedgerow/blob/main/netsim/HOSTED.md) goes from a question to a
-//! test. Whatever your service waits for must be tokio's time, its [`Active`](hedgerow::hosted::Active), or
+//! The page `netsim/HOSTED.md` goes from a question to a test. Whatever your service waits for must be tokio's time, its [`Active`](hedgerow::hosted::Active), or
 //! another task of its own: the world has no sockets and no files.
 //!
 //! - `service`: one service that runs: its tokio runtime, its right, its future;

@@ -2,7 +2,7 @@
 //!
 //! The world says what happens to a program and when; what the program does, it says to the world as a
 //! [`Deed`]. Without [`Programs`] every service is an ideal one. The module `hosted`, behind the feature of
-//! that name, runs implementations of [`Hosted`](https://docs.rs/hedgerow) behind this trait.
+//! that name, runs implementations of `hedgerow::hosted::Hosted` behind this trait.
 
 use std::time::Duration;
 
