@@ -153,8 +153,9 @@ impl Disk {
             Some(Doing::Fsync { upto }) => {
                 self.synced = upto;
                 while let Some(Waiting { op, vouches, .. }) =
-                    self.waiting.pop_front_if(|waiting| waiting.end <= upto)
+                    self.waiting.front().copied().filter(|waiting| waiting.end <= upto)
                 {
+                    self.waiting.pop_front();
                     answered.push((op, Ok(())));
                     self.vouched = vouches;
                 }

@@ -328,7 +328,57 @@ pub struct Timed {
     pub fault: Fault,
 }
 
+/// What the world has to do for a fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sort {
+    /// Something is wrong with one board; that shows when it next matters.
+    Ailment,
+    /// Packets are late, or find no way in.
+    Weather,
+    /// Packets do not pass.
+    Cut,
+    /// A process says what no honest one says.
+    Rogue,
+    /// An operator gives an order.
+    Order,
+    /// Each of these is different.
+    Deed,
+}
+
 impl Fault {
+    /// What the world has to do for it.
+    pub fn sort(&self) -> Sort {
+        match self {
+            Self::SlowFsync { .. }
+            | Self::FsyncError { .. }
+            | Self::FullDisk { .. }
+            | Self::CannotStart { .. }
+            | Self::LacksProgram { .. }
+            | Self::SlowStop { .. }
+            | Self::FullStore { .. }
+            | Self::StoreRot { .. }
+            | Self::StoreSyncError { .. }
+            | Self::Stutter { .. } => Sort::Ailment,
+            Self::Delay { .. }
+            | Self::Jitter { .. }
+            | Self::Clog { .. }
+            | Self::Bandwidth { .. }
+            | Self::Flap { .. }
+            | Self::Nat { .. } => Sort::Weather,
+            Self::Partition { .. } | Self::OneWayCut { .. } => Sort::Cut,
+            Self::Garbage { .. } | Self::Truncated { .. } | Self::Replay { .. } => Sort::Rogue,
+            Self::Run { .. }
+            | Self::Move { .. }
+            | Self::Stop { .. }
+            | Self::Remove { .. }
+            | Self::Restore { .. }
+            | Self::Recover { .. }
+            | Self::RecoverMesh { .. }
+            | Self::Drain { .. } => Sort::Order,
+            _ => Sort::Deed,
+        }
+    }
+
     /// Its name in scenario files and tallies.
     pub fn name(&self) -> &'static str {
         match self {
@@ -498,23 +548,6 @@ impl Fault {
             | Self::Stutter { ms, .. } => Some(*ms),
             _ => None,
         }
-    }
-
-    /// Whether it makes messages late, which is felt when one leaves.
-    pub fn makes_late(&self) -> bool {
-        matches!(
-            self,
-            Self::Delay { .. }
-                | Self::Jitter { .. }
-                | Self::Clog { .. }
-                | Self::Bandwidth { .. }
-                | Self::Flap { .. }
-        )
-    }
-
-    /// Whether it takes up what was said before.
-    pub fn repeats_frames(&self) -> bool {
-        matches!(self, Self::Garbage { .. } | Self::Truncated { .. } | Self::Replay { .. })
     }
 
     /// Whether the board's identity is lost with its disk.

@@ -37,6 +37,9 @@ const RECENT_FRAMES: usize = 20;
 /// A segment is lost at most so often in a row.
 const LOSSES_MAX: u64 = 8;
 
+/// Frames, oldest first.
+type Frames = VecDeque<Vec<u8>>;
+
 /// The network of one world.
 #[derive(Debug)]
 pub struct Net {
@@ -62,7 +65,7 @@ pub struct Net {
     /// Boards that nobody can dial.
     pub natted: Vec<bool>,
     /// The last frames of each way, for those that repeat them; kept only if somebody will.
-    recent: Option<BTreeMap<(BoardIndex, BoardIndex), VecDeque<Vec<u8>>>>,
+    recent: Option<BTreeMap<(BoardIndex, BoardIndex), Frames>>,
 }
 
 /// One connection. End 0 dialled end 1; way i leads from end i to the other.

@@ -40,7 +40,7 @@ use hedgerow::proto::id::NodeId;
 
 use crate::board::{Board, Operator};
 use crate::evidence::{Blame, ServiceRecord};
-use crate::faults::{Fault, Timed};
+use crate::faults::{Fault, Sort, Timed};
 use crate::net::{Arrival, Load, Net};
 use crate::observe::{Observation, Watch, Watcher, What};
 use crate::plan::{Outcome, Plan};
@@ -130,7 +130,7 @@ impl World {
             .collect();
         let mut net = Net::new(plan.seed, plan.link, u64::from(plan.loss_percent), count);
         net.lose_in_bursts(plan.bursts);
-        if plan.schedule.iter().any(|timed| timed.fault.repeats_frames()) {
+        if plan.schedule.iter().any(|timed| timed.fault.sort() == Sort::Rogue) {
             net.remember_frames();
         }
         let mut world = Self {
@@ -158,7 +158,7 @@ impl World {
             active: BTreeSet::new(),
             waiting: Vec::new(),
             flapped: BTreeSet::new(),
-            is_rough: plan.schedule.iter().any(|timed| timed.fault.makes_late()),
+            is_rough: plan.schedule.iter().any(|timed| timed.fault.sort() == Sort::Weather),
             blamed: Vec::new(),
             settling_since: None,
             settled_after: None,

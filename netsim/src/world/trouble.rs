@@ -7,7 +7,7 @@ use super::World;
 use crate::board::Wake;
 use crate::disk::{Damage, Failure};
 use crate::evidence::Blame;
-use crate::faults::Fault;
+use crate::faults::{Fault, Sort};
 use crate::observe::What;
 use crate::queue::{BoardIndex, ConnIndex};
 use crate::time::MILLI;
@@ -29,15 +29,37 @@ impl World {
 
     /// Does what the fault says. True if that made a difference at once.
     fn apply(&mut self, number: u32, fault: &Fault) -> bool {
+        match fault.sort() {
+            Sort::Ailment => self.ail(fault, true),
+            Sort::Weather => self.change_weather(number, fault, true),
+            Sort::Cut => self.cut_ways(fault, true),
+            Sort::Rogue => return self.speak(number, fault),
+            Sort::Order => return self.order_by_fault(number, fault),
+            Sort::Deed => return self.do_it(fault),
+        }
+        false
+    }
+
+    fn do_it(&mut self, fault: &Fault) -> bool {
         match fault {
             Fault::Crash { node } => self.crash(*node, "crashed"),
             Fault::PowerCut { node } => self.cut_power(*node),
+            Fault::Blackout { nodes } => {
+                let on: Vec<bool> = nodes.iter().map(|node| self.cut_power(*node)).collect();
+                on.contains(&true)
+            }
             Fault::Wipe { node } => {
                 let was_on = self.cut_power(*node);
                 if self.boards[usize::from(*node)].wanted {
                     self.lose_disk(*node);
                 }
                 was_on
+            }
+            Fault::BitRot { node } => self.damage(*node, Damage::Bit),
+            Fault::MisdirectedWrite { node } => self.damage(*node, Damage::Sector),
+            Fault::StateLost { node } => {
+                self.cut_power(*node);
+                self.boards[usize::from(*node)].wanted && self.lose_state(*node)
             }
             Fault::Restart { node } => {
                 let was_off = self.boards[usize::from(*node)].node.is_none();
@@ -50,91 +72,44 @@ impl World {
                 is_new
             }
             Fault::Pause { node } => {
-                let runs = self.boards[usize::from(*node)].node.is_some();
-                if runs {
-                    self.pause(*node);
-                }
+                _ = self.runs(*node).then(|| self.pause(*node));
                 false
             }
-            Fault::SlowFsync { .. }
-            | Fault::FsyncError { .. }
-            | Fault::FullDisk { .. }
-            | Fault::CannotStart { .. }
-            | Fault::LacksProgram { .. }
-            | Fault::SlowStop { .. }
-            | Fault::FullStore { .. }
-            | Fault::Stutter { .. }
-            | Fault::StoreRot { .. }
-            | Fault::StoreSyncError { .. } => {
-                self.ail(fault, true);
+            Fault::Suspend { node } => {
+                _ = self.runs(*node).then(|| self.suspend(*node));
                 false
             }
-            Fault::Delay { .. }
-            | Fault::Jitter { .. }
-            | Fault::Clog { .. }
-            | Fault::Bandwidth { .. }
-            | Fault::Flap { .. }
-            | Fault::Nat { .. } => {
-                self.change_weather(number, fault, true);
+            Fault::CrashLoop { node, .. } => {
+                let life = self.boards[usize::from(*node)].life;
+                _ = self.runs(*node).then(|| self.doom(*node, life));
                 false
             }
             Fault::Reset { node } => self.reset_connections(*node),
             Fault::HalfOpen { node } => self.lose_connections(*node),
             Fault::Roam { node } => self.roam(*node),
-            Fault::CrashLoop { node, .. } => {
-                let state = &self.boards[usize::from(*node)];
-                if state.node.is_some() {
-                    self.doom(*node, state.life);
-                }
-                false
-            }
-            Fault::Suspend { node } => {
-                if self.boards[usize::from(*node)].node.is_some() {
-                    self.suspend(*node);
-                }
-                false
-            }
             Fault::ClockJump { node, seconds } => self.jump_clock(*node, *seconds),
-            Fault::BitRot { node } => self.damage(*node, Damage::Bit),
-            Fault::MisdirectedWrite { node } => self.damage(*node, Damage::Sector),
-            Fault::Garbage { .. } | Fault::Truncated { .. } | Fault::Replay { .. } => {
-                self.speak(number, fault)
-            }
-            Fault::Blackout { nodes } => {
-                nodes.iter().fold(false, |felt, node| self.cut_power(*node) || felt)
-            }
-            Fault::Partition { .. } | Fault::OneWayCut { .. } => {
-                self.cut_ways(fault, true);
-                false
+            Fault::ClockRate { node, ppm } => {
+                self.set_rate(*node, *ppm);
+                self.runs(*node)
             }
             Fault::Loss { percent } => {
                 self.net.loss_percent = u64::from(*percent);
                 *percent > 0
             }
-            Fault::ClockRate { node, ppm } => {
-                self.set_rate(*node, *ppm);
-                self.boards[usize::from(*node)].node.is_some()
-            }
             Fault::Leave { node, force } => {
-                let runs = self.boards[usize::from(*node)].node.is_some();
+                let runs = self.runs(*node);
                 self.board(*node).is_forced_out |= force;
                 self.wake(*node, Wake::Command(OpId(LEAVE_OP), Command::Leave { force: *force }));
                 runs
             }
             Fault::ServiceCrash { node } => self.services_exit(*node),
-            Fault::StateLost { node } => {
-                self.cut_power(*node);
-                self.boards[usize::from(*node)].wanted && self.lose_state(*node)
-            }
-            Fault::Run { .. }
-            | Fault::Move { .. }
-            | Fault::Stop { .. }
-            | Fault::Remove { .. }
-            | Fault::Restore { .. }
-            | Fault::Recover { .. }
-            | Fault::RecoverMesh { .. }
-            | Fault::Drain { .. } => self.order_by_fault(number, fault),
+            // What is of another sort has been dealt with.
+            _ => false,
         }
+    }
+
+    fn runs(&self, board: BoardIndex) -> bool {
+        self.boards[usize::from(board)].node.is_some()
     }
 
     pub(super) fn mend(&mut self, number: u32) {
@@ -143,7 +118,24 @@ impl World {
         }
         let fault = self.plan.schedule[number as usize].fault.clone();
         self.see(fault.boards().first().copied().unwrap_or(0), What::Fault(&fault, false));
-        match &fault {
+        match fault.sort() {
+            Sort::Ailment => {
+                let still = self.other(number, |other| *other == fault);
+                self.ail(&fault, still);
+            }
+            Sort::Weather => {
+                self.change_weather(number, &fault, false);
+                self.renew_weather();
+            }
+            Sort::Cut => self.cut_ways(&fault, false),
+            Sort::Rogue => {}
+            Sort::Order | Sort::Deed => self.undo(number, &fault),
+        }
+    }
+
+    /// Those that are over at once leave nothing to be undone.
+    fn undo(&mut self, number: u32, fault: &Fault) {
+        match fault {
             Fault::Crash { node }
             | Fault::PowerCut { node }
             | Fault::StateLost { node }
@@ -154,42 +146,21 @@ impl World {
                 nodes.iter().for_each(|node| self.switch_on_if_wanted(*node));
             }
             Fault::Suspend { node } => {
-                let still = self.other(number, |other| *other == fault);
+                let still = self.other(number, |other| other == fault);
                 if !still && self.wake_up(*node) {
                     self.felt.insert(number);
                 }
             }
-            Fault::Delay { .. }
-            | Fault::Jitter { .. }
-            | Fault::Clog { .. }
-            | Fault::Bandwidth { .. }
-            | Fault::Flap { .. }
-            | Fault::Nat { .. } => self.change_weather(number, &fault, false),
             Fault::Pause { node } => {
                 let state = &self.boards[usize::from(*node)];
                 if !state.inbox.is_empty() {
                     self.felt.insert(number);
                 }
                 let pauses = state.pauses;
-                let still = self.other(number, |other| *other == fault);
-                if !still {
+                if !self.other(number, |other| other == fault) {
                     self.resume(*node, pauses);
                 }
             }
-            Fault::SlowFsync { .. }
-            | Fault::FsyncError { .. }
-            | Fault::FullDisk { .. }
-            | Fault::CannotStart { .. }
-            | Fault::LacksProgram { .. }
-            | Fault::SlowStop { .. }
-            | Fault::FullStore { .. }
-            | Fault::Stutter { .. }
-            | Fault::StoreRot { .. }
-            | Fault::StoreSyncError { .. } => {
-                let still = self.other(number, |other| *other == fault);
-                self.ail(&fault, still);
-            }
-            Fault::Partition { .. } | Fault::OneWayCut { .. } => self.cut_ways(&fault, false),
             Fault::Loss { .. } => {
                 let others = self
                     .active
@@ -205,25 +176,7 @@ impl World {
             }
             Fault::ClockRate { node, .. } => self.set_rate(*node, 0),
             Fault::Drain { node } => self.undrain(*node, number),
-            Fault::Restart { .. }
-            | Fault::Leave { .. }
-            | Fault::Join { .. }
-            | Fault::ServiceCrash { .. }
-            | Fault::CrashLoop { .. }
-            | Fault::Reset { .. }
-            | Fault::HalfOpen { .. }
-            | Fault::Roam { .. }
-            | Fault::ClockJump { .. }
-            | Fault::Garbage { .. }
-            | Fault::Truncated { .. }
-            | Fault::Replay { .. }
-            | Fault::Run { .. }
-            | Fault::Move { .. }
-            | Fault::Stop { .. }
-            | Fault::Remove { .. }
-            | Fault::Restore { .. }
-            | Fault::Recover { .. }
-            | Fault::RecoverMesh { .. } => {}
+            _ => {}
         }
     }
 

@@ -3,7 +3,7 @@
 use super::World;
 use super::task::Task;
 use crate::board::Wake;
-use crate::faults::Fault;
+use crate::faults::{Fault, Sort};
 use crate::queue::{BoardIndex, Due};
 use crate::time::MILLI;
 
@@ -31,6 +31,18 @@ impl World {
                 false => self.flap_ends(number, fault),
             },
             _ => {}
+        }
+    }
+
+    /// One of several faults has ended: what the others do goes on.
+    pub(super) fn renew_weather(&mut self) {
+        for number in self.active.clone() {
+            let fault = self.plan.schedule[number as usize].fault.clone();
+            // Clogs are counted, and links come and go by themselves.
+            let is_counted = matches!(fault, Fault::Clog { .. } | Fault::Flap { .. });
+            if fault.sort() == Sort::Weather && !is_counted {
+                self.change_weather(number, &fault, true);
+            }
         }
     }
 
