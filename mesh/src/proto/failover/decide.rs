@@ -1,5 +1,8 @@
 //! What becomes of an operator's order, by the table that is chosen now. Pure functions.
 
+use core::time::Duration;
+use std::collections::BTreeSet;
+
 use super::Office;
 use super::orders::{Done, Passed};
 use crate::proto::authority::changes::What;
@@ -11,6 +14,9 @@ use crate::proto::spec::ServiceSpec;
 use crate::proto::specs::SpecHash;
 use crate::proto::table::{CheckpointId, DRAINED_MAX, Row, Table, Version};
 use crate::proto::turn::Turn;
+
+/// A board that is not there is suspected at the latest so long after it was heard of.
+const FOUND_SILENT_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is to be changed, or why it cannot be.
 pub(super) type Decided = Result<What, (&'static str, String)>;
@@ -51,12 +57,25 @@ pub(super) fn decide_run(
         let row = Row { spec: spec_hash, able, retiring: false, ..row.clone() };
         return Ok(What::Row { made_for: Some(row.revision), instance, row: Some(row) });
     }
-    let active = choose_active(&instance, spec, turn.members, &table, &me, &office.suspected)
+    let silent: BTreeSet<NodeId> = office.suspected.iter().chain(unproven(turn)).copied().collect();
+    let active = choose_active(&instance, spec, turn.members, &table, &me, &silent)
         .map_err(|no_room| ("no-room", no_room.to_string()))?;
     let mut row = first_row(&spec.name, active, hash, table.version);
-    row.standby = choose_standby(&row, spec, turn.members, &table, &me, &office.suspected).ok();
+    row.standby = choose_standby(&row, spec, turn.members, &table, &me, &silent).ok();
     row.ready = row.standby.is_some() && spec.state.is_none();
     Ok(What::Row { instance, made_for: None, row: Some(row) })
+}
+
+/// Boards that this one knows of, but has not found to be there: after a restart it remembers all that it ever
+/// met, those, too, that died or left meanwhile. What begins on a board that is gone is down until it returns.
+fn unproven<'a>(turn: &'a Turn<'_>) -> impl Iterator<Item = &'a NodeId> {
+    let here = |node: &NodeId| *node == turn.me.id() || turn.links.is_usable(node);
+    turn.members
+        .up()
+        .filter(move |(node, member)| {
+            !here(node) && turn.now.since(member.since) < FOUND_SILENT_WITHIN
+        })
+        .map(|(node, _)| node)
 }
 
 pub(super) fn decide_row(
