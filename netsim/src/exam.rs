@@ -21,10 +21,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+
+use copy::{Copy, checked};
+use notice::Notice;
+
+mod copy;
+mod notice;
 
 /// Other seeds that a directed scenario is tried with.
 const OTHER_SEEDS: u64 = 200;
@@ -71,7 +77,7 @@ pub fn run(only: Option<&str>, random: Option<&Random>) -> Result<bool> {
     let mut escaped = 0;
     for mutant in &mutants {
         let began = Instant::now();
-        let (result, how) = copy.examine(mutant)?;
+        let (result, how) = examine(&copy, mutant)?;
         escaped += u32::from(result != "caught");
         let (took, by) = (began.elapsed().as_secs_f64(), mutant.caught_by.join(" "));
         println!("{:<32} {result:<10} {took:>6.1}  {by}{how}", mutant.name);
@@ -81,6 +87,39 @@ pub fn run(only: Option<&str>, random: Option<&Random>) -> Result<bool> {
     }
     println!("{} of {} mutants caught", mutants.len() as u32 - escaped, mutants.len());
     Ok(escaped == 0)
+}
+
+/// `caught`, `escaped` or `no build`, and how it was noticed.
+fn examine(copy: &Copy, mutant: &Mutant) -> Result<(&'static str, String)> {
+    copy.apply(&mutant.patch, false)?;
+    let result = match copy.build() {
+        Err(_) => ("no build", String::new()),
+        Ok(()) => match copy.notices(&mutant.caught_by)? {
+            Some(notice) => ("caught", notice.how()),
+            None => match notices_with_another_seed(copy, &mutant.caught_by)? {
+                Some(notice) => ("caught", notice.how()),
+                None => ("escaped", String::new()),
+            },
+        },
+    };
+    copy.apply(&mutant.patch, true)?;
+    Ok(result)
+}
+
+/// How a directed scenario fails with another seed than its own, with which the unbroken node passes.
+fn notices_with_another_seed(copy: &Copy, scenario: &[String]) -> Result<Option<Notice>> {
+    if scenario.first().is_none_or(|word| word != "run") {
+        return Ok(None);
+    }
+    for seed in 1..=OTHER_SEEDS {
+        let mut arguments = scenario.to_vec();
+        arguments.extend(["--seed".to_owned(), seed.to_string()]);
+        let Some(notice) = copy.notices(&arguments)? else { continue };
+        if copy.unbroken_notices(&arguments)?.is_none() {
+            return Ok(Some(Notice { seed: Some((seed, seed + 1)), ..notice }));
+        }
+    }
+    Ok(None)
 }
 
 /// What random schedules the mutants meet.
@@ -98,7 +137,7 @@ fn sit(copy: &Copy, mutants: &[Mutant], random: &Random) -> Result<bool> {
     println!("{:<32} {:>6} {:>6}  noticed", "mutant", "seeds", "s");
     let (mut caught, mut shrunk) = (0, Vec::new());
     for mutant in mutants {
-        copy.apply(mutant, false)?;
+        copy.apply(&mutant.patch, false)?;
         let line = match copy.build() {
             Err(_) => "                no build".to_owned(),
             Ok(()) => {
@@ -109,7 +148,10 @@ fn sit(copy: &Copy, mutants: &[Mutant], random: &Random) -> Result<bool> {
                     None => format!("{:>6} {took:>6.1}  escaped", "-"),
                     Some(Notice { rule, seed, replay }) => {
                         caught += 1;
-                        let less = if random.shrink { copy.shrink(&replay)? } else { None };
+                        let less = match random.shrink {
+                            true => Less::read(&copy.shrink(&replay, SHRINK_BUDGET)?),
+                            false => None,
+                        };
                         let more = less.as_ref().map_or_else(String::new, Less::to_string);
                         shrunk.extend(less);
                         let nth = seed.map_or(0, |(_, nth)| nth);
@@ -118,7 +160,7 @@ fn sit(copy: &Copy, mutants: &[Mutant], random: &Random) -> Result<bool> {
                 }
             }
         };
-        copy.apply(mutant, true)?;
+        copy.apply(&mutant.patch, true)?;
         println!("{:<32} {line}", mutant.name);
     }
     println!(
@@ -183,7 +225,7 @@ pub fn hunt(name: &str, arguments: &[String]) -> Result<bool> {
         .find(|mutant| mutant.name == name)
         .with_context(|| format!("no mutant is called {name}; `ls netsim/mutants` lists them"))?;
     let copy = Copy::new(&root)?;
-    copy.apply(mutant, false)?;
+    copy.apply(&mutant.patch, false)?;
     copy.build().context("the mutant does not build")?;
     let began = Instant::now();
     let notice = copy.notices(arguments)?;
@@ -193,166 +235,6 @@ pub fn hunt(name: &str, arguments: &[String]) -> Result<bool> {
         None => println!("{name}: escaped in {took:.1} s\n    breaks: {}", mutant.breaks),
     }
     Ok(notice.is_none())
-}
-
-/// How a mutant was noticed.
-struct Notice {
-    /// The first rule that was broken.
-    rule: String,
-    /// The first seed that did it, and how many it was of a campaign.
-    seed: Option<(u64, u64)>,
-    /// What replays it.
-    replay: String,
-}
-
-impl Notice {
-    /// Reads what a run of netsim printed.
-    fn read(arguments: &[String], printed: &str) -> Self {
-        let after = |text: &str, mark: &str| -> Option<String> {
-            let word = text.split_once(mark)?.1.split_whitespace().next()?;
-            Some(word.trim_end_matches('\'').to_owned())
-        };
-        let line = |start: &str| printed.lines().find(|line| line.starts_with(start));
-        let rule = line("FAILED ").and_then(|line| after(line, "FAILED "));
-        let seed = line("replay: ").and_then(|line| after(line, "seed=")?.parse().ok());
-        let first = arguments.iter().skip_while(|word| *word != "--seeds").nth(1);
-        let first = first.and_then(|seeds| seeds.split_once("..")?.0.parse().ok());
-        let nth = |(seed, first): (u64, u64)| (seed, seed - first + 1);
-        let replay = line("replay: ").and_then(|line| line.split('\'').nth(1)).unwrap_or_default();
-        Self {
-            rule: rule.unwrap_or_default(),
-            seed: seed.zip(first).map(nth),
-            replay: replay.to_owned(),
-        }
-    }
-
-    fn how(&self) -> String {
-        match self.seed {
-            Some((seed, nth)) => format!(": {} at seed {seed}, no. {nth}", self.rule),
-            None => format!(": {}", self.rule),
-        }
-    }
-}
-
-/// A copy of the workspace that may be broken.
-struct Copy {
-    folder: PathBuf,
-    target: PathBuf,
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        // What cannot be removed is in the temporary folder anyway.
-        let _removed_or_not = fs::remove_dir_all(&self.folder);
-    }
-}
-
-impl Copy {
-    fn new(root: &Path) -> Result<Self> {
-        let folder = std::env::temp_dir().join(format!("netsim-exam-{}", std::process::id()));
-        let target =
-            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        let listed = checked(Command::new("git").args(["ls-files", "-z"]).current_dir(root))?;
-        for name in listed.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-            let name = std::str::from_utf8(name).context("a file name that is not UTF-8")?;
-            let (from, to) = (root.join(name), folder.join(name));
-            if !from.is_file() {
-                continue;
-            }
-            let parent = to.parent().context("a file without a folder")?;
-            fs::create_dir_all(parent)?;
-            fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
-        }
-        Ok(Self { folder, target: target.join("exam") })
-    }
-
-    /// `caught`, `escaped` or `no build`, and how it was noticed.
-    fn examine(&self, mutant: &Mutant) -> Result<(&'static str, String)> {
-        self.apply(mutant, false)?;
-        let result = match self.build() {
-            Err(_) => ("no build", String::new()),
-            Ok(()) => match self.notices(&mutant.caught_by)? {
-                Some(notice) => ("caught", notice.how()),
-                None => match self.notices_with_another_seed(&mutant.caught_by)? {
-                    Some(notice) => ("caught", notice.how()),
-                    None => ("escaped", String::new()),
-                },
-            },
-        };
-        self.apply(mutant, true)?;
-        Ok(result)
-    }
-
-    fn apply(&self, mutant: &Mutant, reverse: bool) -> Result<()> {
-        let mut git = Command::new("git");
-        git.args(["apply", "--unidiff-zero"])
-            .args(reverse.then_some("--reverse"))
-            .arg(&mutant.patch);
-        // Outside of any repository, so that paths are taken as they are.
-        git.current_dir(&self.folder).env("GIT_CEILING_DIRECTORIES", std::env::temp_dir());
-        let advice = "make it anew against the present code";
-        checked(&mut git).map(drop).with_context(|| format!("mutant {}: {advice}", mutant.name))
-    }
-
-    fn build(&self) -> Result<()> {
-        let mut cargo = Command::new("cargo");
-        cargo
-            .args(["build", "--quiet", "--release", "-p", "hedgerow-netsim", "--bin", "netsim"])
-            .current_dir(&self.folder)
-            .env("CARGO_TARGET_DIR", &self.target)
-            // Built far more often than run.
-            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
-            .env("CARGO_INCREMENTAL", "1")
-            .env("RUSTFLAGS", "-Awarnings");
-        checked(&mut cargo).map(drop)
-    }
-
-    /// How small a failure becomes.
-    fn shrink(&self, replay: &str) -> Result<Option<Less>> {
-        let netsim = self.target.join("release/netsim");
-        let mut command = Command::new(netsim);
-        command.args(["shrink", replay, "--budget", SHRINK_BUDGET]).current_dir(&self.folder);
-        Ok(Less::read(&String::from_utf8_lossy(&command.output()?.stdout)))
-    }
-
-    /// Keeps what is built now as the node that has no faults.
-    fn keep_unbroken(&self) -> Result<()> {
-        let (from, to) = (self.target.join("release/netsim"), self.folder.join("unbroken"));
-        fs::copy(&from, &to).map(drop).with_context(|| format!("cannot copy {}", from.display()))
-    }
-
-    /// How a directed scenario fails with another seed than its own, with which the unbroken node passes.
-    fn notices_with_another_seed(&self, scenario: &[String]) -> Result<Option<Notice>> {
-        if scenario.first().is_none_or(|word| word != "run") {
-            return Ok(None);
-        }
-        for seed in 1..=OTHER_SEEDS {
-            let mut arguments = scenario.to_vec();
-            arguments.extend(["--seed".to_owned(), seed.to_string()]);
-            let Some(notice) = self.notices(&arguments)? else { continue };
-            if self.notices_by(&self.folder.join("unbroken"), &arguments)?.is_none() {
-                return Ok(Some(Notice { seed: Some((seed, seed + 1)), ..notice }));
-            }
-        }
-        Ok(None)
-    }
-
-    /// How a run of the built netsim fails, if it does as when a rule is broken.
-    fn notices(&self, arguments: &[String]) -> Result<Option<Notice>> {
-        self.notices_by(&self.target.join("release/netsim"), arguments)
-    }
-
-    fn notices_by(&self, netsim: &Path, arguments: &[String]) -> Result<Option<Notice>> {
-        let output = Command::new(netsim).args(arguments).current_dir(&self.folder).output()?;
-        match output.status.code() {
-            Some(0) => Ok(None),
-            Some(1) => {
-                let printed = String::from_utf8_lossy(&output.stdout);
-                Ok(Some(Notice::read(arguments, &printed)))
-            }
-            _ => bail!("`netsim {}` could not run: {}", arguments.join(" "), words(&output)),
-        }
-    }
 }
 
 fn mutants(folder: &Path) -> Result<Vec<Mutant>> {
@@ -398,16 +280,4 @@ fn workspace() -> Result<PathBuf> {
     let output =
         checked(&mut git).context("the exam needs the source: run it inside the repository")?;
     Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
-}
-
-fn checked(command: &mut Command) -> Result<Output> {
-    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
-    if !output.status.success() {
-        bail!("{command:?} failed: {}", words(&output));
-    }
-    Ok(output)
-}
-
-fn words(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).trim().to_owned()
 }
