@@ -17,6 +17,9 @@
 //!
 //! With `--schedule` random schedules must notice instead: how many it takes until one does, and, with
 //! `--shrink`, how small that one becomes. `campaign --mutant NAME` does that for one mutant ([`hunt`]).
+//!
+//! These mutants are made by hand, so each breaks something that somebody thought of. With `--generated` the exam
+//! takes a [`sampled`] part of those that a program thought of.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,7 +33,10 @@ use copy::{Copy, checked};
 use notice::Notice;
 
 mod copy;
+mod limited;
 mod notice;
+mod results;
+pub mod sampled;
 
 /// Other seeds that a directed scenario is tried with.
 const OTHER_SEEDS: u64 = 200;

@@ -58,6 +58,8 @@ pub enum Purpose {
     Rot = 22,
     /// What crashes take of a store, and which bits of it rot.
     Platter = 30,
+    /// Which mutants of a list are in a sample.
+    Sample = 32,
 }
 
 /// One stream of draws.

@@ -11,6 +11,11 @@ pub(super) struct Notice {
 }
 
 impl Notice {
+    /// Noticed by how the run ended, with nothing more to tell.
+    pub(super) fn of(rule: &str) -> Self {
+        Self { rule: rule.to_owned(), seed: None, replay: String::new() }
+    }
+
     /// Reads what a run of netsim printed.
     pub(super) fn read(arguments: &[String], printed: &str) -> Self {
         let after = |text: &str, mark: &str| -> Option<String> {
