@@ -323,6 +323,6 @@ mod tests {
     #[test]
     fn nine_of_ten_are_enough() {
         let count = |caught, survived| Count { caught, survived, not_viable: 5 };
-        assert!(count(54, 6).enough() && !count(53, 7).enough() && count(0, 0).enough());
+        assert!(count(90, 10).enough() && !count(89, 11).enough() && count(0, 0).enough());
     }
 }
