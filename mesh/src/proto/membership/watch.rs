@@ -292,6 +292,15 @@ mod tests {
     }
 
     #[test]
+    fn a_lost_link_is_asked_about_at_once_and_the_ack_is_not_waited_for() {
+        let mut watch = probed();
+        assert!(watch.on_link_lost(at(20_100)));
+        assert!(!watch.on_link_lost(at(20_200)), "the others are being asked already");
+        assert_eq!(watch.step(at(20_699), &TIMING()), None);
+        assert_eq!(watch.step(at(20_700), &TIMING()), Some(Step::Alert));
+    }
+
+    #[test]
     fn after_all_steps_the_next_one_is_later() {
         let mut watch = Watch::new(at(0), Duration::from_millis(300));
         let mut now = at(0);
