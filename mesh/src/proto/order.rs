@@ -247,22 +247,27 @@ pub(crate) mod samples {
     use crate::proto::id::Keypair;
     use crate::proto::ticket::{Role, Ticket, TicketRequest};
 
-    /// A genuine order, unlike those of other numbers.
-    pub(crate) fn order(n: u64, action: Action) -> SignedOrder {
-        let root = Keypair::from_seed(&[1; 32]);
-        let operator = Keypair::from_seed(&[2; 32]);
+    /// A ticket of the mesh whose root has the seed 1.
+    pub(crate) fn ticket(role: Role) -> Ticket {
         let request = TicketRequest {
             mesh_name: Text::capped("m"),
-            role: Role::Operator,
+            role,
             issued: 0,
             expires: 0,
             bootstrap: List::new(),
         };
-        let ticket = Ticket::issue(&root, request, zeroize::Zeroizing::new([3; 32])).unwrap();
+        let root = Keypair::from_seed(&[1; 32]);
+        Ticket::issue(&root, request, zeroize::Zeroizing::new([3; 32])).unwrap()
+    }
+
+    /// A genuine order of that mesh, unlike those of other numbers.
+    pub(crate) fn order(n: u64, action: Action) -> SignedOrder {
+        let operator = Keypair::from_seed(&[2; 32]);
+        let ticket = ticket(Role::Operator);
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&n.to_le_bytes());
         let order = Order {
-            mesh: MeshId::of_root(&root.public()),
+            mesh: MeshId::of_root(&ticket.root),
             cell: CellId::default(),
             operator: operator.public(),
             nonce,

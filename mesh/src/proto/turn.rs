@@ -64,3 +64,93 @@ impl Turn<'_> {
         self.members.get(node).map_or_else(|| node.short(), |m| m.record.name.to_string())
     }
 }
+
+/// For tests.
+#[cfg(test)]
+pub(crate) mod samples {
+    use rand_chacha::rand_core::SeedableRng;
+
+    use super::*;
+    use crate::proto::bounded::{List, Text};
+    use crate::proto::config::{Belonging, Config, MembershipTiming};
+    use crate::proto::id::{CellId, Incarnation, Keypair};
+    use crate::proto::order::samples::ticket;
+    use crate::proto::promises::Preset;
+    use crate::proto::record::Board;
+    use crate::proto::ticket::{Address, Role};
+
+    /// The surroundings of a board that knows nobody yet, for the parts alone.
+    pub(crate) struct Surroundings {
+        me: Myself,
+        pub(crate) members: Members,
+        pub(crate) links: Links,
+        pub(crate) directory: Directory,
+        specs: Specs,
+        pub(crate) holdings: Holdings,
+        ops: Ops,
+        rng: ChaCha8Rng,
+        out: Effects,
+    }
+
+    impl Surroundings {
+        pub(crate) fn new() -> Self {
+            let keypair = Keypair::from_seed(&[10; 32]);
+            let belonging = Belonging::by_ticket(&ticket(Role::Member), &keypair.public());
+            let config = Config {
+                keypair,
+                name: Text::capped("n0"),
+                cell: CellId::default(),
+                board: Board::default(),
+                labels: List::new(),
+                ticket: None,
+                membership: MembershipTiming::default(),
+                preset: Preset::LAN,
+            };
+            Self {
+                me: Myself::new(config, belonging, None, Incarnation(0)),
+                members: Members::default(),
+                links: Links::default(),
+                directory: Directory::default(),
+                specs: Specs::default(),
+                holdings: Holdings::default(),
+                ops: Ops::default(),
+                rng: ChaCha8Rng::seed_from_u64(0),
+                out: Effects::default(),
+            }
+        }
+
+        /// A call at that time, milliseconds.
+        pub(crate) fn turn(&mut self, ms: u64) -> Turn<'_> {
+            Turn {
+                now: at(ms),
+                unix: 1,
+                me: &self.me,
+                members: &mut self.members,
+                links: &mut self.links,
+                directory: &mut self.directory,
+                specs: &mut self.specs,
+                holdings: &mut self.holdings,
+                ops: &mut self.ops,
+                rng: &mut self.rng,
+                out: &mut self.out,
+            }
+        }
+
+        /// The effects since this was asked last.
+        pub(crate) fn effects(&mut self) -> Vec<Effect> {
+            self.out.drain().collect()
+        }
+
+        /// Another board, to which there is a link.
+        pub(crate) fn peer(&mut self, number: u8) -> NodeId {
+            let peer = Keypair::from_seed(&[10 + number; 32]).public();
+            self.links.on_connected(peer, &Address::default(), at(0));
+            self.links.on_admitted(peer, at(0));
+            peer
+        }
+    }
+
+    pub(crate) fn at(ms: u64) -> Time {
+        Time(ms * 1_000_000)
+    }
+}
