@@ -353,6 +353,35 @@ fn key(row: &Row) -> (&str, u16) {
     (&row.service, row.ordinal)
 }
 
+/// For tests.
+#[cfg(test)]
+pub(crate) mod samples {
+    use super::*;
+
+    /// A row of the third right, which goes on from the second one, with a standby that is ready.
+    pub(crate) fn row(service: &str, active: NodeId, standby: Option<NodeId>) -> Row {
+        Row {
+            generation: Generation(0),
+            service: Name::capped(service),
+            ordinal: 0,
+            epoch: Epoch(3),
+            previous: Epoch(2),
+            revision: 9,
+            active,
+            standby,
+            ready: true,
+            able: None,
+            fill: None,
+            released: false,
+            lost: false,
+            retiring: false,
+            removing: false,
+            base: CheckpointId { epoch: Epoch(2), seq: 40 },
+            spec: [5; 32],
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -364,23 +393,9 @@ mod tests {
 
     fn table() -> Table {
         let row = |service: &str, active, standby| Row {
-            generation: Generation(0),
-            service: Name::capped(service),
-            ordinal: 0,
-            epoch: Epoch(3),
-            previous: Epoch(2),
-            revision: 9,
-            active,
-            standby,
-            ready: true,
-            able: None,
             fill: Some(node(7)),
-            released: false,
             lost: true,
-            retiring: false,
-            removing: false,
-            base: CheckpointId { epoch: Epoch(2), seq: 40 },
-            spec: [5; 32],
+            ..samples::row(service, active, standby)
         };
         Table {
             version: Version { generation: Generation(0), term: Term(4), number: 12 },

@@ -73,10 +73,12 @@ pub(crate) mod samples {
     use super::*;
     use crate::proto::bounded::{List, Text};
     use crate::proto::config::{Belonging, Config, MembershipTiming};
+    use crate::proto::directory::Announcement;
     use crate::proto::id::{CellId, Incarnation, Keypair};
     use crate::proto::order::samples::ticket;
     use crate::proto::promises::Preset;
     use crate::proto::record::Board;
+    use crate::proto::table::{Row, Table};
     use crate::proto::ticket::{Address, Role};
 
     /// The surroundings of a board that knows nobody yet, for the parts alone.
@@ -139,6 +141,16 @@ pub(crate) mod samples {
         /// The effects since this was asked last.
         pub(crate) fn effects(&mut self) -> Vec<Effect> {
             self.out.drain().collect()
+        }
+
+        /// A table with these rows was announced, as number `number` of its master.
+        pub(crate) fn knows(&mut self, number: u64, rows: Vec<Row>) {
+            let mut table = Table { rows, ..Table::default() };
+            table.version.number = number;
+            assert!(
+                self.directory.put(Announcement { master: self.me.id(), table }),
+                "it is newer"
+            );
         }
 
         /// Another board, to which there is a link.

@@ -593,3 +593,46 @@ fn choose_without(turn: &Turn<'_>, without: &BTreeSet<NodeId>, row: &Row) -> Opt
     let table = &turn.directory.newest()?.table;
     choose_standby(row, spec, turn.members, table, &turn.me.id(), without).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::authority::changes::What;
+    use crate::proto::id::{Epoch, Term};
+    use crate::proto::promises::Preset;
+    use crate::proto::table::samples::row;
+    use crate::proto::turn::samples::{Surroundings, at};
+
+    /// What the master makes of a row, or nothing, when its active claims that.
+    fn judged(board: &mut Surroundings, row: &Row, claim: Claimed) -> Option<Row> {
+        let mut failover = Failover::new(Preset::LAN, 0, at(0));
+        let office = Office { reign: Some((Term(1), at(60_000))), ..Office::default() };
+        let (epoch, revision) = (row.epoch, row.revision);
+        let claim = Claim { instance: row.instance(), epoch, revision, claim };
+        failover.on_claim(&mut board.turn(10), &office, row.active, claim);
+        failover.take_notices().into_iter().find_map(|notice| match notice {
+            Notice::Change(change) => match change.what {
+                What::Row { row, .. } => row,
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn an_active_begins_with_a_newer_state_of_the_right_before_its_own_only() {
+        let mut board = Surroundings::new();
+        let row = row("kv", board.peer(1), Some(board.peer(2)));
+        board.knows(1, vec![row.clone()]);
+        let mut begins = |epoch, seq| {
+            let base = CheckpointId { epoch: Epoch(epoch), seq };
+            judged(&mut board, &row, Claimed::Begins(base)).map(|row| (row.base, row.ready))
+        };
+        let newer = CheckpointId { epoch: Epoch(2), seq: 41 };
+        assert_eq!(begins(2, 41), Some((newer, false)), "the standby may not hold it");
+        assert_eq!(begins(2, 40), None, "that is what the row names");
+        assert_eq!(begins(2, 39), None, "acknowledged writes would be lost");
+        assert_eq!(begins(3, 1), None, "that is a state of its own right");
+        assert_eq!(begins(1, 50), None, "that is not what it goes on from");
+    }
+}

@@ -631,6 +631,7 @@ mod tests {
     use crate::proto::id::CellId;
     use crate::proto::order::samples::order;
     use crate::proto::promises::Preset;
+    use crate::proto::table::samples::row;
     use crate::proto::turn::samples::{Surroundings, at};
     use crate::proto::wire::Message;
 
@@ -659,6 +660,18 @@ mod tests {
 
     fn answer(seq: u64, code: &str) -> Submitted {
         Submitted { seq, done: false, code: Text::capped(code), text: Text::default() }
+    }
+
+    /// The master has passed an order on: that board is to give up its third right.
+    fn pass_on_a_move(board: &mut Surroundings, failover: &mut Failover, by: NodeId) -> u64 {
+        let service = Text::capped("kv");
+        let signed = Box::new(order(1, Action::Move(service.clone())));
+        let instance = Instance { service, ordinal: 0 };
+        let passed = Passed { instance, epoch: Epoch(3), by, done: Done::Moved };
+        let root = board.turn(0).me.belonging.root;
+        let order = Box::new(signed.verify(&root, CellId::default()).unwrap());
+        let stage = Stage::Passed(OnItsWay { passed, order, signed });
+        failover.desk.open(&board.turn(0), Asker::Here(OP), stage)
     }
 
     #[test]
@@ -690,17 +703,36 @@ mod tests {
     fn only_the_board_that_is_to_carry_an_order_out_can_refuse_it() {
         let (mut board, mut failover) = (Surroundings::new(), failover());
         let (by, other) = (board.peer(1), board.peer(2));
-        let service = Text::capped("kv");
-        let instance = Instance { service: service.clone(), ordinal: 0 };
-        let signed = Box::new(order(1, Action::Move(service)));
-        let passed = Passed { instance, epoch: Epoch(1), by, done: Done::Moved };
-        let root = board.turn(0).me.belonging.root;
-        let body = Box::new(signed.verify(&root, CellId::default()).unwrap());
-        let way = OnItsWay { passed, order: body, signed };
-        let seq = failover.desk.open(&board.turn(0), Asker::Here(OP), Stage::Passed(way));
+        let seq = pass_on_a_move(&mut board, &mut failover, by);
         failover.on_submitted(&mut board.turn(10), other, &answer(seq, "no-such-state"));
         assert_eq!(seen(&mut board), (vec![], vec![]));
         failover.on_submitted(&mut board.turn(20), by, &answer(seq, "no-such-state"));
         assert_eq!(seen(&mut board), (vec!["no-such-state".to_owned()], vec![]));
+    }
+
+    #[test]
+    fn what_another_board_carries_out_is_done_once_the_right_has_changed() {
+        let (mut board, mut failover) = (Surroundings::new(), failover());
+        let (by, to) = (board.peer(1), board.peer(2));
+        pass_on_a_move(&mut board, &mut failover, by);
+        let row = row("kv", by, Some(to));
+        board.knows(1, vec![row.clone()]);
+        failover.desk_follows_table(&mut board.turn(10));
+        assert_eq!(board.effects(), [], "a newer table says nothing about it");
+        let moved = Row { epoch: Epoch(4), previous: Epoch(3), released: true, active: to, ..row };
+        board.knows(2, vec![moved]);
+        failover.desk_follows_table(&mut board.turn(20));
+        assert_eq!(board.effects(), [Effect::Reply { op: OP, reply: Reply::Done }]);
+    }
+
+    #[test]
+    fn what_another_change_was_faster_than_is_a_conflict() {
+        let (mut board, mut failover) = (Surroundings::new(), failover());
+        let (by, to) = (board.peer(1), board.peer(2));
+        pass_on_a_move(&mut board, &mut failover, by);
+        let taken_over = Row { epoch: Epoch(4), previous: Epoch(3), ..row("kv", to, Some(by)) };
+        board.knows(1, vec![taken_over]);
+        failover.desk_follows_table(&mut board.turn(10));
+        assert_eq!(seen(&mut board), (vec!["conflict".to_owned()], vec![]));
     }
 }
