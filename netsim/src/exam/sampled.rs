@@ -15,7 +15,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -218,7 +218,7 @@ impl Examiner {
         let began = Instant::now();
         let patch = self.copy.folder().join("generated.patch");
         fs::write(&patch, mutant.patch()?)?;
-        let schedule = if nth % 2 == 0 { Schedule::Swarm } else { Schedule::Chaos };
+        let schedule = if nth.is_multiple_of(2) { Schedule::Swarm } else { Schedule::Chaos };
         self.copy.apply(&patch, false).with_context(|| format!("mutant {}", mutant.name))?;
         let (outcome, by) = self.meet(schedule)?;
         self.copy.apply(&patch, true)?;
