@@ -635,4 +635,20 @@ mod tests {
         assert_eq!(begins(3, 1), None, "that is a state of its own right");
         assert_eq!(begins(1, 50), None, "that is not what it goes on from");
     }
+
+    #[test]
+    fn a_master_removes_a_service_without_a_standby_once_its_active_is_not_bound() {
+        let mut board = Surroundings::new();
+        let row = Row { retiring: true, removing: true, ..row("kv", board.peer(1), None) };
+        board.knows(1, vec![row.clone()]);
+        let mut office = Office { reign: Some((Term(1), at(60_000))), ..Office::default() };
+        let mut removes = |office: &Office| {
+            let mut failover = Failover::new(Preset::LAN, 0, at(0));
+            failover.appoint(&mut board.turn(10), office);
+            failover.take_notices().len()
+        };
+        assert_eq!(removes(&office), 1);
+        office.changing.insert(row.instance(), false);
+        assert_eq!(removes(&office), 0, "that is on its way");
+    }
 }

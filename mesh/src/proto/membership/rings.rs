@@ -133,3 +133,30 @@ fn place(ring: usize, bytes: &[u8]) -> u64 {
     word.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
     u64::from_le_bytes(word)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::id::PublicKey;
+
+    fn node(n: u8) -> NodeId {
+        PublicKey([n; 32])
+    }
+
+    #[test]
+    fn a_route_is_the_shortest_that_avoids_the_one_in_question() {
+        // 1 – 2 – 4, and 1 – 3 – 5 – 4.
+        let watched = [(1, vec![2, 3]), (2, vec![4]), (3, vec![5]), (5, vec![4])];
+        let mut rings = Rings::default();
+        for (observer, those) in watched {
+            for one in those {
+                rings.watched.entry(node(observer)).or_default().push(node(one));
+                rings.observers.entry(node(one)).or_default().push(node(observer));
+            }
+        }
+        let route = |around, most| rings.route(node(1), node(4), &node(around), most);
+        assert_eq!(route(9, 4), Some([1, 2, 4].map(node).to_vec()));
+        assert_eq!(route(2, 4), Some([1, 3, 5, 4].map(node).to_vec()));
+        assert_eq!(route(2, 3), None, "it would have four nodes");
+    }
+}
