@@ -599,9 +599,11 @@ mod tests {
     use super::*;
     use crate::proto::authority::changes::What;
     use crate::proto::id::{Epoch, Term};
+    use crate::proto::io::Effect;
     use crate::proto::promises::Preset;
     use crate::proto::table::samples::row;
     use crate::proto::turn::samples::{Surroundings, at};
+    use crate::proto::wire::failover::Grant;
 
     /// What the master makes of a row, or nothing, when its active claims that.
     fn judged(board: &mut Surroundings, row: &Row, claim: Claimed) -> Option<Row> {
@@ -650,5 +652,37 @@ mod tests {
         assert_eq!(removes(&office), 1);
         office.changing.insert(row.instance(), false);
         assert_eq!(removes(&office), 0, "that is on its way");
+    }
+
+    /// A switch of which the active hears too late that it was chosen would end the service: the standby's word
+    /// is gone by then.
+    #[test]
+    fn a_standby_is_not_given_up_while_the_masters_word_runs_out() {
+        let switches = |ms| {
+            let mut board = Surroundings::new();
+            let [standby, fill, master] = [1, 2, 3].map(|number| board.peer(number));
+            let row = Row {
+                fill: Some(fill),
+                ready: false,
+                previous: Epoch::default(),
+                base: CheckpointId::default(),
+                ..row("kv", board.turn(0).me.id(), Some(standby))
+            };
+            let (instance, epoch) = (row.instance(), row.epoch);
+            board.knows(1, vec![row]);
+            let mut failover = Failover::new(Preset::LAN, 0, at(0));
+            failover.on_table(&mut board.turn(0));
+            let office = Office { master: Some(master), ..Office::default() };
+            let (sent, lease_ms, as_master) = (at(100).0, 1500, true);
+            let grant = Grant { instance: instance.clone(), epoch, sent, lease_ms, as_master };
+            failover.on_grant(&mut board.turn(110), &office, master, &grant);
+            failover.switch_if_filled(&mut board.turn(ms), &office, &instance);
+            let switching = |record: &Record| matches!(record, Record::Switching { .. });
+            let effects = board.effects();
+            effects.iter().any(|e| matches!(e, Effect::Persist { record, .. } if switching(record)))
+        };
+        // It ends at 1,600 ms; killing takes 200, and the next word may be 250 away.
+        assert!(switches(1_149));
+        assert!(!switches(1_150));
     }
 }
