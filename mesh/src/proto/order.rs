@@ -245,6 +245,7 @@ impl Signable for Serving {
 pub(crate) mod samples {
     use super::*;
     use crate::proto::id::Keypair;
+    use crate::proto::spec::{Commit, Limits, OnIsolation, Replicate, Restart};
     use crate::proto::ticket::{Role, Ticket, TicketRequest};
 
     /// A ticket of the mesh whose root has the seed 1.
@@ -276,5 +277,23 @@ pub(crate) mod samples {
             action,
         };
         SignedOrder::seal(&order, &operator, ticket.bind_operator(&operator.public())).unwrap()
+    }
+
+    /// An order to run `kv`, without a state.
+    pub(crate) fn run(n: u64) -> SignedOrder {
+        let spec = ServiceSpec {
+            name: Text::capped("kv"),
+            command: List::capped([Text::capped("./kv")]),
+            state: None,
+            on_isolation: OnIsolation::default(),
+            ports: List::new(),
+            replicate: Replicate { every_ms: 1000, commit: Commit::Async, commit_timeout_ms: 0 },
+            classes: List::new(),
+            labels: List::new(),
+            restart: Restart { max: 3, within_ms: 60_000 },
+            limits: Limits::default(),
+            env: List::new(),
+        };
+        order(n, Action::Run(Box::new(spec)))
     }
 }

@@ -73,30 +73,7 @@ impl Specs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::bounded::{List, Text};
-    use crate::proto::order::samples;
-    use crate::proto::spec::{Limits, OnIsolation, Replicate, Restart};
-
-    fn run(n: u64) -> SignedOrder {
-        let spec = ServiceSpec {
-            name: Text::capped("kv"),
-            command: List::capped([Text::capped("./kv")]),
-            state: None,
-            on_isolation: OnIsolation::default(),
-            ports: List::new(),
-            replicate: Replicate {
-                every_ms: 1000,
-                commit: crate::proto::spec::Commit::Async,
-                commit_timeout_ms: 0,
-            },
-            classes: List::new(),
-            labels: List::new(),
-            restart: Restart { max: 3, within_ms: 60_000 },
-            limits: Limits::default(),
-            env: List::new(),
-        };
-        samples::order(n, Action::Run(Box::new(spec)))
-    }
+    use crate::proto::order::samples::run;
 
     #[test]
     fn an_order_that_is_being_chosen_is_kept_when_nobody_names_it_yet() {

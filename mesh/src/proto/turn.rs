@@ -75,11 +75,13 @@ pub(crate) mod samples {
     use crate::proto::config::{Belonging, Config, MembershipTiming};
     use crate::proto::directory::Announcement;
     use crate::proto::id::{CellId, Incarnation, Keypair};
+    use crate::proto::members::Member;
     use crate::proto::order::samples::ticket;
     use crate::proto::promises::Preset;
     use crate::proto::record::Board;
     use crate::proto::table::{Row, Table};
     use crate::proto::ticket::{Address, Role};
+    use crate::proto::wire::gossip::Standing;
 
     /// The surroundings of a board that knows nobody yet, for the parts alone.
     pub(crate) struct Surroundings {
@@ -87,7 +89,7 @@ pub(crate) mod samples {
         pub(crate) members: Members,
         pub(crate) links: Links,
         pub(crate) directory: Directory,
-        specs: Specs,
+        pub(crate) specs: Specs,
         pub(crate) holdings: Holdings,
         ops: Ops,
         rng: ChaCha8Rng,
@@ -96,20 +98,8 @@ pub(crate) mod samples {
 
     impl Surroundings {
         pub(crate) fn new() -> Self {
-            let keypair = Keypair::from_seed(&[10; 32]);
-            let belonging = Belonging::by_ticket(&ticket(Role::Member), &keypair.public());
-            let config = Config {
-                keypair,
-                name: Text::capped("n0"),
-                cell: CellId::default(),
-                board: Board::default(),
-                labels: List::new(),
-                ticket: None,
-                membership: MembershipTiming::default(),
-                preset: Preset::LAN,
-            };
             Self {
-                me: Myself::new(config, belonging, None, Incarnation(0)),
+                me: board(0),
                 members: Members::default(),
                 links: Links::default(),
                 directory: Directory::default(),
@@ -153,13 +143,35 @@ pub(crate) mod samples {
             );
         }
 
-        /// Another board, to which there is a link.
+        /// Another board: a member that is up, and to which there is a link.
         pub(crate) fn peer(&mut self, number: u8) -> NodeId {
-            let peer = Keypair::from_seed(&[10 + number; 32]).public();
+            let board = board(number);
+            let peer = board.id();
+            let (record, signed) = (board.record().clone(), board.signed().clone());
+            let (credential, admission) = (board.belonging.credential, None);
+            let (standing, since) = (Standing::Up, at(0));
+            let member = Member { record, signed, credential, admission, standing, since };
+            self.members.put(member).expect("there is room");
             self.links.on_connected(peer, &Address::default(), at(0));
             self.links.on_admitted(peer, at(0));
             peer
         }
+    }
+
+    fn board(number: u8) -> Myself {
+        let keypair = Keypair::from_seed(&[10 + number; 32]);
+        let belonging = Belonging::by_ticket(&ticket(Role::Member), &keypair.public());
+        let config = Config {
+            keypair,
+            name: Text::capped(&format!("n{number}")),
+            cell: CellId::default(),
+            board: Board::default(),
+            labels: List::new(),
+            ticket: None,
+            membership: MembershipTiming::default(),
+            preset: Preset::LAN,
+        };
+        Myself::new(config, belonging, None, Incarnation(0))
     }
 
     pub(crate) fn at(ms: u64) -> Time {

@@ -48,3 +48,22 @@ pub fn place(table: &Table, members: &Members, node: &NodeId) -> u32 {
     };
     u32::try_from(table.electorate().iter().filter(|other| better(other)).count()).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::bounded::List;
+    use crate::proto::turn::samples::Surroundings;
+
+    #[test]
+    fn each_of_an_electorate_has_a_place_of_its_own_and_who_makes_way_the_last() {
+        let mut board = Surroundings::new();
+        let mut voters = [1, 2, 3].map(|number| board.peer(number));
+        voters.sort();
+        let mut table = Table { voters: List::capped(voters), ..Table::default() };
+        let places = |table: &Table| voters.map(|voter| place(table, &board.members, &voter));
+        assert_eq!(places(&table), [0, 1, 2], "equal boards by their ids");
+        table.drained = vec![voters[0]];
+        assert_eq!(places(&table), [2, 0, 1]);
+    }
+}

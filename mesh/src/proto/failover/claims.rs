@@ -600,6 +600,7 @@ mod tests {
     use crate::proto::authority::changes::What;
     use crate::proto::id::{Epoch, Term};
     use crate::proto::io::Effect;
+    use crate::proto::order::samples::run;
     use crate::proto::promises::Preset;
     use crate::proto::table::samples::row;
     use crate::proto::turn::samples::{Surroundings, at};
@@ -684,5 +685,59 @@ mod tests {
         // It ends at 1,600 ms; killing takes 200, and the next word may be 250 away.
         assert!(switches(1_149));
         assert!(!switches(1_150));
+    }
+
+    fn rest(began_ms: u64, why: Why) -> Rest {
+        let lasts = Duration::from_secs(10);
+        Rest { until: at(began_ms) + lasts, lasts, why }
+    }
+
+    #[test]
+    fn a_board_that_was_silent_rests_unless_it_was_dead_and_is_back() {
+        let mut board = Surroundings::new();
+        let peer = board.peer(1);
+        let spec = board.specs.put(run(1)).unwrap();
+        let row = Row { spec, ..row("kv", board.turn(0).me.id(), None) };
+        board.knows(1, vec![row.clone()]);
+        let mut failover = Failover::new(Preset::LAN, 0, at(0));
+        failover
+            .passed_over
+            .entry(row.instance())
+            .or_default()
+            .insert(peer, rest(1_000, Why::Silent));
+        let unable = Row { able: Some(false), ..row.clone() };
+        let tried = |board: &mut Surroundings, row, ms| {
+            failover.choose_untried(&board.turn(ms), &Office::default(), row, |_| true)
+        };
+        assert_eq!(tried(&mut board, &row, 10_999), None);
+        assert_eq!(tried(&mut board, &row, 11_000), Some(peer), "it has rested");
+        let sooner = 1_000 + PASSED_OVER_FOR_UNABLE.as_millis() as u64;
+        assert_eq!(tried(&mut board, &unable, sooner - 1), None);
+        assert_eq!(tried(&mut board, &unable, sooner), Some(peer), "the standby cannot start it");
+        board.members.set_standing(&peer, Standing::Down, at(2_000));
+        board.members.set_standing(&peer, Standing::Up, at(3_000));
+        assert_eq!(tried(&mut board, &row, 3_000), Some(peer));
+    }
+
+    #[test]
+    fn a_standby_that_is_able_now_is_not_passed_over_and_others_still_are() {
+        let mut board = Surroundings::new();
+        let [standby, unable, silent] = [1, 2, 3].map(|number| board.peer(number));
+        let row = row("kv", board.turn(0).me.id(), Some(standby));
+        board.knows(1, vec![row.clone()]);
+        let able = |failover: &mut Failover, board: &mut Surroundings| {
+            let turn = board.turn(2_000);
+            failover.judge_ability(&turn, &Office::default(), &row, (standby, true));
+            failover.passed_over[&row.instance()].keys().copied().collect::<BTreeSet<_>>()
+        };
+        let mut failover = Failover::new(Preset::LAN, 0, at(0));
+        let of = failover.passed_over.entry(row.instance()).or_default();
+        of.insert(standby, rest(1_000, Why::Unable));
+        of.insert(unable, rest(1_000, Why::Unable));
+        of.insert(silent, rest(1_000, Why::Silent));
+        assert_eq!(able(&mut failover, &mut board), BTreeSet::from([unable, silent]));
+        let of = failover.passed_over.entry(row.instance()).or_default();
+        of.insert(standby, rest(1_000, Why::Failed));
+        assert_eq!(able(&mut failover, &mut board), BTreeSet::from([standby, unable, silent]));
     }
 }

@@ -91,3 +91,32 @@ impl Outbox {
         self.links.values().filter(|queue| !queue.facts.is_empty()).map(|q| q.flush_at).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::directory::Announcement;
+    use crate::proto::id::{Incarnation, PublicKey};
+    use crate::proto::turn::samples::at;
+
+    const COALESCE: Duration = Duration::from_millis(100);
+    const LINK: NodeId = PublicKey([1; 32]);
+
+    #[test]
+    fn urgent_news_does_not_wait_for_others_but_for_a_pause() {
+        let rumour = || Fact::Down { subject: LINK, incarnation: Incarnation(1) };
+        let chosen = || {
+            let table = Default::default();
+            Fact::Chosen(Box::new(Announcement { master: LINK, table }))
+        };
+        for (fact, due) in [(rumour(), 100), (chosen(), 10)] {
+            let mut outbox = Outbox::default();
+            outbox.push(LINK, rumour(), at(0));
+            assert_eq!(outbox.flush(at(0), COALESCE).len(), 1, "the link was quiet");
+            outbox.push(LINK, fact, at(1));
+            assert_eq!(outbox.due(), Some(at(due)));
+            assert_eq!(outbox.flush(at(due - 1), COALESCE).len(), 0);
+            assert_eq!(outbox.flush(at(due), COALESCE).len(), 1);
+        }
+    }
+}
