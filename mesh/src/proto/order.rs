@@ -279,9 +279,14 @@ pub(crate) mod samples {
         SignedOrder::seal(&order, &operator, ticket.bind_operator(&operator.public())).unwrap()
     }
 
-    /// An order to run `kv`, without a state.
+    /// An order to run `kv`.
     pub(crate) fn run(n: u64) -> SignedOrder {
-        let spec = ServiceSpec {
+        order(n, Action::Run(Box::new(spec())))
+    }
+
+    /// `kv`, without a state.
+    pub(crate) fn spec() -> ServiceSpec {
+        ServiceSpec {
             name: Text::capped("kv"),
             command: List::capped([Text::capped("./kv")]),
             state: None,
@@ -293,7 +298,6 @@ pub(crate) mod samples {
             restart: Restart { max: 3, within_ms: 60_000 },
             limits: Limits::default(),
             env: List::new(),
-        };
-        order(n, Action::Run(Box::new(spec)))
+        }
     }
 }
