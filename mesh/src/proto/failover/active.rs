@@ -743,6 +743,7 @@ mod tests {
     use crate::proto::spec::ServiceSpec;
     use crate::proto::table::samples::row;
     use crate::proto::turn::samples::{Surroundings, at};
+    use crate::proto::wire::failover::Grant;
 
     #[test]
     fn what_kept_running_in_isolation_while_another_had_the_right_is_told_and_set_aside() {
@@ -765,5 +766,31 @@ mod tests {
         };
         assert_eq!(set_aside(OnIsolation::KeepRunning), 1);
         assert_eq!(set_aside(OnIsolation::Fence), 0, "it was killed in time");
+    }
+
+    #[test]
+    fn what_begins_for_the_first_time_finds_an_empty_folder_and_what_was_moved_unused_its_own() {
+        let begins = |released| {
+            let mut board = Surroundings::new();
+            let standby = board.peer(1);
+            let spec = ServiceSpec { state: Some(Text::capped("data")), ..spec() };
+            let spec = board.specs.put(order(1, Action::Run(Box::new(spec)))).unwrap();
+            let (previous, base) = Default::default();
+            let row = row("kv", board.turn(0).me.id(), Some(standby));
+            let row = Row { previous, base, spec, released, ..row };
+            let (instance, epoch) = (row.instance(), row.epoch);
+            board.knows(1, vec![row]);
+            let mut failover = Failover::new(Preset::LAN, 0, at(0));
+            failover.on_table(&mut board.turn(0));
+            let (sent, lease_ms, as_master) = (at(100).0, 1500, false);
+            let grant = Grant { instance, epoch, sent, lease_ms, as_master };
+            failover.on_grant(&mut board.turn(110), &Office::default(), standby, &grant);
+            board.effects().into_iter().find_map(|effect| match effect {
+                Effect::Start { begin, .. } => Some(begin),
+                _ => None,
+            })
+        };
+        assert_eq!(begins(false), Some(Begin::Empty { anew: true }));
+        assert_eq!(begins(true), Some(Begin::Empty { anew: false }));
     }
 }

@@ -740,4 +740,19 @@ mod tests {
         of.insert(standby, rest(1_000, Why::Failed));
         assert_eq!(able(&mut failover, &mut board), BTreeSet::from([standby, unable, silent]));
     }
+
+    #[test]
+    fn a_claim_asks_for_the_link_that_it_needs() {
+        let mut board = Surroundings::new();
+        let master = board.peer(1);
+        board.links.on_disconnected(&master, "closed".to_owned(), at(1));
+        let office = Office { master: Some(master), ..Office::default() };
+        let row = row("kv", board.turn(0).me.id(), None);
+        let mut failover = Failover::new(Preset::LAN, 0, at(0));
+        failover.claim(&mut board.turn(60_000), &office, &row, Claimed::NeedStandby);
+        let Turn { now, members, links, out, .. } = board.turn(60_001);
+        links.handle_timeout(now, members, out);
+        let connects = |e: &Effect| matches!(e, Effect::Connect { peer, .. } if *peer == master);
+        assert!(board.effects().iter().any(connects));
+    }
 }
