@@ -1,0 +1,58 @@
+use super::*;
+use crate::proto::bounded::Text;
+use crate::proto::order::Action;
+use crate::proto::order::samples::{order, spec};
+use crate::proto::promises::Preset;
+use crate::proto::spec::ServiceSpec;
+use crate::proto::table::samples::row;
+use crate::proto::turn::samples::{Surroundings, at};
+use crate::proto::wire::failover::Grant;
+
+#[test]
+fn what_kept_running_in_isolation_while_another_had_the_right_is_told_and_set_aside() {
+    let set_aside = |on_isolation| {
+        let mut board = Surroundings::new();
+        let other = board.peer(1);
+        let spec = ServiceSpec { on_isolation, state: Some(Text::capped("data")), ..spec() };
+        let spec = board.specs.put(order(1, Action::Run(Box::new(spec)))).unwrap();
+        let row = Row { spec, ..row("kv", board.turn(0).me.id(), Some(other)) };
+        board.knows(1, vec![row.clone()]);
+        let mut failover = Failover::new(Preset::LAN, 0, at(0));
+        failover.on_table(&mut board.turn(0));
+        failover.assignments.get_mut(&row.instance()).unwrap().run = Run::Running;
+        let taken = Row { epoch: Epoch(4), previous: Epoch(3), active: other, ..row };
+        board.knows(2, vec![taken]);
+        board.effects();
+        failover.on_table(&mut board.turn(9_000));
+        let aside = |e: &&Effect| matches!(e, Effect::KeepAside { epoch: Epoch(3), .. });
+        board.effects().iter().filter(aside).count()
+    };
+    assert_eq!(set_aside(OnIsolation::KeepRunning), 1);
+    assert_eq!(set_aside(OnIsolation::Fence), 0, "it was killed in time");
+}
+
+#[test]
+fn what_begins_for_the_first_time_finds_an_empty_folder_and_what_was_moved_unused_its_own() {
+    let begins = |released| {
+        let mut board = Surroundings::new();
+        let standby = board.peer(1);
+        let spec = ServiceSpec { state: Some(Text::capped("data")), ..spec() };
+        let spec = board.specs.put(order(1, Action::Run(Box::new(spec)))).unwrap();
+        let (previous, base) = Default::default();
+        let row = row("kv", board.turn(0).me.id(), Some(standby));
+        let row = Row { previous, base, spec, released, ..row };
+        let (instance, epoch) = (row.instance(), row.epoch);
+        board.knows(1, vec![row]);
+        let mut failover = Failover::new(Preset::LAN, 0, at(0));
+        failover.on_table(&mut board.turn(0));
+        let (sent, lease_ms, as_master) = (at(100).0, 1500, false);
+        let grant = Grant { instance, epoch, sent, lease_ms, as_master };
+        failover.on_grant(&mut board.turn(110), &Office::default(), standby, &grant);
+        board.effects().into_iter().find_map(|effect| match effect {
+            Effect::Start { begin, .. } => Some(begin),
+            _ => None,
+        })
+    };
+    assert_eq!(begins(false), Some(Begin::Empty { anew: true }));
+    assert_eq!(begins(true), Some(Begin::Empty { anew: false }));
+}
