@@ -42,6 +42,22 @@ fn an_active_begins_with_a_newer_state_of_the_right_before_its_own_only() {
 }
 
 #[test]
+fn a_standby_that_the_last_state_was_not_given_to_is_not_ready_for_the_next_right() {
+    let mut board = Surroundings::new();
+    let [active, standby, former] = [1, 2, 3].map(|number| board.peer(number));
+    let row = row("kv", active, Some(standby));
+    board.knows(1, vec![row.clone()]);
+    let mut released = |to, last| {
+        let next = judged(&mut board, &row, Claimed::Release { to, last }).unwrap();
+        (next.active, next.ready)
+    };
+    let last = CheckpointId { epoch: Epoch(3), seq: 7 };
+    assert_eq!(released(standby, last), (standby, true));
+    assert_eq!(released(former, last), (active, false), "the former one holds it");
+    assert_eq!(released(former, CheckpointId::default()), (active, true), "there is none to hold");
+}
+
+#[test]
 fn a_master_removes_a_service_without_a_standby_once_its_active_is_not_bound() {
     let mut board = Surroundings::new();
     let row = Row { retiring: true, removing: true, ..row("kv", board.peer(1), None) };
