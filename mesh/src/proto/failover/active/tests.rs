@@ -56,3 +56,26 @@ fn what_begins_for_the_first_time_finds_an_empty_folder_and_what_was_moved_unuse
     assert_eq!(begins(false), Some(Begin::Empty { anew: true }));
     assert_eq!(begins(true), Some(Begin::Empty { anew: false }));
 }
+
+#[test]
+fn what_waited_for_its_specification_starts_when_that_arrives() {
+    let mut board = Surroundings::new();
+    let standby = board.peer(1);
+    let signed = order(1, Action::Run(Box::new(spec())));
+    let hash = signed.hash();
+    let row = Row { spec: hash, ..row("kv", board.turn(0).me.id(), Some(standby)) };
+    let (instance, epoch) = (row.instance(), row.epoch);
+    board.knows(1, vec![row]);
+    let mut failover = Failover::new(Preset::LAN, 0, at(0));
+    failover.on_table(&mut board.turn(0));
+    let (sent, lease_ms, as_master) = (at(100).0, 1500, false);
+    let grant = Grant { instance, epoch, sent, lease_ms, as_master };
+    failover.on_grant(&mut board.turn(110), &Office::default(), standby, &grant);
+    let starts = |board: &mut Surroundings| {
+        board.effects().iter().filter(|e| matches!(e, Effect::Start { .. })).count()
+    };
+    assert_eq!(starts(&mut board), 0);
+    board.specs.put(signed).unwrap();
+    failover.start_what_waits_for(&mut board.turn(120), &hash);
+    assert_eq!(starts(&mut board), 1);
+}
