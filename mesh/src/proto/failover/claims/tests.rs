@@ -169,3 +169,22 @@ fn a_claim_asks_for_the_link_that_it_needs() {
     let connects = |e: &Effect| matches!(e, Effect::Connect { peer, .. } if *peer == master);
     assert!(board.effects().iter().any(connects));
 }
+
+#[test]
+fn a_silent_standby_is_replaced_sooner_when_the_others_hold_it_for_dead_too() {
+    let mut board = Surroundings::new();
+    let standby = board.peer(1);
+    let row = row("kv", board.turn(0).me.id(), Some(standby));
+    board.knows(1, vec![row.clone()]);
+    let mut failover = Failover::new(Preset::LAN, 0, at(0));
+    failover.on_table(&mut board.turn(0));
+    let claims = |board: &mut Surroundings, ms| {
+        failover.claim_of(&board.turn(ms), &failover.assignments[&row.instance()])
+    };
+    // A lease and the grace are 1.8 s.
+    assert_eq!(claims(&mut board, 3_600), None);
+    assert_eq!(claims(&mut board, 3_601), Some(Claimed::NeedStandby));
+    board.members.set_standing(&standby, Standing::Down, at(1));
+    assert_eq!(claims(&mut board, 1_800), None);
+    assert_eq!(claims(&mut board, 1_801), Some(Claimed::NeedStandby));
+}
