@@ -143,8 +143,20 @@ pub(crate) mod samples {
             );
         }
 
+        /// This board is in the list itself.
+        pub(crate) fn joins(&mut self) -> NodeId {
+            self.member(0)
+        }
+
         /// Another board: a member that is up, and to which there is a link.
         pub(crate) fn peer(&mut self, number: u8) -> NodeId {
+            let peer = self.member(number);
+            self.links.on_connected(peer, &Address::default(), at(0));
+            self.links.on_admitted(peer, at(0));
+            peer
+        }
+
+        fn member(&mut self, number: u8) -> NodeId {
             let board = board(number);
             let peer = board.id();
             let (record, signed) = (board.record().clone(), board.signed().clone());
@@ -152,8 +164,6 @@ pub(crate) mod samples {
             let (standing, since) = (Standing::Up, at(0));
             let member = Member { record, signed, credential, admission, standing, since };
             self.members.put(member).expect("there is room");
-            self.links.on_connected(peer, &Address::default(), at(0));
-            self.links.on_admitted(peer, at(0));
             peer
         }
     }
@@ -165,7 +175,7 @@ pub(crate) mod samples {
             keypair,
             name: Text::capped(&format!("n{number}")),
             cell: CellId::default(),
-            board: Board::default(),
+            board: Board { durable: true, ..Board::default() },
             labels: List::new(),
             ticket: None,
             membership: MembershipTiming::default(),

@@ -36,10 +36,15 @@ impl Authority {
         }
         let wanted = self.wanted_voters(turn);
         let fresh: Vec<NodeId> = self.fresh_voters(turn).collect();
+        let me = turn.me.id();
         let Role::Leader(reign) = &mut self.role else { return };
-        reign.learners.clone_from(&fresh);
-        // They must have the table and answer now, or the change would stop the mesh.
+        reign.learners = fresh.iter().filter(|node| **node != me).copied().collect();
+        // They must have the table and answer now, or the change would stop the mesh. One of them may be this
+        // node, if it was elected by a joint table that ended its vote.
         let ready = |node: &NodeId| {
+            if *node == me {
+                return self.durable >= self.table.version;
+            }
             let peer = reign.peer(node);
             let recent = turn.now - self.preset.heartbeat * 2;
             peer.durable >= self.table.version && peer.heard > Some(recent)

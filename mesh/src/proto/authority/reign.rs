@@ -222,3 +222,34 @@ impl Authority {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Remembered;
+    use super::*;
+    use crate::proto::bounded::List;
+    use crate::proto::promises::Preset;
+    use crate::proto::turn::samples::{Surroundings, at};
+
+    /// Elected by a joint table that ended its own vote, it puts itself in the place of a voter that is gone.
+    #[test]
+    fn a_master_without_a_vote_can_get_one() {
+        let mut around = Surroundings::new();
+        let me = around.joins();
+        let (one, two) = (around.peer(1), around.peer(2));
+        let gone = crate::proto::id::PublicKey([9; 32]);
+        let mut table = Table { voters: List::capped([one, two, gone]), ..Table::default() };
+        table.version.number = 5;
+        let version = table.version;
+        let mut authority = Authority::new(Preset::LAN, Remembered::default(), Some(table), at(0));
+        authority.committed = version;
+        let mut reign = Reign::new(me, at(0), Preset::LAN.lease);
+        let answers =
+            Peer { acked: Some(at(90)), heard: Some(at(100)), durable: version, table_sent: None };
+        reign.peers = BTreeMap::from([(one, answers), (two, answers)]);
+        authority.role = Role::Leader(Box::new(reign));
+        authority.govern(&mut around.turn(100));
+        let incoming = authority.table.incoming.as_ref().expect("a change of voters");
+        assert!([one, two, me].iter().all(|node| incoming.contains(node)), "{incoming:?}");
+    }
+}

@@ -294,6 +294,7 @@ mod tests {
     #[test]
     fn a_lost_link_is_asked_about_at_once_and_the_ack_is_not_waited_for() {
         let mut watch = probed();
+        watch.on_doubted(at(20_000));
         assert!(watch.on_link_lost(at(20_100)));
         assert!(!watch.on_link_lost(at(20_200)), "the others are being asked already");
         assert_eq!(watch.step(at(20_699), &TIMING()), None);
