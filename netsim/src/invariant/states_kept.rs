@@ -32,6 +32,11 @@ pub(super) struct StatesKept {
     given: BTreeMap<(Instance, u64), BoardIndex>,
 }
 
+/// As the report says it, too.
+fn said(point: Point) -> String {
+    format!("write {} of run {}", point.writes, point.run)
+}
+
 impl StatesKept {
     fn begins(&self, board: BoardIndex, event: &ServiceEvent) -> Option<String> {
         let ServiceEvent::Begins { instance, epoch, from, stateful: true, .. } = event else {
@@ -50,8 +55,10 @@ impl StatesKept {
             return None;
         }
         let (of, seq) = (id.epoch.0, id.seq);
+        let from = from.map_or("nothing".to_owned(), said);
         Some(format!(
-            "{instance} begins under epoch {epoch} from {from:?}; this board had confirmed {of}/{seq}, which is {point:?}"
+            "{instance} begins under epoch {epoch} from {from}; this board had confirmed state {of}/{seq}, which is {}",
+            said(*point)
         ))
     }
 }

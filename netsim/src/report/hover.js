@@ -95,7 +95,11 @@ function tell(event) {
     }
     const shown = messagesAt(lane.board, hover.at);
     if (shown.length > 0) line(tip, "messages within 0.5 s:", "small");
-    for (const one of shown.slice(0, 14)) {
+    // The nearest ones, in the order of time: what one points at must not be among the "more".
+    const away = (one) => Math.min(...[one.from === lane.board ? one.sent : null, one.to === lane.board ? one.arrived : null]
+      .filter((time) => time !== null).map((time) => Math.abs(time - hover.at)));
+    const nearest = new Set([...shown].sort((a, b) => away(a) - away(b)).slice(0, 14));
+    for (const one of shown.filter((one) => nearest.has(one))) {
       const out = one.from === lane.board;
       const text = `${seconds(one.sent)} ${out ? "to" : "from"} ${nameOf(out ? one.to : one.from)}: ${one.text}, ${fate(one)}`;
       line(tip, text, one.arrived === null ? "lost" : "");

@@ -129,7 +129,7 @@ fn text(words: &Words, message: &Message) -> String {
         }
         Message::AppOk(ok) => {
             let (term, number) = (ok.durable.term.0, ok.durable.number);
-            let lease = if ok.sent == 0 { ", no lease" } else { "" };
+            let lease = if ok.sent == 0 { ", no lease" } else { ", confirms a lease" };
             format!("term {}, has table {term}/{number}{lease}", ok.term.0)
         }
         Message::Renew(renew) => format!("{} epoch {}", renew.instance, renew.epoch.0),
