@@ -96,7 +96,7 @@ pub struct Peer {
     pub admitted: bool,
     /// The node has hung up on it; nothing more passes.
     pub leaving: bool,
-    /// Oldest first. The first one, the carrier, carries what is sent.
+    /// The first one, the carrier, carries what is sent: the newest since admission.
     pub conns: Vec<(ConnIndex, u8)>,
 }
 

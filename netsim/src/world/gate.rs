@@ -1,10 +1,10 @@
 //! Connections of one process to its peers, and what may pass over them: what the swarm does.
 //!
 //! The rules are the real gate's. Several connections to one peer are one peer: `Connected` with the
-//! first, `Disconnected` with the last; the oldest carries what is sent. Until the node has let a
-//! peer in, only `Hello` and `Refused` pass; other frames that arrive are parked, other messages that
-//! are sent are dropped. A connection that is not let in within [`HELLO_TIMEOUT`] is closed. Hanging
-//! up flushes for at most [`FLUSH_TIMEOUT`].
+//! first, `Disconnected` with the last; what is sent goes over the newest since admission, before that
+//! over the oldest. Until the node has let a peer in, only `Hello` and `Refused` pass; other frames that
+//! arrive are parked, other messages that are sent are dropped. A connection that is not let in within
+//! [`HELLO_TIMEOUT`] is closed. Hanging up flushes for at most [`FLUSH_TIMEOUT`].
 
 use hedgerow::proto::id::NodeId;
 use hedgerow::proto::io::Input;
@@ -102,7 +102,10 @@ impl World {
             self.net.close(self.now, conn, end, &mut self.queue);
             return;
         }
-        known.conns.push((conn, end));
+        // A peer that restarted connects anew while its former connection still looks alive. Before admission
+        // the one that the hello went over is kept.
+        let place = if known.admitted { 0 } else { known.conns.len() };
+        known.conns.insert(place, (conn, end));
         let is_first = known.conns.len() == 1;
         self.queue.push(self.now + HELLO_TIMEOUT, Due::Late(conn, end));
         if is_first {
@@ -137,7 +140,10 @@ impl World {
         if peer.conns.is_empty() {
             state.peers.remove(&node);
             self.give(board, Input::Disconnected { peer: node, why: why.to_owned() });
-        } else if place == 0 && !peer.admitted {
+        } else if place == 0 && peer.admitted {
+            // The newest, once more.
+            peer.conns.sort_unstable_by(|a, b| b.cmp(a));
+        } else if place == 0 {
             // Nobody could tell whether the hello arrived; a clean new attempt follows.
             for (conn, end) in peer.conns.clone() {
                 self.shut(conn, end);
