@@ -5,7 +5,8 @@
 //! ```
 //!
 //! runs each fault with each preset at each loss on many seeds, before the eyes of every invariant, and prints
-//! one table (each preset and loss on stderr as soon as it is measured). Exits with 1 if a rule was broken.
+//! one table (each preset and loss on stderr as soon as it is measured). Exits with 1 if a rule was broken, with
+//! 2 if it could not measure.
 //! `--slowest` prints the line that replays the slowest run of each cell, for `netsim replay LINE --timeline`.
 
 mod cases;
@@ -132,7 +133,7 @@ impl Options {
             if seed - self.seed >= (self.runs * SEEDS_PER_RUN) as u64 {
                 bail!("too few meshes have a ready standby and a master of their own in time");
             }
-            let Some(trial) = Trial::of(seed, boards, link, loss) else { continue };
+            let Some(trial) = Trial::of(seed, boards, link, loss)? else { continue };
             for cell in &mut wanting {
                 let case = &CASES[cell.number];
                 if case.fits(trial.roles()) {

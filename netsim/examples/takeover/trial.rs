@@ -50,12 +50,15 @@ pub(crate) struct Run {
 
 impl Trial {
     /// None if at the drawn moment not all have their roles, or one board has two that could be two boards'.
+    ///
+    /// # Errors
+    /// A rule was broken before anything happened.
     pub(crate) fn of(
         seed: u64,
         boards: BoardIndex,
         link: LinkLaw,
         loss_percent: u8,
-    ) -> Option<Self> {
+    ) -> Result<Option<Self>> {
         let mut draw = Stream::new(seed, Purpose::Faults, 0, 0);
         let now = draw.between(SETTLED, SETTLED + 10 * SECOND);
         let mut plan = Plan::calm(seed, boards, now);
@@ -71,11 +74,14 @@ impl Trial {
             stateful: true,
             bytes: BYTES,
         });
-        let (ledger, _) = run(&plan);
-        let roles = ledger.roles(now)?;
-        let Roles { active, standby, master, .. } = roles;
-        let apart = active != master && (standby != master || boards == 2);
-        apart.then_some(Self { plan, now, roles })
+        let (ledger, outcome) = run(&plan);
+        let findings = outcome.findings;
+        ensure!(findings.is_empty(), "seed {seed}, before anything happened: {findings:?}");
+        let is_apart = |Roles { active, standby, master, .. }: &Roles| {
+            active != master && (standby != master || boards == 2)
+        };
+        let roles = ledger.roles(now).filter(is_apart);
+        Ok(roles.map(|roles| Self { plan, now, roles }))
     }
 
     /// Who did what at that moment.
