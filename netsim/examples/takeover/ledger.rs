@@ -71,6 +71,8 @@ impl Watcher for Scribe {
             What::Belief(belief) => ledger.believes(at, board, belief),
             What::Gone { .. } => drop(ledger.believers.remove(&board)),
             What::Service(event) => ledger.service(at, board, event),
+            What::Effect(Effect::Capture { freeze: true, .. }) => ledger.rests(at, board),
+            What::Effect(Effect::Thaw { .. }) => ledger.runs(at, board),
             What::Effect(Effect::Persist { record: Record::Table(table), .. }) => {
                 ledger.writes(table);
             }
@@ -101,16 +103,21 @@ impl Ledger {
 
     fn service(&mut self, at: Nanos, board: BoardIndex, event: &ServiceEvent) {
         match event {
-            ServiceEvent::Begins { .. } | ServiceEvent::Wakes { .. } => {
-                self.spans.push(Span { board, from: at, to: None });
-            }
-            ServiceEvent::Ends { .. } | ServiceEvent::Sleeps { .. } => {
-                let mut open = self.spans.iter_mut().rev().filter(|span| span.to.is_none());
-                if let Some(span) = open.find(|span| span.board == board) {
-                    span.to = Some(at);
-                }
-            }
+            ServiceEvent::Begins { .. } | ServiceEvent::Wakes { .. } => self.runs(at, board),
+            ServiceEvent::Ends { .. } | ServiceEvent::Sleeps { .. } => self.rests(at, board),
             _ => {}
+        }
+    }
+
+    fn runs(&mut self, at: Nanos, board: BoardIndex) {
+        self.spans.push(Span { board, from: at, to: None });
+    }
+
+    /// It ends, sleeps, or is frozen for its last state.
+    fn rests(&mut self, at: Nanos, board: BoardIndex) {
+        let mut open = self.spans.iter_mut().rev().filter(|span| span.to.is_none());
+        if let Some(span) = open.find(|span| span.board == board) {
+            span.to = Some(at);
         }
     }
 
@@ -170,12 +177,18 @@ impl Ledger {
         self.rows().find(|(at, row)| *at >= after && is_it(row)).map(|(at, _)| at)
     }
 
-    /// The first time after this one in which a board was being filled: from the table that says so to the
-    /// first one that does not, or to the end.
-    pub(crate) fn filling(&self, after: Nanos, end: Nanos) -> Option<(Nanos, Nanos)> {
-        let mut rows = self.rows().skip_while(|(at, row)| *at < after || row.fill.is_none());
+    /// The first time after this one in which another standby was being filled for this active: from the table
+    /// that says so to the first one that does not, or to the end.
+    pub(crate) fn filling(
+        &self,
+        after: Nanos,
+        active: BoardIndex,
+        end: Nanos,
+    ) -> Option<(Nanos, Nanos)> {
+        let fills = |row: &Row| row.fill.is_some() && row.active == Some(active);
+        let mut rows = self.rows().skip_while(|(at, row)| *at < after || !fills(row));
         let (from, _) = rows.next()?;
-        let to = rows.find(|(_, row)| row.fill.is_none()).map_or(end, |(at, _)| at);
+        let to = rows.find(|(_, row)| !fills(row)).map_or(end, |(at, _)| at);
         Some((from, to))
     }
 

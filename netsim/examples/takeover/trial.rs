@@ -25,8 +25,8 @@ const ORDERED: Nanos = 10 * SECOND;
 /// Faults begin in the ten seconds after this; a mesh has settled by then.
 const SETTLED: Nanos = 25 * SECOND;
 /// Bytes of the service's state, and how often it is copied.
-const BYTES: u64 = 1 << 20;
-const EVERY: Nanos = 2 * SECOND;
+const BYTES: u64 = 100 << 10;
+const EVERY: Nanos = SECOND;
 
 /// A mesh, and the moment at which something happens to it.
 pub(crate) struct Trial {
@@ -95,11 +95,11 @@ impl Trial {
         5 * silence(link) + 10 * SECOND
     }
 
-    /// Lets a fault happen; `number` keys its draws.
+    /// Lets a fault happen; `number` keys its draws. None if its moment did not come: no other standby was filled.
     ///
     /// # Errors
     /// The run was not the one that was looked at.
-    pub(crate) fn run(&self, number: u64, case: &Case) -> Result<Run> {
+    pub(crate) fn run(&self, number: u64, case: &Case) -> Result<Option<Run>> {
         let (link, seed) = (self.plan.link, self.plan.seed);
         let mut scene = Scene {
             now: self.now,
@@ -120,23 +120,20 @@ impl Trial {
             ledger.met(),
             self.roles
         );
-        let mut arisen = true;
         if act.then_dies_filling && outcome.findings.is_empty() {
-            let filling = ledger.filling(act.since, plan.horizon);
-            arisen = filling.is_some();
-            if let Some((from, to)) = filling {
-                act.since = scene.draw.between(from, to);
-                let fault = Fault::PowerCut { node: self.roles.active };
-                plan.schedule.push(Timed { at: act.since, cue: None, lasts: None, fault });
-                plan.horizon = act.since + Self::bound(link);
-                (ledger, outcome) = run(&plan);
-            }
+            let filling = ledger.filling(act.since, self.roles.active, plan.horizon);
+            let Some((from, to)) = filling else { return Ok(None) };
+            act.since = scene.draw.between(from, to);
+            let fault = Fault::PowerCut { node: self.roles.active };
+            plan.schedule.push(Timed { at: act.since, cue: None, lasts: None, fault });
+            plan.horizon = act.since + Self::bound(link);
+            (ledger, outcome) = run(&plan);
         }
         let (since, end) = (act.since, plan.horizon);
-        let took = act.goal.took(&ledger, self.roles, since, end).filter(|_| arisen);
+        let took = act.goal.took(&ledger, self.roles, since, end);
         let pause = ledger.longest_pause(since, end);
         let paused = pause > 0 && !act.goal.may_pause();
-        Ok(Run { plan, took, pause, paused, findings: outcome.findings })
+        Ok(Some(Run { plan, took, pause, paused, findings: outcome.findings }))
     }
 }
 
