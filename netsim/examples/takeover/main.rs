@@ -6,8 +6,7 @@
 //!
 //! runs each fault with each preset at each loss on many seeds, before the eyes of every invariant, and prints
 //! one table (each preset and loss on stderr as soon as it is measured). Exits with 1 if a rule was broken, with
-//! 2 if it could not measure.
-//! `--slowest` prints the line that replays the slowest run of each cell, for `netsim replay LINE --timeline`.
+//! 2 if it could not measure. `--slowest` prints the line that replays the slowest run of each cell, for `netsim replay LINE --timeline`.
 
 mod cases;
 mod ledger;
@@ -216,6 +215,8 @@ const NOTES: &str = "
 Times in seconds, p99 by nearest rank. They count from the fault unless its name says otherwise, until the first
 instruction of the service on another board (on any board after a heal or a return), another board's reign, or
 the chosen table that names another ready standby; where the name says pause, they are the service's pause.
-pause: the longest time of any run in which the service ran nowhere. missed: runs in which it did not happen
-within 5 (T + t) + 10 s, or the service paused where it must not. findings: broken rules, which must be none.
+pause: the longest time of any run in which the service ran nowhere or was frozen for its last state. missed:
+runs in which it did not happen within 5 (T + t) + 10 s, or the service paused where it must not. findings: broken
+rules, which must be none. Meshes without a ready standby and three voters in time are passed over, and so are those
+in which active, standby and master are not three boards (of two boards: the active is the one that decides).
 ";
