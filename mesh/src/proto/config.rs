@@ -68,7 +68,7 @@ impl Default for MembershipTiming {
             down_after: [
                 Duration::from_secs(4),
                 Duration::from_millis(2500),
-                Duration::from_millis(500),
+                Duration::from_millis(800),
             ],
             coalesce: Duration::from_millis(100),
             wander_interval: Duration::from_secs(60),

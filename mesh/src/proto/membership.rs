@@ -238,13 +238,13 @@ impl Membership {
             return;
         }
         let Some(watched) = self.watches.get_mut(&ask.subject) else { return };
-        watched.watch.on_doubted(turn.now);
         let heard = watched.watch.heard.map(|heard| turn.now.since(heard));
         if let Some(ago) = heard
             && ago <= FRESH
         {
             return answer(turn, &ask, ago);
         }
+        watched.watch.on_doubted(turn.now);
         let subject = ask.subject;
         let waiting = self.questions.entry(subject).or_default();
         if waiting.len() < QUESTIONS_MAX {
