@@ -8,7 +8,7 @@
 //! own, so a seed's other faults are the same with and without services.
 //!
 //! Delays and queues, flapping links, sleeping boards, rotting disks and rogues come from a stream of their own as
-//! well ([`rough`]): half of the seeds have some.
+//! well (`rough`): half of the seeds have some.
 //!
 //! [`Schedule::Chaos`] is ten minutes of everything, an event every 0.1 to 12 s, with services in every
 //! seed and boards that an operator drains: what a campaign over failover is made of.
