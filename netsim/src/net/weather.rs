@@ -56,8 +56,11 @@ impl Weather {
 
     /// A board sends no more than so many bytes a second; none: as many as it wants.
     pub(crate) fn uplink(&mut self, board: BoardIndex, bytes_per_second: Option<u64>) {
-        self.uplinks[usize::from(board)] =
-            bytes_per_second.map(|bytes| Uplink { bytes_per_second: bytes.max(1), free_at: 0 });
+        let uplink = &mut self.uplinks[usize::from(board)];
+        // What waits in its queue goes on waiting.
+        let free_at = uplink.map_or(0, |uplink| uplink.free_at);
+        *uplink =
+            bytes_per_second.map(|bytes| Uplink { bytes_per_second: bytes.max(1), free_at });
     }
 
     /// Whether packets between these two wait in a queue.

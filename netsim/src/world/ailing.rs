@@ -100,9 +100,8 @@ impl World {
         }
     }
 
-    /// It goes on. A shim looks at its clock before it lets its service take another step, so whatever may not
-    /// run any more dies first.
-    /// True if a service slept.
+    /// It goes on; true if a service slept. A shim looks at its clock before it lets its service take another
+    /// step, so whatever may not run any more dies first.
     pub(super) fn wake_up(&mut self, board: BoardIndex) -> bool {
         let now = self.now;
         let Some(sleep) = self.board(board).asleep.take() else { return false };

@@ -15,7 +15,8 @@ use crate::proto::specs::SpecHash;
 use crate::proto::table::{CheckpointId, DRAINED_MAX, Row, Table, Version};
 use crate::proto::turn::Turn;
 
-/// A board that is not there is suspected at the latest so long after it was heard of.
+/// A board that is not there is suspected within that time after it was heard of, if somebody who lives watches
+/// it. Above nine boards perhaps nobody does until the rings are made anew, and it may be chosen all the same.
 const FOUND_SILENT_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is to be changed, or why it cannot be.
