@@ -59,8 +59,7 @@ impl Weather {
         let uplink = &mut self.uplinks[usize::from(board)];
         // What waits in its queue goes on waiting.
         let free_at = uplink.map_or(0, |uplink| uplink.free_at);
-        *uplink =
-            bytes_per_second.map(|bytes| Uplink { bytes_per_second: bytes.max(1), free_at });
+        *uplink = bytes_per_second.map(|bytes| Uplink { bytes_per_second: bytes.max(1), free_at });
     }
 
     /// Whether packets between these two wait in a queue.

@@ -481,7 +481,7 @@ impl Failover {
 
     /// Starts an instance if it has a lease, a state, a specification, and nobody else may run it.
     pub(super) fn start_if_allowed(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
-        let bound = self.is_bound_to_another(turn, instance);
+        let bound_to = self.is_bound_to(turn, instance);
         let silent = turn.now < self.silent_until;
         let Some(assignment) = self.assignments.get_mut(instance) else { return };
         let idle = assignment.run == Run::Idle && assignment.handover.is_none();
@@ -491,9 +491,12 @@ impl Failover {
             return;
         }
         // Own-vote rule: this board's promise to a former active, remembered or not, is a vote against
-        // itself. Not if that one has said that it stopped for good, nor where this right has been used.
+        // itself. Not if that one has said that it stopped for good, nor where this right has been used. Who gave
+        // the right up stands by now; somebody else who was promised, before that one, has said nothing.
         let goes_on = assignment.began == Some(assignment.row.epoch);
-        if !assignment.row.released && !goes_on && (bound || silent) {
+        let gave_up = assignment.row.standby.filter(|_| assignment.row.released);
+        let bound = bound_to.is_some_and(|to| Some(to) != gave_up);
+        if !goes_on && (bound || (silent && !assignment.row.released)) {
             return;
         }
         let hash = assignment.row.spec;

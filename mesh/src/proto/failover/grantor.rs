@@ -130,11 +130,18 @@ impl Failover {
         true
     }
 
-    /// Own-vote rule: whether this board has promised another one that nobody else runs the instance.
-    pub(super) fn is_bound_to_another(&self, turn: &Turn<'_>, instance: &Instance) -> bool {
-        let me = turn.me.id();
-        self.granted
-            .get(instance)
-            .is_some_and(|granted| granted.to != me && granted.promise.binds(turn.now))
+    /// For tests of what else a promise forbids.
+    #[cfg(test)]
+    pub(super) fn has_promised(&mut self, instance: &Instance, to: NodeId, until: Time) {
+        let mut promise = Promise::default();
+        promise.hold_until(until);
+        let granted = Granted { promise, to, epoch: Epoch(1), acked: 0, heard: Time(0) };
+        self.granted.insert(instance.clone(), granted);
+    }
+
+    /// Own-vote rule: which other board this one has promised that nobody else runs the instance.
+    pub(super) fn is_bound_to(&self, turn: &Turn<'_>, instance: &Instance) -> Option<NodeId> {
+        let granted = self.granted.get(instance)?;
+        (granted.to != turn.me.id() && granted.promise.binds(turn.now)).then_some(granted.to)
     }
 }

@@ -152,7 +152,7 @@ impl Failover {
     /// Takes a handover as far as it can go now.
     pub(super) fn hand_over(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
         // Its own promise to a former active is a debt that a successor would not know of.
-        let owes = self.is_bound_to_another(turn, instance) || turn.now < self.silent_until;
+        let owes = self.is_bound_to(turn, instance).is_some() || turn.now < self.silent_until;
         let Some(assignment) = self.assignments.get_mut(instance) else { return };
         let Some(handover) = &mut assignment.handover else { return };
         if let Stage::Copying(id) = handover.stage {

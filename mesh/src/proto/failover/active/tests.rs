@@ -58,6 +58,31 @@ fn what_begins_for_the_first_time_finds_an_empty_folder_and_what_was_moved_unuse
 }
 
 #[test]
+fn a_right_that_was_given_up_frees_from_no_promise_but_to_whoever_gave_it_up() {
+    let starts = |promised: u8| {
+        let mut board = Surroundings::new();
+        let [giver, _] = [1, 2].map(|number| board.peer(number));
+        let to = board.peer(promised);
+        let spec = board.specs.put(order(1, Action::Run(Box::new(spec())))).unwrap();
+        let row = Row { spec, released: true, ..row("kv", board.turn(0).me.id(), Some(giver)) };
+        let (instance, epoch) = (row.instance(), row.epoch);
+        board.knows(1, vec![row]);
+        let mut failover = Failover::new(Preset::LAN, 0, at(0));
+        failover.on_table(&mut board.turn(0));
+        failover.has_promised(&instance, to, at(5_000));
+        let mut starts_at = |ms: u64| {
+            let (sent, lease_ms, as_master) = (at(ms - 10).0, 1500, false);
+            let grant = Grant { instance: instance.clone(), epoch, sent, lease_ms, as_master };
+            failover.on_grant(&mut board.turn(ms), &Office::default(), giver, &grant);
+            board.effects().iter().any(|effect| matches!(effect, Effect::Start { .. }))
+        };
+        [starts_at(110), starts_at(5_010)]
+    };
+    assert_eq!(starts(1), [true, false], "whoever gave it up runs nothing any more");
+    assert_eq!(starts(2), [false, true], "an earlier one may still");
+}
+
+#[test]
 fn what_waited_for_its_specification_starts_when_that_arrives() {
     let mut board = Surroundings::new();
     let standby = board.peer(1);
