@@ -29,6 +29,7 @@ pub mod grantor;
 pub mod handover;
 pub mod orders;
 pub mod renewal;
+mod search;
 pub mod standby;
 
 use core::time::Duration;

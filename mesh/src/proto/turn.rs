@@ -156,6 +156,11 @@ pub(crate) mod samples {
             peer
         }
 
+        /// Another board: a member that was up when it was heard of last.
+        pub(crate) fn remembers(&mut self, number: u8) -> NodeId {
+            self.member(number)
+        }
+
         fn member(&mut self, number: u8) -> NodeId {
             let board = board(number);
             let peer = board.id();

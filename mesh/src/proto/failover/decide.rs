@@ -1,10 +1,10 @@
-//! What becomes of an operator's order, by the table that is chosen now. Pure functions.
+//! What becomes of an operator's order, by the table that is chosen now.
 
-use core::time::Duration;
 use std::collections::BTreeSet;
 
 use super::Office;
 use super::orders::{Done, Passed};
+use super::search::Search;
 use crate::proto::authority::changes::What;
 use crate::proto::id::{Epoch, NodeId};
 use crate::proto::order::{Action, Instance};
@@ -15,10 +15,6 @@ use crate::proto::specs::SpecHash;
 use crate::proto::table::{CheckpointId, DRAINED_MAX, Row, Table, Version};
 use crate::proto::turn::Turn;
 
-/// A board that is not there is suspected within that time after it was heard of, if somebody who lives watches
-/// it. Above nine boards perhaps nobody does until the rings are made anew, and it may be chosen all the same.
-const FOUND_SILENT_WITHIN: Duration = Duration::from_secs(10);
-
 /// What is to be changed, or why it cannot be.
 pub(super) type Decided = Result<What, (&'static str, String)>;
 
@@ -26,12 +22,14 @@ fn chosen(turn: &Turn<'_>) -> Table {
     turn.directory.newest().map(|newest| newest.table.clone()).unwrap_or_default()
 }
 
+/// None while the board that is to begin it is being looked for.
 pub(super) fn decide_run(
-    turn: &Turn<'_>,
+    turn: &mut Turn<'_>,
     office: &Office,
     spec: &ServiceSpec,
     hash: SpecHash,
-) -> Decided {
+    search: &mut Search,
+) -> Result<Option<What>, (&'static str, String)> {
     let instance = Instance { service: spec.name.clone(), ordinal: 0 };
     let (table, me) = (chosen(turn), turn.me.id());
     if let Some(row) = table.row(&instance) {
@@ -56,27 +54,21 @@ pub(super) fn decide_run(
         // What is run from now on the standby may have.
         let able = row.able.filter(|_| spec_hash == row.spec);
         let row = Row { spec: spec_hash, able, retiring: false, ..row.clone() };
-        return Ok(What::Row { made_for: Some(row.revision), instance, row: Some(row) });
+        return Ok(Some(What::Row { made_for: Some(row.revision), instance, row: Some(row) }));
     }
-    let silent: BTreeSet<NodeId> = office.suspected.iter().chain(unproven(turn)).copied().collect();
-    let active = choose_active(&instance, spec, turn.members, &table, &me, &silent)
-        .map_err(|no_room| ("no-room", no_room.to_string()))?;
+    let found = search.look(turn, |turn, not_there| {
+        let silent = office.suspected.union(not_there).copied().collect();
+        choose_active(&instance, spec, turn.members, &table, &me, &silent)
+    });
+    let Some(active) = found.map_err(|no_room| ("no-room", no_room.to_string()))? else {
+        return Ok(None);
+    };
+    let silent: BTreeSet<NodeId> =
+        office.suspected.union(&search.not_there(turn)).copied().collect();
     let mut row = first_row(&spec.name, active, hash, table.version);
     row.standby = choose_standby(&row, spec, turn.members, &table, &me, &silent).ok();
     row.ready = row.standby.is_some() && spec.state.is_none();
-    Ok(What::Row { instance, made_for: None, row: Some(row) })
-}
-
-/// Boards that this one knows of, but has not found to be there: after a restart it remembers all that it ever
-/// met, those, too, that died or left meanwhile. What begins on a board that is gone is down until it returns.
-fn unproven<'a>(turn: &'a Turn<'_>) -> impl Iterator<Item = &'a NodeId> {
-    let here = |node: &NodeId| *node == turn.me.id() || turn.links.is_usable(node);
-    turn.members
-        .up()
-        .filter(move |(node, member)| {
-            !here(node) && turn.now.since(member.since) < FOUND_SILENT_WITHIN
-        })
-        .map(|(node, _)| node)
+    Ok(Some(What::Row { instance, made_for: None, row: Some(row) }))
 }
 
 pub(super) fn decide_row(

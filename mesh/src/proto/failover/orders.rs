@@ -7,6 +7,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use super::decide::{decide_drain, decide_row, decide_run, is_passed, service_of, who_carries_out};
+use super::search::Search;
 use super::{Failover, Notice, Office, want_spec};
 use crate::proto::authority::changes::{Change, Verdict};
 use crate::proto::bounded::Text;
@@ -49,6 +50,8 @@ struct Open {
     /// Not sent to a master before.
     not_before: Time,
     stage: Stage,
+    /// For a board to begin on.
+    search: Search,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,7 +72,7 @@ enum Stage {
     Keeping(Box<Order>, SpecHash),
     /// The authority decides.
     Deciding(Box<Order>, SpecHash),
-    /// The row changed meanwhile: it is decided by the new one in a moment.
+    /// It is decided in a moment: by a row that changed meanwhile, or once a board is found to begin on.
     Again(Box<Order>, SpecHash),
     /// Another board carries it out.
     Passed(OnItsWay),
@@ -154,7 +157,8 @@ impl Desk {
             _ => ORDER_PATIENCE,
         };
         let until = turn.now + patience;
-        self.open.insert(self.next, Open { asked_by, until, not_before: turn.now, stage });
+        let search = Search::default();
+        self.open.insert(self.next, Open { asked_by, until, not_before: turn.now, stage, search });
         self.next
     }
 
@@ -597,7 +601,15 @@ impl Failover {
                 let instance = Instance { service: spec.name.clone(), ordinal: 0 };
                 self.passed_over.remove(&instance);
                 self.fills.remove(&instance);
-                decide_run(turn, office, spec, hash)
+                let Some(open) = self.desk.open.get_mut(&id) else { return };
+                match decide_run(turn, office, spec, hash, &mut open.search) {
+                    Ok(Some(what)) => Ok(what),
+                    Ok(None) => {
+                        open.stage = Stage::Again(Box::new(order.clone()), hash);
+                        return;
+                    }
+                    Err(refusal) => Err(refusal),
+                }
             }
             Action::Stop(name) => decide_row(turn, name, |row| Some(Row { retiring: true, ..row })),
             Action::Remove { service, force } => decide_row(turn, service, |row| {

@@ -3,6 +3,9 @@
 //! A fact that is news here is passed on over every link but the one that it came from; what is lost
 //! on the way is repaired by the digest.
 
+use core::time::Duration;
+use std::collections::BTreeSet;
+
 use super::{Membership, Notice};
 use crate::proto::admission;
 use crate::proto::bounded::List;
@@ -13,9 +16,13 @@ use crate::proto::members::Member;
 use crate::proto::order::Serving;
 use crate::proto::record::{Leave, NodeRecord};
 use crate::proto::signed::Signed;
+use crate::proto::table::{Row, Table};
 use crate::proto::ticket::{Revocation, Revoked};
 use crate::proto::turn::Turn;
 use crate::proto::wire::gossip::{Fact, Facts, Joined, Standing};
+
+/// The link to a board that a change concerns is wanted that long.
+const CONCERNED: Duration = Duration::from_secs(5);
 
 impl Membership {
     pub(crate) fn on_facts(&mut self, turn: &mut Turn<'_>, from: NodeId, facts: Facts) {
@@ -64,6 +71,12 @@ impl Membership {
         let term = announcement.table.version.term;
         let before = turn.directory.newest().map(|newest| newest.table.version.term);
         let master = announcement.master;
+        // Only the master is the first to know. Whom it concerns is told at once and not only by way of the
+        // rings: where most boards are gone at once, that way ends at the next of them.
+        let concerned = match from {
+            None => concerned(turn, &announcement.table),
+            Some(_) => BTreeSet::new(),
+        };
         if !turn.directory.put(announcement.clone()) {
             return;
         }
@@ -72,7 +85,16 @@ impl Membership {
             turn.event(Event::MasterIs { node: master, name, term: term.0 });
         }
         self.notices.push(Notice::Chosen);
-        self.flood(turn, &Fact::Chosen(Box::new(announcement)), from);
+        let fact = Fact::Chosen(Box::new(announcement));
+        let neighbours = self.rings.neighbours(&turn.me.id());
+        for node in concerned.difference(&neighbours) {
+            // Without a link: once there is one, both compare what they know.
+            turn.links.want_until(*node, turn.now + CONCERNED, turn.now);
+            if turn.links.is_usable(node) {
+                self.outbox.push(*node, fact.clone(), turn.now);
+            }
+        }
+        self.flood(turn, &fact, from);
     }
 
     /// Sends one peer the newest table: what it said rests on an older one.
@@ -275,4 +297,16 @@ impl Membership {
             }
         }
     }
+}
+
+/// The other boards of rows that are new or changed in a table.
+fn concerned(turn: &Turn<'_>, table: &Table) -> BTreeSet<NodeId> {
+    let Some(before) = turn.directory.newest() else { return BTreeSet::new() };
+    let is_news =
+        |row: &&Row| before.table.row(&row.instance()).is_none_or(|known| known.age() != row.age());
+    let parties = |row: &Row| [Some(row.active), row.standby, row.fill].into_iter().flatten();
+    let mut concerned: BTreeSet<NodeId> =
+        table.rows.iter().filter(is_news).flat_map(parties).collect();
+    concerned.remove(&turn.me.id());
+    concerned
 }
