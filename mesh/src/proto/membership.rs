@@ -408,7 +408,7 @@ impl Membership {
         if self.withholds(turn) {
             self.suspicions.restart(turn.now);
         }
-        for node in self.suspicions.due(turn.now, &self.timing, self.slowness) {
+        for node in self.suspicions.due(turn.now, &self.timing, self.slowness, &self.rings) {
             let Some(suspicion) = self.suspicions.get(&node) else { continue };
             let heard = self.watch(&node).and_then(|watch| watch.heard);
             if heard > Some(suspicion.first) {
@@ -422,7 +422,7 @@ impl Membership {
     }
 
     fn verdict_due(&self) -> Option<Time> {
-        self.suspicions.next_due(&self.timing, self.slowness)
+        self.suspicions.next_due(&self.timing, self.slowness, &self.rings)
     }
 
     /// Whether this node judges nobody now: it has just become isolated, or hears nobody at all. Who

@@ -99,8 +99,8 @@ fn main() -> Result<()> {
         options.nodes = vec![32, 128];
         options.trials = Some(6);
     }
-    if options.nodes.iter().any(|nodes| !(16..=BOARDS_MAX).contains(nodes)) {
-        bail!("--nodes: meshes of 16 to {BOARDS_MAX} boards can be compared");
+    if options.nodes.iter().any(|nodes| !(3..=BOARDS_MAX).contains(nodes)) {
+        bail!("--nodes: meshes of 3 to {BOARDS_MAX} boards can be compared");
     }
     if options.loss.iter().any(|loss| *loss > LOSS_PERCENT_MAX) {
         bail!("--loss: up to {LOSS_PERCENT_MAX} per cent");

@@ -6,6 +6,7 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::rings::Rings;
 use crate::proto::config::MembershipTiming;
 use crate::proto::id::{Incarnation, NodeId};
 use crate::proto::machine::Time;
@@ -67,15 +68,36 @@ impl Suspicions {
         self.open.keys().copied()
     }
 
-    /// Members whose time is up.
-    pub fn due(&self, now: Time, timing: &MembershipTiming, scale: u32) -> Vec<NodeId> {
-        let due = |suspicion: &Suspicion| suspicion.until(timing, scale) <= now;
-        self.open.iter().filter(|(_, suspicion)| due(suspicion)).map(|(node, _)| *node).collect()
+    /// Members whose time is up, where `observers` watch whom and the own links are as slow as `scale` says.
+    pub fn due(
+        &self,
+        now: Time,
+        timing: &MembershipTiming,
+        scale: u32,
+        observers: &Rings,
+    ) -> Vec<NodeId> {
+        let until = |(node, suspicion): (&NodeId, &Suspicion)| {
+            (*node, suspicion.until(timing, scale, observers.observers_of(node)))
+        };
+        self.open
+            .iter()
+            .map(until)
+            .filter(|(_, until)| *until <= now)
+            .map(|(node, _)| node)
+            .collect()
     }
 
     /// When the next one's time is up.
-    pub fn next_due(&self, timing: &MembershipTiming, scale: u32) -> Option<Time> {
-        self.open.values().map(|suspicion| suspicion.until(timing, scale)).min()
+    pub fn next_due(
+        &self,
+        timing: &MembershipTiming,
+        scale: u32,
+        observers: &Rings,
+    ) -> Option<Time> {
+        let until = |(node, suspicion): (&NodeId, &Suspicion)| {
+            suspicion.until(timing, scale, observers.observers_of(node))
+        };
+        self.open.iter().map(until).min()
     }
 
     /// Starts every wait anew: this node could not hear well until now.
@@ -95,12 +117,42 @@ impl Suspicions {
 
 impl Suspicion {
     /// `scale` is how slow the node's own links are, in parts per thousand of the shortest timeout.
-    fn until(&self, timing: &MembershipTiming, scale: u32) -> Time {
+    fn until(&self, timing: &MembershipTiming, scale: u32, observers: &[NodeId]) -> Time {
         let alerters = self.by.len().clamp(1, 3);
         let wait: Duration = timing.down_after[alerters - 1];
-        // Three have asked in vain, each as long as its own link needs: what is left is the way of a
-        // refutation, over whichever links are quick.
-        let scale = if alerters == 3 { 1000 + scale.saturating_sub(1000) / 4 } else { scale };
+        // Each has asked in vain for as long as its own link needs. Three of them, or all there are: what is left
+        // is the way of a refutation, over whichever links are quick.
+        let all = alerters > 1
+            && !observers.is_empty()
+            && observers.iter().all(|observer| self.by.contains(observer));
+        let scale =
+            if alerters == 3 || all { 1000 + scale.saturating_sub(1000) / 4 } else { scale };
         self.first + wait * scale / 1000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::id::PublicKey;
+
+    #[test]
+    fn slow_links_count_less_once_three_or_all_observers_have_alerted() {
+        let node = |n: u8| PublicKey([n; 32]);
+        let timing = MembershipTiming::default();
+        let [one, two, three] = timing.down_after;
+        let wait = |alerters: u8, observers: &[NodeId]| {
+            let by = (1..=alerters).map(node).collect();
+            let first = Time::default();
+            let suspicion = Suspicion { incarnation: Incarnation(0), first, by };
+            suspicion.until(&timing, 5000, observers).since(first)
+        };
+        let observers: Vec<NodeId> = (1..=4).map(node).collect();
+        assert_eq!(wait(1, &observers), one * 5);
+        assert_eq!(wait(2, &observers), two * 5);
+        assert_eq!(wait(3, &observers), three * 2);
+        assert_eq!(wait(2, &observers[..2]), two * 2, "all there are");
+        assert_eq!(wait(1, &observers[..1]), one * 5, "nobody has confirmed it");
+        assert_eq!(wait(2, &[]), two * 5, "who watches it is not known");
     }
 }
