@@ -83,6 +83,7 @@ pub struct World {
     records: BTreeMap<String, ServiceRecord>,
     /// Services that nobody can start any more.
     orphans: u64,
+    deciders: reign::Deciders,
     /// How long after the faults all services ran, and had standbys.
     serving_after: Option<Nanos>,
     protected_after: Option<Nanos>,
@@ -150,6 +151,7 @@ impl World {
             wanted: Vec::new(),
             records: BTreeMap::new(),
             orphans: 0,
+            deciders: Default::default(),
             serving_after: None,
             protected_after: None,
             watch,

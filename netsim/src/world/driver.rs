@@ -5,6 +5,7 @@
 
 use hedgerow::proto::bounded::List;
 use hedgerow::proto::io::{Command, Effect, Event, Input, Reply};
+use hedgerow::proto::journal::Record;
 use hedgerow::proto::machine::Time;
 use hedgerow::proto::wire;
 
@@ -185,6 +186,9 @@ impl World {
             Effect::Disconnect { peer } => self.hang_up(board, peer),
             Effect::Admit { peer } => self.admit(board, &peer),
             Effect::Persist { op, record } => {
+                if let Record::Table(table) = &record {
+                    self.deciders.written(table);
+                }
                 let begun = self.board(board).disk.append(op, record);
                 self.disk_begun(board, begun);
             }
@@ -219,6 +223,7 @@ impl World {
         match event {
             Event::MemberDown { node, .. } => self.note_blame(board, node, true),
             Event::Suspected { node, .. } => self.note_blame(board, node, false),
+            Event::TableChosen { term, number, .. } => self.deciders.chosen(*term, *number),
             Event::Left => {
                 let state = self.board(board);
                 state.has_left = !state.is_forced_out;

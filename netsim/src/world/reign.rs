@@ -6,7 +6,10 @@
 //! Where so many voters were lost for good that nobody can be elected, only an operator can help;
 //! such a run is *bereft*, exempt and counted.
 
-use hedgerow::proto::table::Table;
+use std::collections::{BTreeMap, BTreeSet};
+
+use hedgerow::proto::id::NodeId;
+use hedgerow::proto::table::{Table, Version};
 
 use super::World;
 use crate::evidence::{Evidence, Master};
@@ -15,6 +18,30 @@ use crate::queue::BoardIndex;
 
 /// Boards that decide, where so many are up.
 const VOTERS: usize = 3;
+
+/// Who decided by the newest table that was ever chosen.
+#[derive(Default, Debug)]
+pub(super) struct Deciders {
+    /// Who would decide by tables that were written since.
+    written: BTreeMap<Version, BTreeSet<NodeId>>,
+    electorate: BTreeSet<NodeId>,
+}
+
+impl Deciders {
+    /// A board writes a table.
+    pub(super) fn written(&mut self, table: &Table) {
+        self.written.entry(table.version).or_insert_with(|| table.electorate());
+    }
+
+    /// A master says that this table is chosen.
+    pub(super) fn chosen(&mut self, term: u64, number: u64) {
+        let is_it = |version: &&Version| version.term.0 == term && version.number == number;
+        let Some(version) = self.written.keys().rev().find(is_it).copied() else { return };
+        let mut later = self.written.split_off(&version);
+        self.electorate = later.remove(&version).unwrap_or_default();
+        self.written = later;
+    }
+}
 
 impl World {
     /// After every call: shows what the node believes, if that is something new.
@@ -80,14 +107,14 @@ impl World {
     }
 
     /// Whether nobody can be elected although all who decide are there or have left by their own word: then
-    /// boards were let go that were needed.
+    /// boards were let go that were needed. By the newest table that was ever chosen: where its voters lost their
+    /// disks, an older one may be the newest that is left.
     pub(super) fn needed_who_left(&self) -> bool {
-        let Some(table) = self.newest_table() else { return false };
+        let electorate = &self.deciders.electorate;
         let there = |id: &_| {
             let of = self.boards.iter().find(|board| board.id == *id);
             of.is_some_and(|board| board.node.is_some() || board.has_left)
         };
-        let electorate = table.electorate();
         !self.can_elect() && !electorate.is_empty() && electorate.iter().all(there)
     }
 
