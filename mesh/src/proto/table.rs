@@ -154,6 +154,11 @@ impl Row {
         self.previous == Epoch::default() && self.base == CheckpointId::default()
     }
 
+    /// Who gave the former right up, if it was given up: it stands by now.
+    pub fn given_up_by(&self) -> Option<NodeId> {
+        self.standby.filter(|_| self.released)
+    }
+
     /// The right that follows this one. Its upper half is at least the generation: what a mesh that was
     /// recovered by force grants was never granted before (3b.5).
     pub fn next_epoch(&self, generation: Generation) -> Epoch {

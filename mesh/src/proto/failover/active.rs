@@ -494,8 +494,7 @@ impl Failover {
         // itself. Not if that one has said that it stopped for good, nor where this right has been used. Who gave
         // the right up stands by now; somebody else who was promised, before that one, has said nothing.
         let goes_on = assignment.began == Some(assignment.row.epoch);
-        let gave_up = assignment.row.standby.filter(|_| assignment.row.released);
-        let bound = bound_to.is_some_and(|to| Some(to) != gave_up);
+        let bound = bound_to.is_some_and(|to| Some(to) != assignment.row.given_up_by());
         if !goes_on && (bound || (silent && !assignment.row.released)) {
             return;
         }

@@ -372,7 +372,9 @@ impl Failover {
         // What the standby said last counts: it may be another one than the active knew.
         let able = row.able != Some(false);
         if (row.ready || blank) && able && row.standby == Some(to) {
-            self.granted.remove(&row.instance());
+            // What was promised to whoever gives it up. An earlier one may still hold on to such a promise.
+            let instance = row.instance();
+            self.granted.retain(|of, granted| *of != instance || granted.to != row.active);
             let (standby, ready) = (Some(row.active), row.ready);
             return Row { active: to, standby, ready, released: true, ..next };
         }

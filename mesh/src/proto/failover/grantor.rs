@@ -76,7 +76,7 @@ impl Failover {
         if lease < self.preset.heartbeat || silent || full {
             return;
         }
-        if !self.accept(turn.now, &row.released, from, &renew, lease) {
+        if !self.accept(turn.now, row.given_up_by(), from, &renew, lease) {
             return;
         }
         let lease_ms = u32::try_from(lease.as_millis()).unwrap_or(u32::MAX);
@@ -102,7 +102,7 @@ impl Failover {
     fn accept(
         &mut self,
         now: Time,
-        released: &bool,
+        given_up_by: Option<NodeId>,
         from: NodeId,
         renew: &Renew,
         lease: Duration,
@@ -115,7 +115,7 @@ impl Failover {
                 self.granted.entry(renew.instance.clone()).or_insert(granted)
             }
         };
-        if granted.to != from && granted.promise.binds(now) && !released {
+        if granted.to != from && granted.promise.binds(now) && Some(granted.to) != given_up_by {
             return false;
         }
         if granted.is_over(renew, from, now, limit) {
@@ -143,5 +143,40 @@ impl Failover {
     pub(super) fn is_bound_to(&self, turn: &Turn<'_>, instance: &Instance) -> Option<NodeId> {
         let granted = self.granted.get(instance)?;
         (granted.to != turn.me.id() && granted.promise.binds(turn.now)).then_some(granted.to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::promises::Preset;
+    use crate::proto::table::Row;
+    use crate::proto::table::samples::row;
+    use crate::proto::turn::samples::{Surroundings, at};
+
+    #[test]
+    fn after_a_right_was_given_up_a_promise_to_an_earlier_active_still_binds() {
+        let grants = |promised: u8| {
+            let mut board = Surroundings::new();
+            let [giver, active] = [1, 2].map(|number| board.peer(number));
+            let to = board.peer(promised);
+            let row = Row { released: true, ..row("kv", active, Some(giver)) };
+            let (instance, epoch) = (row.instance(), row.epoch);
+            board.knows(1, vec![row]);
+            let mut failover = Failover::new(Preset::LAN, 0, at(0));
+            failover.has_promised(&instance, to, at(5_000));
+            let office =
+                Office { reign: Some((Default::default(), at(60_000))), ..Office::default() };
+            let mut grants_at = |ms: u64| {
+                let (sent, lease_ms) = (at(ms).0, 1500);
+                let instance = instance.clone();
+                let renew = Renew { instance, epoch, sent, acked: 0, left_ms: 0, lease_ms };
+                failover.on_renew(&mut board.turn(ms), &office, active, renew);
+                board.effects().len() == 1
+            };
+            [grants_at(100), grants_at(5_100)]
+        };
+        assert_eq!(grants(1), [true, true], "whoever gave it up runs nothing any more");
+        assert_eq!(grants(3), [false, true], "an earlier one may still");
     }
 }
