@@ -14,7 +14,7 @@ use crate::observe::{Boot, What};
 use crate::queue::{BoardIndex, Due};
 use crate::seed::{self, Purpose};
 use crate::service::ServiceEvent;
-use crate::time::Nanos;
+use crate::time::{Nanos, SECOND};
 
 impl World {
     /// Gives the board power and starts its process.
@@ -186,6 +186,10 @@ impl World {
 
     /// A process that left the mesh ends by itself.
     pub(super) fn exit(&mut self, board: BoardIndex, life: u32) {
+        if self.board(board).asleep.is_some() {
+            // It ends once its board is awake.
+            return self.queue.push(self.now + SECOND, Due::Exit(board, life));
+        }
         if self.board(board).life == life {
             self.board(board).wanted = false;
             self.crash(board, "it has left");

@@ -111,6 +111,10 @@ impl World {
     /// disks, an older one may be the newest that is left.
     pub(super) fn needed_who_left(&self) -> bool {
         let electorate = &self.deciders.electorate;
+        // A mesh that everybody has left needs nobody.
+        if self.newest_table().is_none_or(|table| table.electorate().is_empty()) {
+            return false;
+        }
         let there = |id: &_| {
             let of = self.boards.iter().find(|board| board.id == *id);
             of.is_some_and(|board| board.node.is_some() || board.has_left)

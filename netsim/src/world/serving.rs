@@ -108,7 +108,8 @@ impl World {
                 }
                 continue;
             };
-            if service.stateful && !self.can_serve(&service, row) && self.let_go(row) {
+            let is_used = !known.record.epochs.is_empty();
+            if service.stateful && is_used && !self.can_serve(&service, row) && self.let_go(row) {
                 verdict = Err(format!("who held the state of {} was let go", service.name));
                 continue;
             }

@@ -282,7 +282,11 @@ impl World {
     }
 
     pub(super) fn feel_pause(&mut self, board: BoardIndex) {
-        self.feel(|fault| *fault == Fault::Pause { node: board });
+        let stops = |fault: &Fault| match fault {
+            Fault::Pause { node } | Fault::Suspend { node } => *node == board,
+            _ => false,
+        };
+        self.feel(stops);
     }
 
     pub(super) fn feel_slow_disk(&mut self, board: BoardIndex) {
