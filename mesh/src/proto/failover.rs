@@ -142,6 +142,8 @@ pub enum Notice {
 /// A promise of an active that is durable.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Kept {
+    /// An instance began under that right.
+    Began(Instance, Epoch),
     /// It gave up the right to run.
     Released(Instance, Epoch),
     /// It does not count on its standby any more, from that revision of the row on.

@@ -109,6 +109,9 @@ impl Source {
 
     /// Nobody to send it to, or nobody has taken the last one yet: a capture would only wear the disk.
     fn wants_capture(&self) -> bool {
+        if !self.hosting.is_kept {
+            return false;
+        }
         let asked = self.closing || self.commits.iter().any(|commit| commit.part_of.is_none());
         let taken = self.newest.is_none_or(|(newest, _)| {
             let busy = |node: &NodeId| self.offered.get(node).is_some_and(|(id, _)| *id == newest);

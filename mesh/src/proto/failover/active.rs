@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::handover::Handover;
 use super::renewal::Lease;
-use super::{Failover, INSTANCES_MAX, Notice, Office, want_spec};
+use super::{Failover, INSTANCES_MAX, Kept, Notice, Office, want_spec};
 use crate::proto::bounded::{List, Text};
 use crate::proto::copies::Hosting;
 use crate::proto::holdings::Holdings;
@@ -77,6 +77,8 @@ pub struct Assignment {
     pub(super) switch_kept_for: Option<u64>,
     /// Under which epoch its folder was written last by a service that ran here.
     pub(super) began: Option<Epoch>,
+    /// The same, durable: an earlier word is lost with the power.
+    pub(super) began_kept: Option<Epoch>,
     /// When to tell the master again what needs a change.
     pub(super) claim_at: Time,
     /// Whether it ran under this epoch in an earlier life of this board.
@@ -148,6 +150,7 @@ impl Assignment {
             former_until: now,
             switch_kept_for: None,
             began: None,
+            began_kept: None,
             claim_at: now,
             resumed: false,
             recalled: None,
@@ -349,7 +352,7 @@ impl Failover {
     pub(crate) fn recall(&mut self, turn: &mut Turn<'_>, tenure: Tenure) {
         let instance = tenure.row.instance();
         let mut assignment = Assignment::new(tenure.row, turn.now);
-        assignment.began = tenure.began;
+        (assignment.began, assignment.began_kept) = (tenure.began, tenure.began);
         assignment.resumed = tenure.began == Some(assignment.row.epoch);
         assignment.recall_captures(turn.holdings, &instance);
         assignment.released = tenure.released;
@@ -384,11 +387,10 @@ impl Failover {
             assignment.failures = 0;
         }
         if moved {
-            let (run, began, under) = (assignment.run.clone(), assignment.began, assignment.under);
-            let started_by = assignment.started_by;
-            *assignment = Assignment::new(row.clone(), now);
-            (assignment.run, assignment.began, assignment.under) = (run, began, under);
-            assignment.started_by = started_by;
+            let before = core::mem::replace(assignment, Assignment::new(row.clone(), now));
+            (assignment.run, assignment.under) = (before.run, before.under);
+            (assignment.began, assignment.began_kept) = (before.began, before.began_kept);
+            assignment.started_by = before.started_by;
             // That it was assigned, or began, may not have come to the disk before a power cut.
             assignment.recall_captures(turn.holdings, &instance);
             turn.event(Event::Appointed { instance: instance.to_string(), epoch: row.epoch.0 });
@@ -666,6 +668,7 @@ impl Failover {
             required,
             restoring: assignment.restoring.map(|(at, _)| at),
             runs: assignment.run == Run::Running,
+            is_kept: assignment.began == assignment.began_kept,
             resumed: assignment.resumed,
         };
         self.notices.push(Notice::Hosting(instance.clone(), hosting));
@@ -710,7 +713,7 @@ impl Assignment {
         let epoch = self.row.epoch;
         self.recalled = holdings.own(instance).filter(|id| id.epoch == epoch).max();
         if self.recalled.is_some() {
-            (self.began, self.resumed) = (Some(epoch), true);
+            (self.began, self.began_kept, self.resumed) = (Some(epoch), Some(epoch), true);
         }
     }
 
@@ -719,7 +722,9 @@ impl Assignment {
         self.bare = false;
         if self.began != Some(self.row.epoch) {
             self.began = Some(self.row.epoch);
-            turn.persist(Record::Began(instance.clone(), self.row.epoch), Purpose::Memory);
+            let (instance, epoch) = (instance.clone(), self.row.epoch);
+            let record = Record::Began(instance.clone(), epoch);
+            turn.persist(record, Purpose::Kept(Kept::Began(instance, epoch)));
         }
     }
 }

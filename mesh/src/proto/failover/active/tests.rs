@@ -104,3 +104,29 @@ fn what_waited_for_its_specification_starts_when_that_arrives() {
     failover.start_what_waits_for(&mut board.turn(120), &hash);
     assert_eq!(starts(&mut board), 1);
 }
+
+#[test]
+fn nothing_is_captured_before_it_is_durable_that_the_instance_began() {
+    let mut board = Surroundings::new();
+    let standby = board.peer(1);
+    let spec = ServiceSpec { state: Some(Text::capped("data")), ..spec() };
+    let spec = board.specs.put(order(1, Action::Run(Box::new(spec)))).unwrap();
+    let (previous, base) = Default::default();
+    let row = row("kv", board.turn(0).me.id(), Some(standby));
+    let row = Row { previous, base, spec, ..row };
+    let (instance, epoch) = (row.instance(), row.epoch);
+    board.knows(1, vec![row]);
+    let mut failover = Failover::new(Preset::LAN, 0, at(0));
+    failover.on_table(&mut board.turn(0));
+    failover.assignments.get_mut(&instance).unwrap().run = Run::Starting;
+    let may_capture = |failover: &mut Failover| {
+        failover.take_notices().into_iter().rev().find_map(|notice| match notice {
+            Notice::Hosting(_, hosting) => Some(hosting.runs && hosting.is_kept),
+            _ => None,
+        })
+    };
+    failover.on_started(&mut board.turn(10), &instance, &List::new());
+    assert_eq!(may_capture(&mut failover), Some(false));
+    failover.on_kept(&mut board.turn(20), Kept::Began(instance, epoch));
+    assert_eq!(may_capture(&mut failover), Some(true));
+}
