@@ -111,6 +111,8 @@ impl Authority {
         reign.next = turn.now + self.preset.heartbeat;
         self.want_specs(turn);
         self.govern(turn);
+        // When the last version was chosen this master may have had no lease for a moment.
+        self.propose_waiting(turn);
         self.send_heartbeats(turn);
     }
 
@@ -251,5 +253,39 @@ mod tests {
         authority.govern(&mut around.turn(100));
         let incoming = authority.table.incoming.as_ref().expect("a change of voters");
         assert!([one, two, me].iter().all(|node| incoming.contains(node)), "{incoming:?}");
+    }
+
+    /// The answer that chose the version before came so late that there was no lease any more just then.
+    #[test]
+    fn a_change_that_waited_is_made_once_there_is_a_lease_again() {
+        let mut around = Surroundings::new();
+        let me = around.joins();
+        let (one, two) = (around.peer(1), around.peer(2));
+        let mut table = Table { voters: List::capped([me, one, two]), ..Table::default() };
+        table.version.number = 5;
+        let version = table.version;
+        let mut authority = Authority::new(Preset::LAN, Remembered::default(), Some(table), at(0));
+        authority.committed = version;
+        let lease = u64::try_from(Preset::LAN.lease.as_millis()).expect("it is short");
+        let acked = |authority: &mut Authority, ms: u64| {
+            let answers = Peer {
+                acked: Some(at(ms)),
+                heard: Some(at(ms)),
+                durable: version,
+                table_sent: None,
+            };
+            let Role::Leader(reign) = &mut authority.role else { panic!("it reigns") };
+            reign.peers = BTreeMap::from([(one, answers.clone()), (two, answers)]);
+        };
+        authority.role = Role::Leader(Box::new(Reign::new(me, at(0), Preset::LAN.lease)));
+        let what = super::super::changes::What::Drain { node: two, drained: true };
+        authority.waiting.push(super::super::changes::Change { id: 1, what, order: None });
+        acked(&mut authority, 0);
+        let late = lease + 1;
+        authority.propose_waiting(&mut around.turn(late));
+        assert_eq!(authority.table.version, version, "who has no lease changes nothing");
+        acked(&mut authority, late + 10);
+        authority.reign_on(&mut around.turn(late + 20));
+        assert!(authority.table.is_drained(&two));
     }
 }
