@@ -10,7 +10,7 @@ use crate::plan::{Outcome, Plan};
 use crate::queue::BoardIndex;
 use crate::replay::Replay;
 use crate::story::{Deeds, Reigns};
-use crate::swarm::Schedule;
+use crate::swarm::{self, Schedule};
 use crate::tally::Tally;
 use crate::time::{Nanos, PPM_MAX, SECOND, Seconds};
 use crate::world;
@@ -20,8 +20,8 @@ use crate::world;
 pub struct Campaign {
     /// Which seeds.
     pub seeds: Range<u64>,
-    /// Boards of every run.
-    pub nodes: BoardIndex,
+    /// Boards of every run; none: each seed draws them.
+    pub nodes: Option<BoardIndex>,
     /// Which family of plans.
     pub schedule: Schedule,
     /// No new run is begun after this much wall time.
@@ -100,8 +100,9 @@ impl Campaign {
             if self.budget.is_some_and(|budget| began.elapsed() >= budget) {
                 break;
             }
-            let replay = Replay::swarm(seed, self.nodes, self.schedule);
-            let plan = crate::swarm::plan(seed, self.nodes, self.schedule);
+            let nodes = self.nodes.unwrap_or_else(|| swarm::boards(seed));
+            let replay = Replay::swarm(seed, nodes, self.schedule);
+            let plan = swarm::plan(seed, nodes, self.schedule);
             let mut outcome = run(&plan, None);
             if self.twice && outcome.findings.is_empty() {
                 let again = run(&plan, None);

@@ -20,7 +20,7 @@ use hedgerow_netsim::replay::Replay;
 use hedgerow_netsim::report::Report;
 use hedgerow_netsim::scenario::{self, BOARDS_MAX};
 use hedgerow_netsim::shrink::{self, Shrunk};
-use hedgerow_netsim::swarm::{self, Schedule};
+use hedgerow_netsim::swarm::Schedule;
 use hedgerow_netsim::time::{SECOND, Seconds};
 use hedgerow_netsim::timeline::Timeline;
 
@@ -61,9 +61,9 @@ enum Command {
         /// Begins no new run after this long, such as 60s.
         #[arg(long, value_parser = budget)]
         budget: Option<Duration>,
-        /// Boards of every run.
-        #[arg(long, default_value_t = swarm::BOARDS, value_parser = clap::value_parser!(u16).range(1..=i64::from(BOARDS_MAX)))]
-        nodes: BoardIndex,
+        /// Boards of every run. Otherwise each seed draws them: 3 to 7, in one of ten 8 to 14.
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=i64::from(BOARDS_MAX)))]
+        nodes: Option<BoardIndex>,
         /// swarm: each seed another mixture. chaos: ten minutes of everything.
         #[arg(long, default_value = "swarm", value_parser = schedule)]
         schedule: Schedule,
@@ -183,10 +183,10 @@ fn execute(command: Command) -> Result<bool> {
         Command::Replay { line, show } => single(&line.parse()?, &show),
         Command::Campaign { seeds, nodes, schedule, mutant: Some(mutant), .. } => {
             let seeds = format!("{}..{}", seeds.start, seeds.end);
-            let nodes = nodes.to_string();
-            let words =
-                ["campaign", "--seeds", &seeds, "--nodes", &nodes, "--schedule", schedule.name()];
-            exam::hunt(&mutant, &words.map(str::to_owned))
+            let words = ["campaign", "--seeds", &seeds, "--schedule", schedule.name()];
+            let mut words = words.map(str::to_owned).to_vec();
+            words.extend(nodes.map(|nodes| format!("--nodes={nodes}")));
+            exam::hunt(&mutant, &words)
         }
         Command::Campaign { seeds, budget, nodes, schedule, keep_going, twice, mutant: None } => {
             let campaign = Campaign { seeds, nodes, schedule, budget, keep_going, twice };

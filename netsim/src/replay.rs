@@ -1,13 +1,14 @@
 //! One line that says everything needed to run a failure again.
 //!
 //! ```text
+//! swarm/1 seed=42
 //! swarm/1 seed=42 nodes=5 drop=3,7
 //! swarm/1 seed=42 nodes=5 schedule=chaos
 //! scenario/1 file=netsim/scenarios/one-crash.toml seed=9
 //! plan/1 { nodes = 3, seed = 42, horizon = "40s", fault = [{ at = "20s", do = "crash", node = 1 }] }
 //! ```
 //!
-//! `drop` leaves faults of the schedule out, by number: removing one changes no other draw, so a
+//! Without `nodes` the seed draws how many boards there are. `drop` leaves faults of the schedule out, by number: removing one changes no other draw, so a
 //! schedule can be narrowed down by hand. A `plan` says everything itself, as `shrink` writes it.
 
 use std::fmt;
@@ -110,7 +111,7 @@ impl FromStr for Replay {
         }
         let mut words = line.split_whitespace();
         let head = words.next().unwrap_or_default();
-        let (mut seed, mut nodes, mut file, mut drop) = (None, swarm::BOARDS, None, Vec::new());
+        let (mut seed, mut nodes, mut file, mut drop) = (None, None, None, Vec::new());
         let mut family = Schedule::default();
         for word in words {
             let Some((key, value)) = word.split_once('=') else {
@@ -119,7 +120,9 @@ impl FromStr for Replay {
             let number = || value.parse().with_context(|| format!("{key}={value} is no number"));
             match key {
                 "seed" => seed = Some(number()?),
-                "nodes" => nodes = BoardIndex::try_from(number()?).context("too many nodes")?,
+                "nodes" => {
+                    nodes = Some(BoardIndex::try_from(number()?).context("too many nodes")?);
+                }
                 "schedule" => {
                     family = Schedule::named(value)
                         .with_context(|| format!("there is no schedule {value}"))?;
@@ -136,6 +139,7 @@ impl FromStr for Replay {
                 }
             }
         }
+        let nodes = nodes.unwrap_or_else(|| swarm::boards(seed.unwrap_or_default()));
         let source = match (head, file) {
             ("swarm/1", None) if (1..=scenario::BOARDS_MAX).contains(&nodes) => {
                 Source::Swarm { nodes, family }
@@ -164,6 +168,8 @@ mod tests {
         ] {
             assert_eq!(line.parse::<Replay>().unwrap().to_string(), line);
         }
+        let drawn: Replay = "swarm/1 seed=42".parse().unwrap();
+        assert_eq!(drawn.to_string(), format!("swarm/1 nodes={} seed=42", swarm::boards(42)));
         for line in ["", "swarm/2 seed=1", "swarm/1 sed=1", "scenario/1 seed=1"] {
             assert!(line.parse::<Replay>().is_err(), "{line}");
         }

@@ -23,8 +23,18 @@ use crate::queue::BoardIndex;
 use crate::seed::{Purpose, Stream};
 use crate::time::{MILLI, Nanos, PPM_MAX, SECOND};
 
-/// Boards of a swarm run unless told otherwise.
+/// Boards of a run that real services are tried in.
 pub const BOARDS: BoardIndex = 5;
+
+/// Boards of a seed's run unless told otherwise: 3 to 7, in one of ten seeds 8 to 14.
+pub fn boards(seed: u64) -> BoardIndex {
+    let mut draw = Stream::new(seed, Purpose::Options, 1, 0);
+    let (low, high) = if draw.percent(10) { (8, BOARDS_MAX) } else { (3, 7) };
+    draw.between(low, high) as BoardIndex
+}
+
+/// The largest mesh that is drawn.
+const BOARDS_MAX: u64 = 14;
 
 /// Which family of plans.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -223,3 +233,20 @@ const FAULTS_MAX: usize = 200;
 /// The run ends after the bound, even if an operator had to help first, so that the bound is what
 /// fails.
 const MARGIN: Nanos = 40 * SECOND;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_meshes_are_drawn_mostly_and_each_size_comes_up() {
+        let mut counts = [0; 15];
+        (0..1000).for_each(|seed| counts[usize::from(boards(seed))] += 1);
+        assert!(
+            counts[..3].iter().all(|count| *count == 0)
+                && counts[3..].iter().all(|count| *count > 0)
+        );
+        let large: u64 = counts[8..].iter().sum();
+        assert!((70..130).contains(&large), "{large} of 1,000");
+    }
+}
