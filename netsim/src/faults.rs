@@ -7,7 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cue::Cue;
+use crate::net::nat::{EXPIRES, Filter, Mapping};
 use crate::queue::BoardIndex;
+use crate::scenario::span;
 use crate::time::Nanos;
 
 /// Something that goes wrong, or is done to the mesh.
@@ -111,10 +113,19 @@ pub enum Fault {
         /// Which board.
         node: BoardIndex,
     },
-    /// The board is behind a NAT that lets no connection in: it can only dial.
+    /// The board is behind a NAT: who can dial it is said by [`crate::net::nat`].
     Nat {
         /// Which board.
         node: BoardIndex,
+        /// What decides the external port.
+        #[serde(default, skip_serializing_if = "is_default")]
+        mapping: Mapping,
+        /// Whose packets may come in.
+        #[serde(default, skip_serializing_if = "is_default")]
+        filter: Filter,
+        /// A mapping is gone when nothing has left through it for longer than this, ns; a text like "30s".
+        #[serde(default = "expires", skip_serializing_if = "expires_as_usual", with = "span")]
+        expires: Nanos,
     },
     /// The board gets another address: its connections are dead, and nobody can dial the former one.
     Roam {
@@ -305,6 +316,18 @@ pub enum Fault {
     },
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn expires() -> Nanos {
+    EXPIRES
+}
+
+fn expires_as_usual(expires: &Nanos) -> bool {
+    *expires == EXPIRES
+}
+
 /// Highest loss that a stream is simulated with, per cent.
 pub const LOSS_PERCENT_MAX: u8 = 50;
 
@@ -463,7 +486,7 @@ impl Fault {
             | Self::Flap { node, .. }
             | Self::Reset { node }
             | Self::HalfOpen { node }
-            | Self::Nat { node }
+            | Self::Nat { node, .. }
             | Self::Roam { node }
             | Self::CrashLoop { node, .. }
             | Self::Stutter { node, .. }

@@ -9,6 +9,7 @@
 //! This module moves bytes and knows who can reach whom. What an end does with them is `driver`'s.
 
 pub mod datagram;
+pub mod nat;
 mod weather;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use hedgerow::proto::id::NodeId;
 
 use self::datagram::Datagrams;
+use self::nat::Nats;
 use self::weather::Weather;
 
 use crate::law::LinkLaw;
@@ -62,8 +64,8 @@ pub struct Net {
     datagrams: Datagrams,
     /// What makes packets late.
     pub(crate) weather: Weather,
-    /// Boards that nobody can dial.
-    pub natted: Vec<bool>,
+    /// What stands in front of some boards.
+    pub(crate) nats: Nats,
     /// The last frames of each way, for those that repeat them; kept only if somebody will.
     recent: Option<BTreeMap<(BoardIndex, BoardIndex), Frames>>,
 }
@@ -154,7 +156,7 @@ impl Net {
             made: BTreeMap::new(),
             datagrams: Datagrams::default(),
             weather: Weather::fair(boards),
-            natted: vec![false; boards],
+            nats: Nats::default(),
             recent: None,
         }
     }
@@ -258,8 +260,9 @@ impl Net {
     /// Sends from an end, behind everything that it sent before.
     pub fn send(&mut self, now: Nanos, conn: ConnIndex, end: u8, load: Load, queue: &mut Queue) {
         let (law, loss_percent) = (self.law, self.loss_percent);
-        let Conn { ways, ends, .. } = &mut self.conns[conn as usize];
-        let between = (ends[usize::from(end)].board, ends[usize::from(1 - end)].board);
+        let between = (self.end(conn, end).board, self.end(conn, 1 - end).board);
+        self.goes_out(now, between.0, between.1, queue);
+        let ways = &mut self.conns[conn as usize].ways;
         let bytes = match &load {
             Load::Frame(frame) => frame.len(),
             Load::Fin => 0,
@@ -290,8 +293,8 @@ impl Net {
     }
 
     /// The first segment on a way is due.
-    pub fn arrive(&mut self, conn: ConnIndex, way: u8, queue: &mut Queue) -> Arrival {
-        let blocked = self.is_blocked(conn, way);
+    pub fn arrive(&mut self, now: Nanos, conn: ConnIndex, way: u8, queue: &mut Queue) -> Arrival {
+        let blocked = self.is_blocked(conn, way) || self.keeps_out(now, conn, way);
         let clogged = self.is_clogged(conn);
         let way_state = &mut self.conns[conn as usize].ways[usize::from(way)];
         if way_state.queue.is_empty() || way_state.held {
@@ -351,11 +354,16 @@ impl Net {
         let live: Vec<ConnIndex> = self.live.iter().copied().collect();
         for conn in live {
             for way in 0..2 {
-                if !self.is_blocked(conn, way) {
-                    self.conns[conn as usize].ways[usize::from(way)].release(now, conn, way, queue);
-                }
+                self.let_go(now, conn, way, queue);
             }
             self.look(now, conn, queue);
+        }
+    }
+
+    /// What was held on a way of a connection may go on, if nothing else is in its way.
+    fn let_go(&mut self, now: Nanos, conn: ConnIndex, way: u8, queue: &mut Queue) {
+        if !self.is_blocked(conn, way) {
+            self.conns[conn as usize].ways[usize::from(way)].release(now, conn, way, queue);
         }
     }
 
@@ -476,7 +484,7 @@ mod tests {
         let mut seen = Vec::new();
         while let Some((at, due)) = queue.pop(end) {
             let Due::Arrive(conn, way) = due else { continue };
-            if let Arrival::Load(Load::Frame(frame)) = net.arrive(conn, way, queue) {
+            if let Arrival::Load(Load::Frame(frame)) = net.arrive(at, conn, way, queue) {
                 seen.push((at, frame[0]));
             }
         }

@@ -19,6 +19,7 @@
 //! A file that is wrong is told as file, line, column, what is wrong there and what was probably
 //! meant.
 
+pub(crate) mod span;
 mod write;
 
 use std::collections::BTreeSet;

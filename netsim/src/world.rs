@@ -309,7 +309,7 @@ impl World {
     }
 
     fn arrive(&mut self, conn: ConnIndex, way: u8) {
-        let load = match self.net.arrive(conn, way, &mut self.queue) {
+        let load = match self.net.arrive(self.now, conn, way, &mut self.queue) {
             Arrival::Nothing => return,
             Arrival::Held => return self.feel_cut(conn, way),
             Arrival::Load(load) => load,

@@ -135,6 +135,7 @@ impl Net {
         queue: &mut Queue,
     ) {
         let (from, to) = (self.end(conn, end).board, self.end(conn, 1 - end).board);
+        self.goes_out(now, from, to, queue);
         let Some(at) = self.datagram(now, from, to, frame.len()) else { return };
         let flying = Flying { conn, end: 1 - end, frame };
         let number = match self.datagrams.free.pop() {
@@ -151,10 +152,15 @@ impl Net {
     }
 
     /// Takes a datagram that has arrived: the connection, the end, the frame. None if the way is cut.
-    pub(crate) fn take_datagram(&mut self, number: u32) -> Option<(ConnIndex, u8, Vec<u8>)> {
+    pub(crate) fn take_datagram(
+        &mut self,
+        now: Nanos,
+        number: u32,
+    ) -> Option<(ConnIndex, u8, Vec<u8>)> {
         let Flying { conn, end, frame } = self.datagrams.flying[number as usize].take()?;
         self.datagrams.free.push(number);
-        (!self.is_blocked(conn, 1 - end)).then_some((conn, end, frame))
+        let is_out = self.is_blocked(conn, 1 - end) || self.keeps_out(now, conn, 1 - end);
+        (!is_out).then_some((conn, end, frame))
     }
 }
 

@@ -125,14 +125,18 @@ fn value(what: &impl Serialize) -> Value {
     Value::try_from(what).expect("numbers, words and lists of them are TOML")
 }
 
-/// In the largest unit that loses nothing.
 fn duration(time: Nanos) -> Value {
+    in_words(time).into()
+}
+
+/// In the largest unit that loses nothing.
+pub(super) fn in_words(time: Nanos) -> String {
     let units = [(SECOND, "s"), (MILLI, "ms"), (1000, "us"), (1, "ns")];
     let (unit, name) =
         units.into_iter().find(|(unit, _)| time.is_multiple_of(*unit)).unwrap_or((1, "ns"));
     let text = format!("{}{name}", time / unit);
     debug_assert_eq!(nanos(&text), Some(time), "within the longest horizon");
-    text.into()
+    text
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use super::{AFTER_A_LOSS, AFTER_A_LOSS_CHAOS, FAULTS_MAX, START, Schedule};
 use crate::faults::{Fault, Timed};
+use crate::net::nat::{EXPIRES, Filter, Mapping};
 use crate::plan::Plan;
 use crate::queue::BoardIndex;
 use crate::seed::{Purpose, Stream};
@@ -133,7 +134,7 @@ fn fault(kind: Kind, at: Nanos, boards: BoardIndex, draw: &mut Stream) -> Timed 
         }
         Kind::Reset => (None, Fault::Reset { node }),
         Kind::HalfOpen => (None, Fault::HalfOpen { node }),
-        Kind::Nat => (Some(long), Fault::Nat { node }),
+        Kind::Nat => (Some(long), nat(node, draw)),
         Kind::Roam => (None, Fault::Roam { node }),
         Kind::CrashLoop => (Some(short), Fault::CrashLoop { node, ms: ms + 200 }),
         Kind::Stutter => (Some(short), Fault::Stutter { node, ms: ms / 4 + 1 }),
@@ -152,4 +153,12 @@ fn fault(kind: Kind, at: Nanos, boards: BoardIndex, draw: &mut Stream) -> Timed 
         Kind::Blackout => (Some(short), Fault::Blackout { nodes: vec![node, other] }),
     };
     Timed { at, cue: None, lasts, fault }
+}
+
+/// Boards probe and renew every second: no real mapping expires, one of half a second does whenever a link is idle.
+fn nat(node: BoardIndex, draw: &mut Stream) -> Fault {
+    let mapping = draw.pick(&[Mapping::EndpointIndependent, Mapping::Symmetric]);
+    let filter = draw.pick(&[Filter::Open, Filter::PortRestricted]);
+    let expires = draw.pick(&[500 * MILLI, 30 * SECOND, EXPIRES]);
+    Fault::Nat { node, mapping, filter, expires }
 }

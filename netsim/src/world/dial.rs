@@ -105,9 +105,12 @@ impl World {
     }
 
     fn dial_attempt(&mut self, number: u32, dial: Dial, target: BoardIndex) {
+        self.net.goes_out(self.now, dial.from, target, &mut self.queue);
         if !self.passes(dial.from, target) {
             self.feel_cut_between(dial.from, target);
-            self.feel(|fault| *fault == Fault::Nat { node: target });
+            if !self.net.nats.lets_dial(self.now, dial.from, target) {
+                self.feel(|fault| matches!(fault, Fault::Nat { node, .. } if *node == target));
+            }
             return self.dial_later(number, dial, RETRY << dial.attempt.min(3));
         }
         let round_trip = self.net.round_trip(dial.from, target);
@@ -144,6 +147,8 @@ impl World {
         }
         let dialler = self.boards[usize::from(dial.from)].id;
         self.board(dial.from).dialling.remove(&dial.peer);
+        self.net.goes_out(self.now, dial.from, target, &mut self.queue);
+        self.net.goes_out(self.now, target, dial.from, &mut self.queue);
         let conn = self.net.connect((dial.from, dialler), (target, dial.peer));
         self.wake(target, Wake::Attach(conn, 1));
         self.wake(dial.from, Wake::Attach(conn, 0));
@@ -170,11 +175,11 @@ impl World {
         }
     }
 
-    /// Whether a handshake could pass: packets both ways, a host with power, and nothing in front of it that lets
-    /// nobody in.
+    /// Whether a handshake could pass: packets both ways, a host with power, and a NAT in front of it, if there is
+    /// one, that lets it in.
     fn passes(&self, a: BoardIndex, b: BoardIndex) -> bool {
         self.net.powered[usize::from(b)]
-            && !self.net.natted[usize::from(b)]
+            && self.net.nats.lets_dial(self.now, a, b)
             && !self.net.weather.is_clogged(a, b)
             && !self.net.is_cut(a, b)
             && !self.net.is_cut(b, a)

@@ -47,7 +47,7 @@ impl World {
 
     /// A datagram is there. Where nobody has the connection any more, nobody is told.
     pub(super) fn datagram(&mut self, number: u32) {
-        let Some((conn, end, frame)) = self.net.take_datagram(number) else { return };
+        let Some((conn, end, frame)) = self.net.take_datagram(self.now, number) else { return };
         let receiver = self.net.end(conn, end);
         if receiver.open {
             self.wake(receiver.board, Wake::Frame(conn, end, frame));

@@ -37,6 +37,8 @@ pub(super) enum Task {
     Grind(BoardIndex, u32),
     /// The link of a fault that makes it come and go does so: is it cut from now on?
     Flap(u32, bool),
+    /// A board behind the NAT of this fault gives signs of life.
+    KeepAlive(u32),
 }
 
 impl Task {
@@ -50,9 +52,12 @@ impl Task {
             | Self::Commit(board, ..)
             | Self::Snapshot(board, ..)
             | Self::Captured(board, ..) => Some(*board),
-            Self::Fetch(_) | Self::Order(_) | Self::Fail(..) | Self::Grind(..) | Self::Flap(..) => {
-                None
-            }
+            Self::Fetch(_)
+            | Self::Order(_)
+            | Self::Fail(..)
+            | Self::Grind(..)
+            | Self::Flap(..)
+            | Self::KeepAlive(_) => None,
         }
     }
 }
@@ -98,6 +103,7 @@ impl World {
             Some(Task::Fail(board, life, why, after)) => self.fail(board, life, why, after),
             Some(Task::Grind(board, life)) => self.grind(board, life),
             Some(Task::Flap(fault, cut)) => self.flap(fault, cut),
+            Some(Task::KeepAlive(fault)) => self.keep_alive(fault),
             None => {}
         }
     }

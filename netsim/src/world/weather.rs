@@ -4,6 +4,7 @@ use super::World;
 use super::task::Task;
 use crate::board::Wake;
 use crate::faults::{Fault, Sort};
+use crate::net::nat::{KEEP_ALIVE, Kind};
 use crate::queue::{BoardIndex, Due};
 use crate::time::MILLI;
 
@@ -25,12 +26,50 @@ impl World {
             Fault::Bandwidth { node, kbit } => {
                 self.net.weather.uplink(*node, on.then_some(kbit * 1000 / 8));
             }
-            Fault::Nat { node } => self.net.natted[usize::from(*node)] = on,
+            Fault::Nat { node, mapping, filter, expires } => {
+                let kind = Kind { mapping: *mapping, filter: *filter, expires: *expires };
+                self.change_nat(number, *node, on.then_some(kind));
+            }
             Fault::Flap { .. } => match on {
                 true => self.later(self.now, Task::Flap(number, true)),
                 false => self.flap_ends(number, fault),
             },
             _ => {}
+        }
+    }
+
+    /// A NAT comes or goes.
+    fn change_nat(&mut self, number: u32, board: BoardIndex, kind: Option<Kind>) {
+        let now = self.now;
+        let Some(kind) = kind else {
+            self.feel_nat(number, board);
+            self.net.nats.remove(board);
+            return self.net.changed(now, &mut self.queue);
+        };
+        let ends = self.net.ends_of(board);
+        let peers = ends.into_iter().map(|(conn, end)| self.net.end(conn, 1 - end).board);
+        let peers: Vec<BoardIndex> = peers.collect();
+        if self.net.nats.put(now, board, kind, &peers) {
+            self.later(now + KEEP_ALIVE, Task::KeepAlive(number));
+        }
+    }
+
+    /// A process behind a NAT gives a sign of life on each of its connections, as long as the NAT is there.
+    pub(super) fn keep_alive(&mut self, number: u32) {
+        let Fault::Nat { node, .. } = self.plan.schedule[number as usize].fault else { return };
+        if !self.active.contains(&number) {
+            return;
+        }
+        self.feel_nat(number, node);
+        if self.boards[usize::from(node)].node.is_some() && !self.net.paused[usize::from(node)] {
+            self.net.keep_alive(self.now, node, &mut self.queue);
+        }
+        self.later(self.now + KEEP_ALIVE, Task::KeepAlive(number));
+    }
+
+    fn feel_nat(&mut self, number: u32, board: BoardIndex) {
+        if self.net.nats.take_felt(board) {
+            self.felt.insert(number);
         }
     }
 
