@@ -292,6 +292,11 @@ fn clock(seed: u64, index: BoardIndex, boot: u64, now: Nanos, ppm_max: i32) -> C
     Clock::new(now, local, ppm, wall_error - WALL_ERROR_SECONDS_MAX as i64)
 }
 
+/// How many services a board runs at once.
+pub fn room(index: BoardIndex) -> usize {
+    usize::from(facts(index).class.index())
+}
+
 fn facts(index: BoardIndex) -> Facts {
     let (memory_bytes, cores) = [(8 << 30, 4), (4 << 30, 6), (1 << 30, 4)][usize::from(index) % 3];
     Facts {

@@ -11,7 +11,7 @@ use hedgerow::proto::table::{CheckpointId, Row, Table};
 
 use super::World;
 use super::operator::What as Asked;
-use crate::board::Board;
+use crate::board::{self, Board};
 use crate::evidence::{Evidence, ServiceEvidence};
 use crate::queue::BoardIndex;
 use crate::service::{Service, ServiceEvent};
@@ -129,11 +129,8 @@ impl World {
         verdict
     }
 
-    /// Whether every service that runs has a standby that could carry on, where two boards are up.
+    /// Whether every service that runs has a standby that could carry on, where another board has room for one.
     pub(super) fn judge_protected(&self, evidence: &Evidence) -> Result<(), String> {
-        if evidence.members().count() < 2 {
-            return Ok(());
-        }
         for service in &self.plan.services {
             let Some(known) = evidence.services.get(&service.name) else { continue };
             let Some(row) = known.row.as_ref().filter(|row| !row.retiring) else { continue };
@@ -143,6 +140,9 @@ impl World {
             let name = &service.name;
             let standby = row.standby.and_then(|standby| self.running(&standby));
             let Some(standby) = standby else {
+                if !self.has_room(evidence, row) {
+                    continue;
+                }
                 return Err(format!("{name} has no living standby"));
             };
             let holds = !service.stateful || self.can_take(standby, service, row);
@@ -151,6 +151,24 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whether a board that is up, other than the active, could stand by for one more service of that active: it
+    /// runs fewer than its class holds, and still would if that active died.
+    fn has_room(&self, evidence: &Evidence, row: &Row) -> bool {
+        let rows = self.newest_table().map_or(&[][..], |table| &table.rows);
+        let burden = |node: NodeId| {
+            let others = rows.iter().filter(|other| other.instance() != row.instance());
+            let falls_to_it = |other: &&Row| {
+                let stands_by = other.standby == Some(node) || other.fill == Some(node);
+                (other.active == node && !other.retiring)
+                    || (other.active == row.active && stands_by)
+            };
+            others.filter(falls_to_it).count()
+        };
+        let boards = evidence.members().map(|board| &self.boards[usize::from(board)]);
+        let mut others = boards.filter(|board| board.id != row.active);
+        others.any(|board| burden(board.id) < board::room(board.index))
     }
 
     /// Whether nobody of those whom a row names is dead or has lost a state, and one has left by the mesh's
