@@ -10,6 +10,7 @@
 
 pub mod datagram;
 pub mod nat;
+mod relay;
 mod weather;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -76,6 +77,8 @@ pub struct Conn {
     /// Both ends.
     pub ends: [End; 2],
     ways: [Way; 2],
+    /// The board that passes everything on, if not even one packet goes straight.
+    via: Option<BoardIndex>,
     idle: Stream,
     /// A middlebox has forgotten it: nothing passes any more.
     lost: bool,
@@ -204,11 +207,12 @@ impl Net {
         losses
     }
 
-    /// A new connection between two processes.
+    /// A new connection between two processes, perhaps over a relay.
     pub fn connect(
         &mut self,
         dialler: (BoardIndex, NodeId),
         other: (BoardIndex, NodeId),
+        via: Option<BoardIndex>,
     ) -> ConnIndex {
         let made = self.made.entry((dialler.0, other.0)).or_default();
         *made += 1;
@@ -221,7 +225,10 @@ impl Net {
                 queued: false,
                 clear_at: 0,
                 sent: 0,
-                base: self.base(from, to),
+                base: match via {
+                    None => self.base(from, to),
+                    Some(via) => self.length([(from, via), (via, to)].into_iter()),
+                },
                 delay: Stream::new(self.seed, Purpose::Delay, who, which),
                 loss: Stream::new(self.seed, Purpose::Loss, who, which),
             }
@@ -238,6 +245,7 @@ impl Net {
         let conn = Conn {
             ways: [way(dialler.0, other.0), way(other.0, dialler.0)],
             ends: [end(dialler), end(other)],
+            via,
             idle: Stream::new(self.seed, Purpose::Idle, pair, which),
             lost: false,
         };
@@ -261,7 +269,8 @@ impl Net {
     pub fn send(&mut self, now: Nanos, conn: ConnIndex, end: u8, load: Load, queue: &mut Queue) {
         let (law, loss_percent) = (self.law, self.loss_percent);
         let between = (self.end(conn, end).board, self.end(conn, 1 - end).board);
-        self.goes_out(now, between.0, between.1, queue);
+        self.goes_out(now, between.0, self.hop(conn, end), queue);
+        let hops = self.conns[conn as usize].hops(end);
         let ways = &mut self.conns[conn as usize].ways;
         let bytes = match &load {
             Load::Frame(frame) => frame.len(),
@@ -276,12 +285,16 @@ impl Net {
         }
         let way = &mut ways[usize::from(end)];
         way.sent += 1;
-        let bits = way.delay.at(way.sent);
-        let mut takes = way.base + law.jitter(bits);
-        takes += self.weather.extra(now, between, bytes, bits >> 20);
+        let mut takes = way.base;
+        let mut arrives = 100;
+        for (nth, hop) in (0..).zip(hops) {
+            let bits = way.delay.at(way.sent + (nth << 40));
+            takes += law.jitter(bits) + self.weather.extra(now, hop, bytes, bits >> 20);
+            arrives = arrives * (100 - loss_percent.min(100)) / 100;
+        }
         if loss_percent > 0 {
             let rto = RTO_MIN.max(4 * (way.base + law.jitter_mean()));
-            let worst = way.worst_losses(loss_percent, bytes, &mut self.lost);
+            let worst = way.worst_losses(100 - arrives, bytes, &mut self.lost);
             takes += (0..worst).map(|nth| (rto << nth).min(RTO_MAX)).sum::<Nanos>();
         }
         let at = way.clear_at.max(now + takes);
@@ -294,12 +307,13 @@ impl Net {
 
     /// The first segment on a way is due.
     pub fn arrive(&mut self, now: Nanos, conn: ConnIndex, way: u8, queue: &mut Queue) -> Arrival {
+        let waits = &self.conns[conn as usize].ways[usize::from(way)];
+        if waits.queue.is_empty() || waits.held {
+            return Arrival::Nothing;
+        }
         let blocked = self.is_blocked(conn, way) || self.keeps_out(now, conn, way);
         let clogged = self.is_clogged(conn);
         let way_state = &mut self.conns[conn as usize].ways[usize::from(way)];
-        if way_state.queue.is_empty() || way_state.held {
-            return Arrival::Nothing;
-        }
         if blocked {
             way_state.held = true;
             way_state.queued |= clogged;
@@ -375,8 +389,9 @@ impl Net {
 
     fn look(&mut self, now: Nanos, conn: ConnIndex, queue: &mut Queue) {
         let dead = self.is_blocked(conn, 0) || self.is_blocked(conn, 1);
-        let Conn { ends, idle, .. } = &mut self.conns[conn as usize];
-        let stopped = ends.iter().any(|end| !end.open || self.paused[usize::from(end.board)]);
+        let Conn { ends, idle, via, .. } = &mut self.conns[conn as usize];
+        let stopped = ends.iter().any(|end| !end.open || self.paused[usize::from(end.board)])
+            || via.is_some_and(|via| self.paused[usize::from(via)]);
         for (number, end) in (0..).zip(ends) {
             let quiet = dead || stopped;
             if quiet == end.quiet {
@@ -392,17 +407,19 @@ impl Net {
     }
 
     fn is_blocked(&self, conn: ConnIndex, way: u8) -> bool {
-        let ends = &self.conns[conn as usize].ends;
-        let (from, to) = (&ends[usize::from(way)], &ends[usize::from(1 - way)]);
-        self.conns[conn as usize].lost
-            || self.is_cut(from.board, to.board)
-            || self.is_clogged(conn)
-            || !self.powered[usize::from(to.board)]
+        let conn = &self.conns[conn as usize];
+        conn.lost
+            || conn.hops(way).any(|(from, to)| {
+                self.is_cut(from, to)
+                    || self.weather.is_clogged(from, to)
+                    || !self.powered[usize::from(to)]
+            })
+            || conn.via.is_some_and(|via| self.paused[usize::from(via)])
     }
 
     fn is_clogged(&self, conn: ConnIndex) -> bool {
-        let [a, b] = &self.conns[conn as usize].ends;
-        self.weather.is_clogged(a.board, b.board)
+        let mut hops = self.conns[conn as usize].hops(0);
+        hops.any(|(a, b)| self.weather.is_clogged(a, b))
     }
 
     /// A middlebox forgets a connection: nothing passes over it any more, and nobody is told.
@@ -475,7 +492,7 @@ mod tests {
         let mut net = Net::new(3, LinkLaw::Wan, loss, 2);
         net.powered = vec![true; 2];
         let [a, b] = nodes();
-        let conn = net.connect(a, b);
+        let conn = net.connect(a, b, None);
         (net, conn, Queue::default())
     }
 

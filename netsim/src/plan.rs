@@ -37,6 +37,9 @@ pub struct Plan {
     pub late: BTreeSet<BoardIndex>,
     /// Boards whose ticket is no good.
     pub strangers: BTreeSet<BoardIndex>,
+    /// Boards that pass on to others what a NAT lets nobody bring. No random schedule has any: the driver
+    /// that ships has no relay client yet.
+    pub relays: BTreeSet<BoardIndex>,
     /// How long messages take.
     pub link: LinkLaw,
     /// Per cent of segments lost, until a fault says otherwise.
@@ -104,6 +107,7 @@ impl Plan {
             acquainted: false,
             late: BTreeSet::new(),
             strangers: BTreeSet::new(),
+            relays: BTreeSet::new(),
             link: LinkLaw::Wan,
             loss_percent: 0,
             carrier: Carrier::Streams,

@@ -70,6 +70,8 @@ struct File {
     #[serde(default)]
     strangers: Spanned2<BTreeSet<BoardIndex>>,
     #[serde(default)]
+    relays: Spanned2<BTreeSet<BoardIndex>>,
+    #[serde(default)]
     service: Vec<Spanned<ServiceEntry>>,
     #[serde(default)]
     fault: Vec<Spanned<Table>>,
@@ -204,8 +206,9 @@ fn plan(path: &Path, text: &str) -> Result<Plan, Wrong> {
         plan.ppm_max = limited(&ppm, 0, PPM_MAX, "`clock-ppm`")?;
     }
     plan.heal_at = file.heal.as_ref().map(duration).transpose()?;
-    plan.late = known_boards(file.late, boards)?;
-    plan.strangers = known_boards(file.strangers, boards)?;
+    plan.late = others(file.late, boards)?;
+    plan.strangers = others(file.strangers, boards)?;
+    plan.relays = known_boards(file.relays, boards)?.map(Spanned::into_inner).unwrap_or_default();
     for entry in file.service {
         plan.services.push(service(entry, boards)?);
     }
@@ -401,14 +404,25 @@ fn limited<T: Copy + PartialOrd + fmt::Display>(
     Ok(given)
 }
 
+type Boards = Spanned<BTreeSet<BoardIndex>>;
+
 fn known_boards(
     named: Spanned2<BTreeSet<BoardIndex>>,
     boards: BoardIndex,
-) -> Result<BTreeSet<BoardIndex>, Wrong> {
-    let Some(named) = named.0 else { return Ok(BTreeSet::new()) };
+) -> Result<Option<Boards>, Wrong> {
+    let Some(named) = named.0 else { return Ok(None) };
     let list: Vec<BoardIndex> = named.get_ref().iter().copied().collect();
     check_boards(&named.span(), &list, boards)?;
-    if list.contains(&0) {
+    Ok(Some(named))
+}
+
+/// Those that are not the founder.
+fn others(
+    named: Spanned2<BTreeSet<BoardIndex>>,
+    boards: BoardIndex,
+) -> Result<BTreeSet<BoardIndex>, Wrong> {
+    let Some(named) = known_boards(named, boards)? else { return Ok(BTreeSet::new()) };
+    if named.get_ref().contains(&0) {
         let what = "board 0 founds the mesh: it is neither late nor a stranger".to_owned();
         return Err(Wrong { at: named.span(), what });
     }
@@ -511,6 +525,7 @@ mod tests {
             ("link = \"lann\"\n", "x.toml:4:8: unknown variant `lann`"),
             ("loss = 70\n", "x.toml:4:8: `loss`, in per cent, must be from 0 to 50, not 70"),
             ("late = [7]\n", "x.toml:4:8: there is no board 7: with nodes = 3 they are 0 to 2"),
+            ("relays = [7]\n", "x.toml:4:10: there is no board 7: with nodes = 3 they are 0 to 2"),
             ("\n[[fault]]\nat = \"1s\"\ndo = \"pawse\"\nnode = 1\n", "x.toml:7:7: unknown variant"),
             ("\n[[fault]]\nat = \"1s\"\ndo = \"pawse\"\nnode = 1\n", "did you mean `pause`?"),
             ("\n[[fault]]\nat = \"1s\"\ndo = \"pawse\"\nnode = 1\n", "`slow-fsync`"),

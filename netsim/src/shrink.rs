@@ -153,6 +153,7 @@ impl Shrinker<'_> {
         let known = |board: &BoardIndex| *board < boards;
         plan.late.retain(known);
         plan.strangers.retain(known);
+        plan.relays.retain(known);
         plan.services.iter_mut().for_each(|service| service.board = service.board.min(boards - 1));
         plan.schedule.retain_mut(|timed| fits(&mut timed.fault, boards));
         plan.expects.retain(|(_, expect)| expect.boards().iter().all(known));

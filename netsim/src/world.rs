@@ -333,10 +333,10 @@ impl World {
 
     /// Tells the end `to` that the other one is closed, if packets pass.
     fn tell_closed(&mut self, conn: ConnIndex, to: u8) {
-        let (teller, told) = (self.net.end(conn, 1 - to).board, self.net.end(conn, to).board);
-        let passes = !self.net.is_lost(conn) && !self.net.is_cut(teller, told);
+        let hops = self.net.hops(conn, 1 - to);
+        let passes = !self.net.is_lost(conn) && !hops.iter().any(|(a, b)| self.net.is_cut(*a, *b));
         if self.net.end(conn, to).open && passes {
-            let takes = self.net.round_trip(teller, told) / 2;
+            let takes: Nanos = hops.iter().map(|(a, b)| self.net.round_trip(*a, *b) / 2).sum();
             self.queue.push(self.now + takes, Due::Close(conn, to));
         }
     }

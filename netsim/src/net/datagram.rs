@@ -134,9 +134,13 @@ impl Net {
         frame: Vec<u8>,
         queue: &mut Queue,
     ) {
-        let (from, to) = (self.end(conn, end).board, self.end(conn, 1 - end).board);
-        self.goes_out(now, from, to, queue);
-        let Some(at) = self.datagram(now, from, to, frame.len()) else { return };
+        let from = self.end(conn, end).board;
+        self.goes_out(now, from, self.hop(conn, end), queue);
+        let mut at = now;
+        for (from, to) in self.hops(conn, end) {
+            let Some(arrives) = self.datagram(at, from, to, frame.len()) else { return };
+            at = arrives;
+        }
         let flying = Flying { conn, end: 1 - end, frame };
         let number = match self.datagrams.free.pop() {
             Some(number) => {

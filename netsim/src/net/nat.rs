@@ -138,6 +138,11 @@ impl Nats {
         true
     }
 
+    /// Whether any board is behind one.
+    pub(super) fn are_there(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// It is taken away.
     pub(crate) fn remove(&mut self, board: BoardIndex) {
         self.0.remove(&board);
@@ -187,7 +192,7 @@ impl Net {
             Outward::Opens | Outward::Moves(_) => self.ends_of(from),
         };
         for (conn, end) in ends {
-            let peer = self.end(conn, 1 - end).board;
+            let peer = self.hop(conn, end);
             match does {
                 Outward::Opens if peer == to => self.let_go(now, conn, 1 - end, queue),
                 Outward::Moves(whose) if whose.is_none_or(|whose| peer == whose) => {
@@ -200,7 +205,7 @@ impl Net {
 
     /// Whether the receiver's NAT keeps out what comes on a way of a connection. That is felt.
     pub(super) fn keeps_out(&mut self, now: Nanos, conn: ConnIndex, way: u8) -> bool {
-        let (from, to) = (self.end(conn, way).board, self.end(conn, 1 - way).board);
+        let (from, to) = (self.hop(conn, 1 - way), self.end(conn, 1 - way).board);
         let keeps_out = !self.nats.lets_in(now, from, to);
         if keeps_out && let Some(nat) = self.nats.0.get_mut(&to) {
             nat.felt = true;
@@ -211,7 +216,7 @@ impl Net {
     /// What a process keeps alive, it does so now.
     pub(crate) fn keep_alive(&mut self, now: Nanos, board: BoardIndex, queue: &mut Queue) {
         for (conn, end) in self.ends_of(board) {
-            let to = self.end(conn, 1 - end).board;
+            let to = self.hop(conn, end);
             self.goes_out(now, board, to, queue);
         }
     }
@@ -246,7 +251,7 @@ mod tests {
 
     fn connect(net: &mut Net, a: BoardIndex, b: BoardIndex) -> ConnIndex {
         let node = |board| (board, hedgerow::proto::id::PublicKey([board as u8; 32]));
-        net.connect(node(a), node(b))
+        net.connect(node(a), node(b), None)
     }
 
     /// What has arrived at `HOME` until `end`.

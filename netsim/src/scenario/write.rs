@@ -63,7 +63,8 @@ fn table(plan: &Plan) -> Table {
     if let Some(settle) = plan.settle_within {
         put("settle", duration(settle));
     }
-    for (key, boards) in [("late", &plan.late), ("strangers", &plan.strangers)] {
+    let lists = [("late", &plan.late), ("strangers", &plan.strangers), ("relays", &plan.relays)];
+    for (key, boards) in lists {
         if !boards.is_empty() {
             put(key, boards.iter().map(|board| i64::from(*board)).collect::<Vec<_>>().into());
         }
@@ -145,15 +146,25 @@ mod tests {
 
     use super::*;
     use crate::campaign;
+    use crate::faults::Fault;
+    use crate::net::nat::{Filter, Mapping};
     use crate::swarm::{self, Schedule};
 
     #[test]
     fn what_is_written_is_the_same_run() {
         for seed in [1, 5, 12] {
-            let plan = swarm::plan(seed, 4, Schedule::Swarm);
+            let mut plan = swarm::plan(seed, 4, Schedule::Swarm);
+            plan.relays.insert(1);
+            let nat = Fault::Nat {
+                node: 2,
+                mapping: Mapping::Symmetric,
+                filter: Filter::Open,
+                expires: 30 * SECOND,
+            };
+            plan.schedule.push(Timed { at: SECOND, cue: None, lasts: None, fault: nat });
             let trace = campaign::run(&plan, None).trace;
             let file = super::super::parse(Path::new("x.toml"), &text(&plan, "a seed")).unwrap();
-            assert_eq!(file.schedule, plan.schedule);
+            assert_eq!((&file.schedule, &file.relays), (&plan.schedule, &plan.relays));
             assert_eq!(campaign::run(&file, None).trace, trace);
             let line = line(&plan);
             assert!(!line.contains('\n'));

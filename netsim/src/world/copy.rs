@@ -246,9 +246,7 @@ impl World {
             }
             Stage::Asks(_) | Stage::Arrives(_) => {}
         }
-        let cut = self.net.is_cut(board, peer)
-            || self.net.is_cut(peer, board)
-            || self.net.weather.is_clogged(board, peer);
+        let cut = self.net.is_barred(board, peer);
         let paused = self.net.paused[usize::from(peer)] || self.net.paused[usize::from(board)];
         if cut || paused || !self.net.powered[usize::from(peer)] {
             self.feel_cut_between(board, peer);
@@ -452,7 +450,7 @@ impl World {
         let loss = *draws;
         let losses = self.net.losses(&loss, nth);
         let again: Nanos = (0..losses).map(|attempt| RETRANSMISSION << attempt).sum();
-        self.net.one_way(from, to, bits) + again
+        again + self.net.one_way_by_relay(from, to, bits)
     }
 
     fn fsync_of_state(&mut self, board: BoardIndex) -> Nanos {

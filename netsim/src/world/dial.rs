@@ -1,7 +1,7 @@
 //! Connections coming about.
 //!
 //! A dial needs the other host to have power and packets to pass both ways; a host without that
-//! process refuses at once. Handshake packets get lost and are repeated like any other. Nobody there
+//! process refuses at once. A NAT that keeps the dial out is gone round by a relay, where the plan has one. Handshake packets get lost and are repeated like any other. Nobody there
 //! at all is only known after [`DIAL_TIMEOUT`].
 
 use hedgerow::proto::bounded::List;
@@ -30,6 +30,8 @@ pub(super) struct Dial {
     life: u32,
     peer: NodeId,
     target: Option<BoardIndex>,
+    /// The relay that it goes over, if the last attempt found one.
+    via: Option<BoardIndex>,
     deadline: Nanos,
     attempt: u32,
     phase: Phase,
@@ -79,7 +81,7 @@ impl World {
             self.feel(|fault| matches!(fault, Fault::Roam { .. }));
         }
         let deadline = now + DIAL_TIMEOUT;
-        self.dials.push(Dial { from, life, peer, target, deadline, attempt: 0, phase });
+        self.dials.push(Dial { from, life, peer, target, via: None, deadline, attempt: 0, phase });
         self.queue.push(now + MILLI / 10, Due::Dial(number));
     }
 
@@ -106,11 +108,12 @@ impl World {
 
     fn dial_attempt(&mut self, number: u32, dial: Dial, target: BoardIndex) {
         self.net.goes_out(self.now, dial.from, target, &mut self.queue);
-        if !self.passes(dial.from, target) {
+        if !self.net.nats.lets_dial(self.now, dial.from, target) {
+            self.feel(|fault| matches!(fault, Fault::Nat { node, .. } if *node == target));
+        }
+        let dial = Dial { via: self.relay(dial.from, target), ..dial };
+        if dial.via.is_none() && !self.passes(dial.from, target) {
             self.feel_cut_between(dial.from, target);
-            if !self.net.nats.lets_dial(self.now, dial.from, target) {
-                self.feel(|fault| matches!(fault, Fault::Nat { node, .. } if *node == target));
-            }
             return self.dial_later(number, dial, RETRY << dial.attempt.min(3));
         }
         let round_trip = self.net.round_trip(dial.from, target);
@@ -129,9 +132,11 @@ impl World {
         let mut draw = Stream::new(self.plan.seed, Purpose::Dial, who, u64::from(number));
         let mut takes = 0;
         for flight in 0..FLIGHTS {
-            takes += self.net.one_way(dial.from, target, draw.bits());
-            let losses = self.net.losses(&draw, 16 + flight);
-            takes += (0..losses).map(|nth| RETRY << nth).sum::<Nanos>();
+            for (nth, (from, to)) in (0..).zip(hops(dial.from, dial.via, target)) {
+                takes += self.net.one_way(from, to, draw.bits());
+                let losses = self.net.losses(&draw, 16 + flight + nth * FLIGHTS);
+                takes += (0..losses).map(|nth| RETRY << nth).sum::<Nanos>();
+            }
         }
         let takes = takes.min(dial.deadline - self.now);
         self.dial_ends(number, dial, takes, Phase::Shaken);
@@ -142,14 +147,19 @@ impl World {
         let is_there = other.node.is_some() && other.id == dial.peer;
         let stopped =
             self.net.paused[usize::from(target)] || self.net.paused[usize::from(dial.from)];
-        if !self.passes(dial.from, target) || !is_there || stopped {
+        let passes = match dial.via {
+            None => self.passes(dial.from, target),
+            Some(via) => self.relays(via, dial.from, target),
+        };
+        if !passes || !is_there || stopped {
             return self.dial_later(number, dial, RETRY);
         }
         let dialler = self.boards[usize::from(dial.from)].id;
         self.board(dial.from).dialling.remove(&dial.peer);
-        self.net.goes_out(self.now, dial.from, target, &mut self.queue);
-        self.net.goes_out(self.now, target, dial.from, &mut self.queue);
-        let conn = self.net.connect((dial.from, dialler), (target, dial.peer));
+        for (board, peer) in [(dial.from, target), (target, dial.from)] {
+            self.net.goes_out(self.now, board, dial.via.unwrap_or(peer), &mut self.queue);
+        }
+        let conn = self.net.connect((dial.from, dialler), (target, dial.peer), dial.via);
         self.wake(target, Wake::Attach(conn, 1));
         self.wake(dial.from, Wake::Attach(conn, 0));
     }
@@ -175,6 +185,25 @@ impl World {
         }
     }
 
+    /// The relay that a dial goes over, where a NAT keeps it out and there is one.
+    fn relay(&self, from: BoardIndex, target: BoardIndex) -> Option<BoardIndex> {
+        if self.net.nats.lets_dial(self.now, from, target) {
+            return None;
+        }
+        let mut relays = self.plan.relays.iter().copied();
+        relays.find(|relay| self.relays(*relay, from, target))
+    }
+
+    /// Whether a board would relay a dial: it runs, can be dialled, and the target is connected with it.
+    fn relays(&self, relay: BoardIndex, from: BoardIndex, target: BoardIndex) -> bool {
+        relay != from
+            && relay != target
+            && self.boards[usize::from(relay)].node.is_some()
+            && !self.net.paused[usize::from(relay)]
+            && self.passes(from, relay)
+            && self.net.joined(relay, target) == Some(None)
+    }
+
     /// Whether a handshake could pass: packets both ways, a host with power, and a NAT in front of it, if there is
     /// one, that lets it in.
     fn passes(&self, a: BoardIndex, b: BoardIndex) -> bool {
@@ -184,4 +213,14 @@ impl World {
             && !self.net.is_cut(a, b)
             && !self.net.is_cut(b, a)
     }
+}
+
+/// From board to board.
+fn hops(
+    from: BoardIndex,
+    via: Option<BoardIndex>,
+    to: BoardIndex,
+) -> impl Iterator<Item = (BoardIndex, BoardIndex)> {
+    let first = (from, via.unwrap_or(to));
+    std::iter::once(first).chain(via.map(|via| (via, to)))
 }

@@ -127,12 +127,30 @@ impl World {
         }
         self.programs_die(board);
         self.board(board).disk.crash();
+        self.relay_ends(board, true);
         for (conn, end) in connections {
             self.shut(conn, end);
             self.net.close(self.now, conn, end, &mut self.queue);
         }
         self.net.changed(self.now, &mut self.queue);
         true
+    }
+
+    /// What a process relayed is dead with it; its host says so, if it lives.
+    fn relay_ends(&mut self, board: BoardIndex, tells: bool) {
+        if !self.plan.relays.contains(&board) {
+            return;
+        }
+        for conn in self.net.relayed_by(board) {
+            self.net.lose(self.now, conn, &mut self.queue);
+            for end in 0..2 {
+                let told = self.net.end(conn, end).board;
+                if tells && !self.net.is_cut(board, told) {
+                    let takes = self.net.round_trip(board, told) / 2;
+                    self.queue.push(self.now + takes, Due::Close(conn, end));
+                }
+            }
+        }
     }
 
     /// The host is without power: nobody is told.
@@ -144,6 +162,7 @@ impl World {
         self.end_process(board, "no power");
         self.net.powered[usize::from(board)] = false;
         self.shims_die(board);
+        self.relay_ends(board, false);
         for (conn, end) in connections {
             self.net.forget_held(conn, end);
             self.net.close(self.now, conn, end, &mut self.queue);

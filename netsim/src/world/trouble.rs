@@ -266,8 +266,9 @@ impl World {
 
     /// A message could not pass.
     pub(super) fn feel_cut(&mut self, conn: ConnIndex, way: u8) {
-        let (from, to) = (self.net.end(conn, way).board, self.net.end(conn, 1 - way).board);
-        self.feel(|fault| fault.cuts(from, to));
+        for (from, to) in self.net.hops(conn, way) {
+            self.feel(|fault| fault.cuts(from, to));
+        }
     }
 
     pub(super) fn feel_cut_between(&mut self, a: BoardIndex, b: BoardIndex) {
@@ -275,10 +276,11 @@ impl World {
     }
 
     pub(super) fn feel_silence(&mut self, conn: ConnIndex) {
-        let (a, b) = (self.net.end(conn, 0).board, self.net.end(conn, 1).board);
-        self.feel_cut_between(a, b);
-        self.feel_pause(a);
-        self.feel_pause(b);
+        for (a, b) in self.net.hops(conn, 0) {
+            self.feel_cut_between(a, b);
+            self.feel_pause(a);
+            self.feel_pause(b);
+        }
     }
 
     pub(super) fn feel_pause(&mut self, board: BoardIndex) {

@@ -47,7 +47,7 @@ impl World {
             return self.net.changed(now, &mut self.queue);
         };
         let ends = self.net.ends_of(board);
-        let peers = ends.into_iter().map(|(conn, end)| self.net.end(conn, 1 - end).board);
+        let peers = ends.into_iter().map(|(conn, end)| self.net.hop(conn, end));
         let peers: Vec<BoardIndex> = peers.collect();
         if self.net.nats.put(now, board, kind, &peers) {
             self.later(now + KEEP_ALIVE, Task::KeepAlive(number));
