@@ -229,6 +229,11 @@ pub enum Fault {
         /// Which board.
         node: BoardIndex,
     },
+    /// Several boards are switched on for the first time in one instant.
+    JoinStorm {
+        /// Which boards.
+        nodes: Vec<BoardIndex>,
+    },
     /// Every service that runs on the board ends by itself, with an exit code.
     ServiceCrash {
         /// Which board.

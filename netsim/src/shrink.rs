@@ -276,9 +276,7 @@ fn size(plan: &Plan) -> (usize, usize, usize, u32, Nanos) {
 
 /// The boards that take part.
 pub fn present(plan: &Plan) -> BTreeSet<BoardIndex> {
-    let joins = |board: &BoardIndex| {
-        plan.schedule.iter().any(|timed| timed.fault == Fault::Join { node: *board })
-    };
+    let joins = |board: &BoardIndex| plan.schedule.iter().any(|timed| timed.fault.brings(*board));
     (0..plan.boards).filter(|board| !plan.late.contains(board) || joins(board)).collect()
 }
 

@@ -33,6 +33,8 @@ pub fn boards(seed: u64) -> BoardIndex {
     draw.between(low, high) as BoardIndex
 }
 
+/// In smaller meshes boards come one by one.
+const STORM_BOARDS_MIN: BoardIndex = 8;
 /// The largest mesh that is drawn.
 const BOARDS_MAX: u64 = 14;
 
@@ -128,7 +130,22 @@ pub fn plan(seed: u64, boards: BoardIndex, family: Schedule) -> Plan {
             fault: Fault::Join { node: board },
         });
     }
+    join_storm(&mut plan, heal_at);
     plan
+}
+
+/// In half of the larger meshes up to half of the boards come in one instant.
+fn join_storm(plan: &mut Plan, until: Nanos) {
+    let mut draw = Stream::new(plan.seed, Purpose::Options, 2, 0);
+    if plan.boards < STORM_BOARDS_MIN || !draw.percent(50) {
+        return;
+    }
+    let first = draw.between(u64::from(plan.boards / 2), u64::from(plan.boards) - 2) as BoardIndex;
+    let nodes: Vec<BoardIndex> =
+        (first..plan.boards).filter(|board| !plan.late.contains(board)).collect();
+    plan.late.extend(&nodes);
+    let at = draw.between(START, until);
+    plan.schedule.push(Timed { at, cue: None, lasts: None, fault: Fault::JoinStorm { nodes } });
 }
 
 fn schedule(plan: &Plan, options: &mut Stream, until: Nanos, family: Schedule) -> Vec<Timed> {

@@ -90,6 +90,7 @@ impl Fault {
             Self::ClockRate { .. } => "clock-rate",
             Self::Leave { .. } => "leave",
             Self::Join { .. } => "join",
+            Self::JoinStorm { .. } => "join-storm",
             Self::ServiceCrash { .. } => "service-crash",
             Self::CannotStart { .. } => "cannot-start",
             Self::LacksProgram { .. } => "lacks-program",
@@ -170,7 +171,7 @@ impl Fault {
             | Self::Replay { node, to } => {
                 vec![*node, *to]
             }
-            Self::Blackout { nodes } => nodes.clone(),
+            Self::Blackout { nodes } | Self::JoinStorm { nodes } => nodes.clone(),
             Self::Loss { .. }
             | Self::Jitter { .. }
             | Self::Run { .. }
@@ -201,6 +202,7 @@ impl Fault {
             Self::Restart { .. }
                 | Self::Leave { .. }
                 | Self::Join { .. }
+                | Self::JoinStorm { .. }
                 | Self::ServiceCrash { .. }
                 | Self::RecoverMesh { .. }
                 | Self::Reset { .. }
@@ -222,6 +224,15 @@ impl Fault {
             | Self::CrashLoop { ms, .. }
             | Self::Stutter { ms, .. } => Some(*ms),
             _ => None,
+        }
+    }
+
+    /// Whether it switches a board on for the first time.
+    pub fn brings(&self, board: BoardIndex) -> bool {
+        match self {
+            Self::Join { node } => *node == board,
+            Self::JoinStorm { nodes } => nodes.contains(&board),
+            _ => false,
         }
     }
 

@@ -66,10 +66,10 @@ impl World {
                 self.switch_on(*node);
                 was_off
             }
-            Fault::Join { node } => {
-                let is_new = self.boards[usize::from(*node)].life == 0;
-                _ = is_new.then(|| self.switch_on(*node));
-                is_new
+            Fault::Join { node } => self.join(*node),
+            Fault::JoinStorm { nodes } => {
+                let new: Vec<bool> = nodes.iter().map(|node| self.join(*node)).collect();
+                new.contains(&true)
             }
             Fault::Pause { node } => {
                 _ = self.runs(*node).then(|| self.pause(*node));
@@ -106,6 +106,13 @@ impl World {
             // What is of another sort has been dealt with.
             _ => false,
         }
+    }
+
+    /// True if it was never on before.
+    fn join(&mut self, board: BoardIndex) -> bool {
+        let is_new = self.boards[usize::from(board)].life == 0;
+        _ = is_new.then(|| self.switch_on(board));
+        is_new
     }
 
     fn runs(&self, board: BoardIndex) -> bool {
