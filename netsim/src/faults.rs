@@ -204,6 +204,30 @@ pub enum Fault {
         /// To whom.
         to: BoardIndex,
     },
+    /// The process says again what it said of terms and rights when it was young: it is authentic, and old.
+    StaleTerm {
+        /// Who.
+        node: BoardIndex,
+        /// To whom.
+        to: BoardIndex,
+    },
+    /// The process tells another one that boards fell silent in lives that they never had, and takes a leap in its own.
+    FalseIncarnation {
+        /// Who.
+        node: BoardIndex,
+        /// To whom.
+        to: BoardIndex,
+    },
+    /// The process says its last messages to another one again and again.
+    Flood {
+        /// Who.
+        node: BoardIndex,
+        /// To whom.
+        to: BoardIndex,
+        /// So many messages a second.
+        #[serde(rename = "per-second")]
+        per_second: u64,
+    },
     /// Power is cut at several boards in one instant.
     Blackout {
         /// Which boards.
@@ -344,6 +368,9 @@ pub const LOSS_PERCENT_MAX: u8 = 50;
 pub const MILLISECONDS_MAX: u64 = 600_000;
 /// The widest uplink that is simulated as a narrow one, kilobits per second.
 pub const KBIT_MAX: u64 = 10_000_000;
+/// The most that floods another board, messages per second: more calls of its node than that would be found to be a
+/// livelock.
+pub const FLOOD_MAX: u64 = 1000;
 /// The furthest that a wall clock jumps, seconds.
 pub const JUMP_MAX: u64 = 10 * 366 * 86_400;
 

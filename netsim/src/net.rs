@@ -9,6 +9,7 @@
 //! This module moves bytes and knows who can reach whom. What an end does with them is `driver`'s.
 
 pub mod datagram;
+mod memory;
 pub mod nat;
 mod relay;
 mod weather;
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use hedgerow::proto::id::NodeId;
 
 use self::datagram::Datagrams;
+use self::memory::Memory;
 use self::nat::Nats;
 use self::weather::Weather;
 
@@ -35,13 +37,8 @@ const RTO_MIN: Nanos = 200 * MILLI;
 const RTO_MAX: Nanos = 30 * SECOND;
 /// Bytes that one segment carries.
 const SEGMENT_BYTES: usize = 1200;
-/// Frames of one way that are remembered.
-const RECENT_FRAMES: usize = 20;
 /// A segment is lost at most so often in a row.
 const LOSSES_MAX: u64 = 8;
-
-/// Frames, oldest first.
-type Frames = VecDeque<Vec<u8>>;
 
 /// The network of one world.
 #[derive(Debug)]
@@ -67,8 +64,8 @@ pub struct Net {
     pub(crate) weather: Weather,
     /// What stands in front of some boards.
     pub(crate) nats: Nats,
-    /// The last frames of each way, for those that repeat them; kept only if somebody will.
-    recent: Option<BTreeMap<(BoardIndex, BoardIndex), Frames>>,
+    /// What was sent, for those that repeat it; kept only if somebody will.
+    memory: Option<Memory>,
 }
 
 /// One connection. End 0 dialled end 1; way i leads from end i to the other.
@@ -160,19 +157,28 @@ impl Net {
             datagrams: Datagrams::default(),
             weather: Weather::fair(boards),
             nats: Nats::default(),
-            recent: None,
+            memory: None,
         }
     }
 
-    /// Frames are remembered from now on, for [`Net::recent`].
+    /// Frames are remembered from now on, for [`Net::recent`] and [`Net::old`].
     pub fn remember_frames(&mut self) {
-        self.recent = Some(BTreeMap::new());
+        self.memory = Some(Memory::default());
     }
 
     /// The last frames that one board sent to another, oldest first.
     pub fn recent(&self, from: BoardIndex, to: BoardIndex) -> Vec<Vec<u8>> {
-        let frames = self.recent.as_ref().and_then(|recent| recent.get(&(from, to)));
-        frames.map_or_else(Vec::new, |frames| frames.iter().cloned().collect())
+        self.memory.as_ref().map_or_else(Vec::new, |memory| memory.recent((from, to)))
+    }
+
+    /// The first frames that one board sent to another that spoke of terms and rights.
+    pub fn old(&self, from: BoardIndex, to: BoardIndex) -> Vec<Vec<u8>> {
+        self.memory.as_ref().map_or_else(Vec::new, |memory| memory.old((from, to)))
+    }
+
+    /// How one board introduced itself to another the last time.
+    pub fn hello(&self, from: BoardIndex, to: BoardIndex) -> Option<&[u8]> {
+        self.memory.as_ref()?.hello((from, to))
     }
 
     /// Whether packets pass from one board to another.
@@ -276,12 +282,8 @@ impl Net {
             Load::Frame(frame) => frame.len(),
             Load::Fin => 0,
         };
-        if let (Some(recent), Load::Frame(frame)) = (&mut self.recent, &load) {
-            let frames = recent.entry(between).or_default();
-            frames.push_back(frame.clone());
-            if frames.len() > RECENT_FRAMES {
-                frames.pop_front();
-            }
+        if let (Some(memory), Load::Frame(frame)) = (&mut self.memory, &load) {
+            memory.note(between, frame);
         }
         let way = &mut ways[usize::from(end)];
         way.sent += 1;
@@ -303,6 +305,11 @@ impl Net {
             queue.push(at, Due::Arrive(conn, end));
         }
         way.queue.push_back(Segment { at, sent: now, load });
+    }
+
+    /// How many messages are on their way from an end.
+    pub(crate) fn waiting(&self, conn: ConnIndex, end: u8) -> usize {
+        self.conns[conn as usize].ways[usize::from(end)].queue.len()
     }
 
     /// The first segment on a way is due.

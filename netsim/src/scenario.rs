@@ -35,7 +35,9 @@ use toml::{Spanned, Table, Value};
 
 use crate::cue::Cue;
 use crate::expect::Expect;
-use crate::faults::{Fault, JUMP_MAX, KBIT_MAX, LOSS_PERCENT_MAX, MILLISECONDS_MAX, Timed};
+use crate::faults::{
+    FLOOD_MAX, Fault, JUMP_MAX, KBIT_MAX, LOSS_PERCENT_MAX, MILLISECONDS_MAX, Timed,
+};
 use crate::law::LinkLaw;
 use crate::plan::Plan;
 use crate::queue::BoardIndex;
@@ -289,6 +291,9 @@ fn fault(text: &str, table: Spanned<Table>, boards: BoardIndex) -> Result<Timed,
         }
         Fault::Bandwidth { kbit, .. } if !(1..=KBIT_MAX).contains(kbit) => {
             format!("`kbit` must be from 1 to {KBIT_MAX}")
+        }
+        Fault::Flood { per_second, .. } if !(1..=FLOOD_MAX).contains(per_second) => {
+            format!("`per-second` must be from 1 to {FLOOD_MAX}")
         }
         Fault::ClockJump { seconds, .. } if seconds.unsigned_abs() > JUMP_MAX => {
             format!("`seconds` must be from -{JUMP_MAX} to {JUMP_MAX}: ten years")

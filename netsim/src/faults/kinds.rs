@@ -41,7 +41,12 @@ impl Fault {
             | Self::Flap { .. }
             | Self::Nat { .. } => Sort::Weather,
             Self::Partition { .. } | Self::OneWayCut { .. } => Sort::Cut,
-            Self::Garbage { .. } | Self::Truncated { .. } | Self::Replay { .. } => Sort::Rogue,
+            Self::Garbage { .. }
+            | Self::Truncated { .. }
+            | Self::Replay { .. }
+            | Self::StaleTerm { .. }
+            | Self::FalseIncarnation { .. }
+            | Self::Flood { .. } => Sort::Rogue,
             Self::Run { .. }
             | Self::Move { .. }
             | Self::Stop { .. }
@@ -86,6 +91,9 @@ impl Fault {
             Self::Garbage { .. } => "garbage",
             Self::Truncated { .. } => "truncated",
             Self::Replay { .. } => "replay",
+            Self::StaleTerm { .. } => "stale-term",
+            Self::FalseIncarnation { .. } => "false-incarnation",
+            Self::Flood { .. } => "flood",
             Self::Blackout { .. } => "blackout",
             Self::ClockRate { .. } => "clock-rate",
             Self::Leave { .. } => "leave",
@@ -168,7 +176,10 @@ impl Fault {
             }
             Self::Garbage { node, to }
             | Self::Truncated { node, to }
-            | Self::Replay { node, to } => {
+            | Self::Replay { node, to }
+            | Self::StaleTerm { node, to }
+            | Self::FalseIncarnation { node, to }
+            | Self::Flood { node, to, .. } => {
                 vec![*node, *to]
             }
             Self::Blackout { nodes } | Self::JoinStorm { nodes } => nodes.clone(),
@@ -212,6 +223,8 @@ impl Fault {
                 | Self::Garbage { .. }
                 | Self::Truncated { .. }
                 | Self::Replay { .. }
+                | Self::StaleTerm { .. }
+                | Self::FalseIncarnation { .. }
         ) || self.service().is_some()
     }
 

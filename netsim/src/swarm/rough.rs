@@ -37,6 +37,9 @@ enum Kind {
     Truncated,
     Replay,
     Blackout,
+    StaleTerm,
+    FalseIncarnation,
+    Flood,
 }
 
 const KINDS: [Kind; 22] = [
@@ -64,6 +67,9 @@ const KINDS: [Kind; 22] = [
     Kind::Blackout,
 ];
 
+/// Thought of later, and drawn from a stream of their own: seeds without them stay as they were.
+const LATER: [Kind; 3] = [Kind::StaleTerm, Kind::FalseIncarnation, Kind::Flood];
+
 pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
     let chaos = family == Schedule::Chaos;
     let mut draw = Stream::new(plan.seed, Purpose::Rough, 0, 0);
@@ -72,7 +78,9 @@ pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
     }
     // Each kind is in or out, as with the others.
     let share = if chaos { 60 } else { 25 };
-    let kinds: Vec<Kind> = KINDS.into_iter().filter(|_| draw.percent(share)).collect();
+    let mut kinds: Vec<Kind> = KINDS.into_iter().filter(|_| draw.percent(share)).collect();
+    let mut later = Stream::new(plan.seed, Purpose::Rough, 2, 0);
+    kinds.extend(LATER.into_iter().filter(|_| later.percent(share)));
     let gap_max = if chaos { 25 * SECOND } else { draw.between(3 * SECOND, 30 * SECOND) };
     let mut at = START;
     let mut number = 0;
@@ -150,6 +158,11 @@ fn fault(kind: Kind, at: Nanos, boards: BoardIndex, draw: &mut Stream) -> Timed 
         Kind::Garbage => (None, Fault::Garbage { node, to: other }),
         Kind::Truncated => (None, Fault::Truncated { node, to: other }),
         Kind::Replay => (None, Fault::Replay { node, to: other }),
+        Kind::StaleTerm => (None, Fault::StaleTerm { node, to: other }),
+        Kind::FalseIncarnation => (None, Fault::FalseIncarnation { node, to: other }),
+        Kind::Flood => {
+            (Some(short), Fault::Flood { node, to: other, per_second: draw.between(20, 1000) })
+        }
         Kind::Blackout => (Some(short), Fault::Blackout { nodes: vec![node, other] }),
     };
     Timed { at, cue: None, lasts, fault }

@@ -1,16 +1,33 @@
-//! A process that says what no honest one says: nonsense, halves, things twice.
+//! A process that says what no honest one says: nonsense, halves, things twice or long after, lies about lives.
 //!
 //! It is a member, and its connection is authenticated, so all that can be asked is that nobody else comes to
-//! harm: no panic, no broken promise, and whoever spoke nonsense may come back.
+//! harm: no panic, no broken promise, and whoever spoke nonsense may come back. Members are trusted not to lie
+//! about authority (they crash, they are not Byzantine): what it says of terms and rights was true once. Every
+//! invariant holds for it, too, since its node is an honest one that does not know what was said in its name.
+
+use hedgerow::proto::bounded::List;
+use hedgerow::proto::id::Incarnation;
+use hedgerow::proto::signed::Signed;
+use hedgerow::proto::wire::gossip::{FACTS_MAX, Fact, Facts};
+use hedgerow::proto::wire::{self, Message};
 
 use super::World;
+use super::task::Task;
 use crate::faults::Fault;
 use crate::net::Load;
 use crate::queue::{BoardIndex, ConnIndex};
 use crate::seed::{Purpose, Stream};
+use crate::time::{MILLI, Nanos, SECOND};
 
 /// The longest nonsense, bytes.
 const GARBAGE_MAX: u64 = 2000;
+/// Between two waves of a flood.
+const FLOOD_EVERY: Nanos = 20 * MILLI;
+/// A flood pauses while that many messages have not been read. Real queues are bounded, too, and drop what is too
+/// much, so a cut or a pause does not end in all of a flood at once.
+const FLOOD_WAITS_MAX: usize = 256;
+/// So many lives away: half of what a board believes of itself.
+const FAR_LIFE: u64 = 1 << 31;
 
 impl World {
     /// True if it was sent.
@@ -42,8 +59,70 @@ impl World {
                 let frames = self.net.recent(*node, *to);
                 !frames.is_empty() && self.say(*node, *to, frames)
             }
+            Fault::StaleTerm { node, to } => {
+                let frames = self.net.old(*node, *to);
+                !frames.is_empty() && self.say(*node, *to, frames)
+            }
+            Fault::FalseIncarnation { node, to } => {
+                let frames = self.lies_about_lives(*node, *to);
+                !frames.is_empty() && self.say(*node, *to, frames)
+            }
+            Fault::Flood { .. } => {
+                self.later(self.now, Task::Flood(number, 0));
+                false
+            }
             _ => false,
         }
+    }
+
+    /// A flood goes on.
+    pub(super) fn flood(&mut self, number: u32, said: u64) {
+        let Fault::Flood { node, to, per_second } = self.plan.schedule[number as usize].fault
+        else {
+            return;
+        };
+        if !self.active.contains(&number) {
+            return;
+        }
+        let full = self.carrier(node, to).is_none_or(|(conn, end)| {
+            self.net.waiting(conn, end) + self.boards[usize::from(to)].inbox.len() > FLOOD_WAITS_MAX
+        });
+        let frames = if full { Vec::new() } else { self.net.recent(node, to) };
+        let due = (per_second * FLOOD_EVERY).div_ceil(SECOND);
+        let wave =
+            (said..said + due).filter_map(|nth| frames.get(nth as usize % frames.len().max(1)));
+        let wave: Vec<Vec<u8>> = wave.cloned().collect();
+        if !wave.is_empty() && !self.net.paused[usize::from(node)] && self.say(node, to, wave) {
+            self.felt.insert(number);
+        }
+        self.later(self.now + FLOOD_EVERY, Task::Flood(number, said + due));
+    }
+
+    /// Everybody was silent in a life that is far away, or the last one; and the board itself is in one that it has
+    /// not begun. Its node, which hears of that sooner or later, has to go beyond.
+    fn lies_about_lives(&self, node: BoardIndex, to: BoardIndex) -> Vec<Vec<u8>> {
+        let state = &self.boards[usize::from(node)];
+        let me = state.id;
+        let others = self.boards.iter().filter(|board| board.id != me).map(|board| board.id);
+        let mut facts: Vec<Fact> = others
+            .flat_map(|subject| {
+                let alert = |life| Fact::Alert { subject, incarnation: Incarnation(life), by: me };
+                let down = Fact::Down { subject, incarnation: Incarnation(u64::MAX) };
+                [alert(FAR_LIFE), alert(u64::MAX), down]
+            })
+            .collect();
+        let hello = self.net.hello(node, to).and_then(|frame| wire::decode(frame).ok());
+        if let Some(Message::Hello(hello)) = hello
+            && let Ok(mut record) = hello.record.peek()
+        {
+            record.incarnation = Incarnation(record.incarnation.0 + FAR_LIFE);
+            facts.extend(
+                Signed::seal(&record, &state.keypair).ok().map(|it| Fact::Alive(Box::new(it))),
+            );
+        }
+        let messages =
+            facts.chunks(FACTS_MAX).map(|some| Facts { facts: List::capped(some.to_vec()) });
+        messages.filter_map(|facts| wire::encode(&facts.into()).ok()).collect()
     }
 
     fn say(&mut self, from: BoardIndex, to: BoardIndex, frames: Vec<Vec<u8>>) -> bool {

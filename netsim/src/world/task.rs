@@ -39,6 +39,8 @@ pub(super) enum Task {
     Flap(u32, bool),
     /// A board behind the NAT of this fault gives signs of life.
     KeepAlive(u32),
+    /// A flood, of which so many messages were said.
+    Flood(u32, u64),
 }
 
 impl Task {
@@ -57,7 +59,8 @@ impl Task {
             | Self::Fail(..)
             | Self::Grind(..)
             | Self::Flap(..)
-            | Self::KeepAlive(_) => None,
+            | Self::KeepAlive(_)
+            | Self::Flood(..) => None,
         }
     }
 }
@@ -104,6 +107,7 @@ impl World {
             Some(Task::Grind(board, life)) => self.grind(board, life),
             Some(Task::Flap(fault, cut)) => self.flap(fault, cut),
             Some(Task::KeepAlive(fault)) => self.keep_alive(fault),
+            Some(Task::Flood(fault, said)) => self.flood(fault, said),
             None => {}
         }
     }
