@@ -220,6 +220,18 @@ impl Disk {
         self.vouched = 0;
     }
 
+    /// What is safe on it now.
+    pub fn image(&self) -> Vec<u8> {
+        self.file[..self.synced].to_vec()
+    }
+
+    /// An image is put back while the board has no power.
+    pub fn put_back(&mut self, image: Vec<u8>) {
+        self.wipe();
+        self.synced = image.len();
+        self.file = image;
+    }
+
     /// Writing fails from now on, or no longer.
     pub fn set_failure(&mut self, failure: Option<Failure>) {
         self.failure = failure;

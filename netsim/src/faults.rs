@@ -173,6 +173,12 @@ pub enum Fault {
         /// Which board.
         node: BoardIndex,
     },
+    /// An image of the journal is taken. When the fault ends, power is cut, and the board comes back with the image:
+    /// it has forgotten what it promised meanwhile.
+    RestoredSnapshot {
+        /// Which board.
+        node: BoardIndex,
+    },
     /// Fsyncs of the journal fail: the process stops itself, and is started again a second later.
     FsyncError {
         /// Which board.

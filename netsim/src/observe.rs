@@ -40,6 +40,8 @@ pub enum What<'a> {
     },
     /// Its disk is gone, and with it its identity.
     DiskLost,
+    /// Its journal is an old one again; its identity is the same.
+    SetBack,
     /// A process stops, or goes on.
     Paused(bool),
     /// The node is given something other than a message.
@@ -98,7 +100,7 @@ pub struct Belief {
 
 /// Kinds of observation, as bits.
 pub mod kind {
-    /// Boot, gone, disk lost, paused.
+    /// Boot, gone, disk lost, set back, paused.
     pub const LIFE: u16 = 1;
     /// Inputs other than messages.
     pub const INPUT: u16 = 2;
@@ -124,7 +126,11 @@ impl What<'_> {
     /// Its bit in [`kind`].
     pub fn kind(&self) -> u16 {
         match self {
-            Self::Boot(_) | Self::Gone { .. } | Self::DiskLost | Self::Paused(_) => kind::LIFE,
+            Self::Boot(_)
+            | Self::Gone { .. }
+            | Self::DiskLost
+            | Self::SetBack
+            | Self::Paused(_) => kind::LIFE,
             Self::Input(_) => kind::INPUT,
             Self::Received(..) => kind::RECEIVED,
             Self::Effect(_) => kind::EFFECT,

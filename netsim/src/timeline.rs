@@ -94,6 +94,7 @@ impl Words {
             }
             What::Gone { how } => format!("is gone: {how}"),
             What::DiskLost => "its disk is lost".to_owned(),
+            What::SetBack => "its journal is an old one again".to_owned(),
             What::Paused(true) => "is paused".to_owned(),
             What::Paused(false) => "goes on".to_owned(),
             What::Input(input) => self.input(input)?,

@@ -30,6 +30,7 @@ impl Trace {
             What::Healed => 12,
             What::Belief(_) => 13,
             What::Service(_) => 14,
+            What::SetBack => 15,
             // Follows from the effects.
             What::Called { .. } => return,
         };

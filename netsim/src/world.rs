@@ -94,6 +94,8 @@ pub struct World {
     active: BTreeSet<u32>,
     /// Those that wait for something still.
     waiting: Vec<u32>,
+    /// Images of journals that a fault will put back: whose, and what was on it.
+    images: BTreeMap<u32, (NodeId, Vec<u8>)>,
     /// Faults that have cut off a board for the moment.
     flapped: BTreeSet<u32>,
     /// The schedule has faults that make messages late.
@@ -159,6 +161,7 @@ impl World {
             felt: BTreeSet::new(),
             active: BTreeSet::new(),
             waiting: Vec::new(),
+            images: BTreeMap::new(),
             flapped: BTreeSet::new(),
             is_rough: plan.schedule.iter().any(|timed| timed.fault.sort() == Sort::Weather),
             blamed: Vec::new(),

@@ -86,6 +86,7 @@ impl Fault {
             Self::ClockJump { .. } => "clock-jump",
             Self::BitRot { .. } => "bit-rot",
             Self::MisdirectedWrite { .. } => "misdirected-write",
+            Self::RestoredSnapshot { .. } => "restored-snapshot",
             Self::FsyncError { .. } => "fsync-error",
             Self::FullDisk { .. } => "full-disk",
             Self::Garbage { .. } => "garbage",
@@ -155,6 +156,7 @@ impl Fault {
             | Self::ClockJump { node, .. }
             | Self::BitRot { node }
             | Self::MisdirectedWrite { node }
+            | Self::RestoredSnapshot { node }
             | Self::FsyncError { node }
             | Self::FullDisk { node }
             | Self::Leave { node, .. }

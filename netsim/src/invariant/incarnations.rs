@@ -67,6 +67,12 @@ impl Invariant for Incarnations {
             What::Boot(boot) => {
                 self.now.insert(seen.board, (boot.node, boot.life));
             }
+            // With an old journal it cannot know which ones it has used.
+            What::SetBack => {
+                if let Some((node, _)) = self.now.get(&seen.board) {
+                    self.used.remove(node);
+                }
+            }
             What::Effect(Effect::Event(Event::Started { incarnation, .. })) => {
                 self.uses(seen, *incarnation, findings);
             }

@@ -38,6 +38,8 @@ struct Sum {
 
 #[derive(Clone, Default)]
 struct Book {
+    /// Somebody put an old journal back: what it says is what there is.
+    set_back: bool,
     acknowledged: Sum,
     open: VecDeque<(OpId, Record)>,
 }
@@ -183,11 +185,12 @@ impl Invariant for JournalKeeps {
                 }
             }
             What::DiskLost => *book = Book::default(),
+            What::SetBack => book.set_back = true,
             What::Boot(boot) => {
                 let found = Sum::of(boot.durable);
                 // Written before the first life begins, by the driver.
                 book.acknowledged.identity = Some(boot.node);
-                if !book.explains(&found) {
+                if !book.set_back && !book.explains(&found) {
                     let text = format!(
                         "acknowledged was {:?}, the journal says {found:?}",
                         book.acknowledged
@@ -195,7 +198,7 @@ impl Invariant for JournalKeeps {
                     let board = Some(seen.board);
                     findings.push(Finding { at: seen.at, rule: name, board, text });
                 }
-                *book = Book { acknowledged: found, open: VecDeque::new() };
+                *book = Book { acknowledged: found, ..Book::default() };
             }
             what => {
                 if let Some((op, record)) = what.record() {

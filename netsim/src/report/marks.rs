@@ -39,6 +39,7 @@ pub(super) fn mark(words: &Words, seen: &Observation<'_>) -> Option<Mark> {
         }
         What::Gone { how } => said("gone", 3, how, &format!("its process is gone: {how}")),
         What::DiskLost => said("gone", 3, "disk lost", "its disk is lost"),
+        What::SetBack => said("gone", 3, "set back", "its journal is an old one again"),
         What::Paused(true) => said("pause", 2, "paused", "its process is paused"),
         What::Paused(false) => said("pause", 2, "goes on", "its process goes on"),
         What::Fault(fault, true) => fault_begins(fault),

@@ -164,6 +164,28 @@ impl World {
         done
     }
 
+    /// An image of the journal is taken.
+    pub(super) fn take_image(&mut self, number: u32, board: BoardIndex) {
+        let state = &self.boards[usize::from(board)];
+        if state.life > 0 {
+            self.images.insert(number, (state.id, state.disk.image()));
+        }
+    }
+
+    /// Power is cut and the image put back, unless another board has come in its place. True if it had forgotten
+    /// something.
+    pub(super) fn put_image_back(&mut self, number: u32, board: BoardIndex) -> bool {
+        let Some((id, image)) = self.images.remove(&number) else { return false };
+        self.cut_power(board);
+        let state = self.board(board);
+        if state.id != id || !state.wanted || state.rotten || state.disk.image() == image {
+            return false;
+        }
+        state.disk.put_back(image);
+        self.see(board, What::SetBack);
+        true
+    }
+
     pub(super) fn feel_failed_disk(&mut self, board: BoardIndex) {
         let faults = [Fault::FsyncError { node: board }, Fault::FullDisk { node: board }];
         self.feel(|fault| faults.contains(fault));

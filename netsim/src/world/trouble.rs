@@ -35,12 +35,12 @@ impl World {
             Sort::Cut => self.cut_ways(fault, true),
             Sort::Rogue => return self.speak(number, fault),
             Sort::Order => return self.order_by_fault(number, fault),
-            Sort::Deed => return self.do_it(fault),
+            Sort::Deed => return self.do_it(number, fault),
         }
         false
     }
 
-    fn do_it(&mut self, fault: &Fault) -> bool {
+    fn do_it(&mut self, number: u32, fault: &Fault) -> bool {
         match fault {
             Fault::Crash { node } => self.crash(*node, "crashed"),
             Fault::PowerCut { node } => self.cut_power(*node),
@@ -57,6 +57,10 @@ impl World {
             }
             Fault::BitRot { node } => self.damage(*node, Damage::Bit),
             Fault::MisdirectedWrite { node } => self.damage(*node, Damage::Sector),
+            Fault::RestoredSnapshot { node } => {
+                self.take_image(number, *node);
+                false
+            }
             Fault::StateLost { node } => {
                 self.cut_power(*node);
                 self.boards[usize::from(*node)].wanted && self.lose_state(*node)
@@ -149,6 +153,12 @@ impl World {
             | Fault::BitRot { node }
             | Fault::MisdirectedWrite { node }
             | Fault::Wipe { node } => self.switch_on_if_wanted(*node),
+            Fault::RestoredSnapshot { node } => {
+                if self.put_image_back(number, *node) {
+                    self.felt.insert(number);
+                }
+                self.switch_on_if_wanted(*node);
+            }
             Fault::Blackout { nodes } => {
                 nodes.iter().for_each(|node| self.switch_on_if_wanted(*node));
             }
