@@ -224,6 +224,14 @@ pub enum Fault {
         /// To whom.
         to: BoardIndex,
     },
+    /// The process speaks to another one as a later version may: kinds of message that nobody knows, and a record of
+    /// itself with fields that are signed and not understood.
+    VersionSkew {
+        /// Who.
+        node: BoardIndex,
+        /// To whom.
+        to: BoardIndex,
+    },
     /// The process says its last messages to another one again and again.
     Flood {
         /// Who.

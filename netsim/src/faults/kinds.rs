@@ -46,6 +46,7 @@ impl Fault {
             | Self::Replay { .. }
             | Self::StaleTerm { .. }
             | Self::FalseIncarnation { .. }
+            | Self::VersionSkew { .. }
             | Self::Flood { .. } => Sort::Rogue,
             Self::Run { .. }
             | Self::Move { .. }
@@ -94,6 +95,7 @@ impl Fault {
             Self::Replay { .. } => "replay",
             Self::StaleTerm { .. } => "stale-term",
             Self::FalseIncarnation { .. } => "false-incarnation",
+            Self::VersionSkew { .. } => "version-skew",
             Self::Flood { .. } => "flood",
             Self::Blackout { .. } => "blackout",
             Self::ClockRate { .. } => "clock-rate",
@@ -181,6 +183,7 @@ impl Fault {
             | Self::Replay { node, to }
             | Self::StaleTerm { node, to }
             | Self::FalseIncarnation { node, to }
+            | Self::VersionSkew { node, to }
             | Self::Flood { node, to, .. } => {
                 vec![*node, *to]
             }
@@ -227,6 +230,7 @@ impl Fault {
                 | Self::Replay { .. }
                 | Self::StaleTerm { .. }
                 | Self::FalseIncarnation { .. }
+                | Self::VersionSkew { .. }
         ) || self.service().is_some()
     }
 

@@ -40,6 +40,7 @@ enum Kind {
     StaleTerm,
     FalseIncarnation,
     Flood,
+    VersionSkew,
 }
 
 const KINDS: [Kind; 22] = [
@@ -68,7 +69,7 @@ const KINDS: [Kind; 22] = [
 ];
 
 /// Thought of later, and drawn from a stream of their own: seeds without them stay as they were.
-const LATER: [Kind; 3] = [Kind::StaleTerm, Kind::FalseIncarnation, Kind::Flood];
+const LATER: [Kind; 4] = [Kind::StaleTerm, Kind::FalseIncarnation, Kind::Flood, Kind::VersionSkew];
 
 pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
     let chaos = family == Schedule::Chaos;
@@ -160,6 +161,7 @@ fn fault(kind: Kind, at: Nanos, boards: BoardIndex, draw: &mut Stream) -> Timed 
         Kind::Replay => (None, Fault::Replay { node, to: other }),
         Kind::StaleTerm => (None, Fault::StaleTerm { node, to: other }),
         Kind::FalseIncarnation => (None, Fault::FalseIncarnation { node, to: other }),
+        Kind::VersionSkew => (None, Fault::VersionSkew { node, to: other }),
         Kind::Flood => {
             (Some(short), Fault::Flood { node, to: other, per_second: draw.between(20, 1000) })
         }

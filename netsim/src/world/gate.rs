@@ -11,6 +11,7 @@ use hedgerow::proto::io::Input;
 use hedgerow::proto::wire::{self, FrameError};
 
 use super::World;
+use super::rogue::LATER_KIND;
 use crate::board::{self, Peer, Wake};
 use crate::net::Load;
 use crate::net::datagram::Carrier;
@@ -68,6 +69,10 @@ impl World {
         match wire::decode(&frame) {
             Ok(message) => self.receive(board, Input::Received { from, message }, &frame),
             Err(FrameError::Unknown(_)) => {}
+            Err(error) if kind.is_some_and(|kind| kind >= LATER_KIND) => {
+                let text = format!("a message of a later version is told as: {error}");
+                self.find("later-kinds-are-skipped", Some(board), text);
+            }
             Err(error) => self.give(board, Input::Garbled { from, what: error.to_string() }),
         }
     }

@@ -5,8 +5,9 @@
 //! about authority (they crash, they are not Byzantine): what it says of terms and rights was true once. Every
 //! invariant holds for it, too, since its node is an honest one that does not know what was said in its name.
 
-use hedgerow::proto::bounded::List;
+use hedgerow::proto::bounded::{Blob, List};
 use hedgerow::proto::id::Incarnation;
+use hedgerow::proto::record::NodeRecord;
 use hedgerow::proto::signed::Signed;
 use hedgerow::proto::wire::gossip::{FACTS_MAX, Fact, Facts};
 use hedgerow::proto::wire::{self, Message};
@@ -21,6 +22,10 @@ use crate::time::{MILLI, Nanos, SECOND};
 
 /// The longest nonsense, bytes.
 const GARBAGE_MAX: u64 = 2000;
+/// Kinds of message, and fields, from here on are unknown to this version.
+pub(super) const LATER_KIND: u16 = 40_000;
+/// So many unknown messages are sent.
+const LATER_KINDS: u16 = 5;
 /// Between two waves of a flood.
 const FLOOD_EVERY: Nanos = 20 * MILLI;
 /// A flood pauses while that many messages have not been read. Real queues are bounded, too, and drop what is too
@@ -67,6 +72,19 @@ impl World {
                 let frames = self.lies_about_lives(*node, *to);
                 !frames.is_empty() && self.say(*node, *to, frames)
             }
+            Fault::VersionSkew { node, to } => {
+                let mut draw = Stream::new(self.plan.seed, Purpose::Garbage, u64::from(number), 2);
+                let mut frames = self.later_versions_record(*node, *to);
+                frames.extend((0..LATER_KINDS).map(|nth| {
+                    let body = (0..draw.between(0, GARBAGE_MAX)).map(|_| draw.bits() as u8);
+                    (LATER_KIND + nth)
+                        .to_le_bytes()
+                        .into_iter()
+                        .chain(body.collect::<Vec<_>>())
+                        .collect()
+                }));
+                self.say(*node, *to, frames)
+            }
             Fault::Flood { .. } => {
                 self.later(self.now, Task::Flood(number, 0));
                 false
@@ -111,10 +129,7 @@ impl World {
                 [alert(FAR_LIFE), alert(u64::MAX), down]
             })
             .collect();
-        let hello = self.net.hello(node, to).and_then(|frame| wire::decode(frame).ok());
-        if let Some(Message::Hello(hello)) = hello
-            && let Ok(mut record) = hello.record.peek()
-        {
+        if let Some(mut record) = self.own_record(node, to) {
             record.incarnation = Incarnation(record.incarnation.0 + FAR_LIFE);
             facts.extend(
                 Signed::seal(&record, &state.keypair).ok().map(|it| Fact::Alive(Box::new(it))),
@@ -123,6 +138,26 @@ impl World {
         let messages =
             facts.chunks(FACTS_MAX).map(|some| Facts { facts: List::capped(some.to_vec()) });
         messages.filter_map(|facts| wire::encode(&facts.into()).ok()).collect()
+    }
+
+    /// A new record of a board, with a field that this version does not know.
+    fn later_versions_record(&self, node: BoardIndex, to: BoardIndex) -> Vec<Vec<u8>> {
+        let Some(mut record) = self.own_record(node, to) else { return Vec::new() };
+        record.incarnation = Incarnation(record.incarnation.0 + 1);
+        record.extensions = List::capped([(LATER_KIND, Blob::default())]);
+        let Ok(signed) = Signed::seal(&record, &self.boards[usize::from(node)].keypair) else {
+            return Vec::new();
+        };
+        let facts = Facts { facts: List::capped([Fact::Alive(Box::new(signed))]) };
+        wire::encode(&facts.into()).into_iter().collect()
+    }
+
+    /// What a board said of itself when it met another one last.
+    fn own_record(&self, node: BoardIndex, to: BoardIndex) -> Option<NodeRecord> {
+        match wire::decode(self.net.hello(node, to)?) {
+            Ok(Message::Hello(hello)) => hello.record.peek().ok(),
+            _ => None,
+        }
     }
 
     fn say(&mut self, from: BoardIndex, to: BoardIndex, frames: Vec<Vec<u8>>) -> bool {

@@ -1,13 +1,17 @@
 //! What the world itself looks after, beside the invariants: each rule in a sentence.
 
 /// Rules and what they say, for somebody who has not read the design.
-pub const RULES: [(&str, &str); 20] = [
+pub const RULES: [(&str, &str); 21] = [
     ("no-panic", "The node never panics, whatever happens to it."),
     ("deterministic", "The same seed does the same every time."),
     ("expectation", "At this time the scenario expects something to be true."),
     (
         "timers-move-on",
         "A timer that has fired is set to a later time, so that the node does not spin.",
+    ),
+    (
+        "later-kinds-are-skipped",
+        "A message of a kind that only a later version knows is skipped, not held against its sender.",
     ),
     ("frames-fit", "Every message fits into a frame."),
     ("nobody-halts", "No node stops for good because of a fault that it is made to survive."),
