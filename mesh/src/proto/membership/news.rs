@@ -33,7 +33,9 @@ impl Membership {
                 Fact::Alert { subject, incarnation, by } => {
                     self.on_alert(turn, from, subject, incarnation, by);
                 }
-                Fact::Down { subject, incarnation } => self.on_down(turn, subject, incarnation),
+                Fact::Down { subject, incarnation } => {
+                    self.on_down(turn, from, subject, incarnation);
+                }
                 Fact::Left(signed) => self.on_left(turn, from, &signed),
                 Fact::Revoked(signed) => self.on_revoked(turn, Some(from), &signed),
                 Fact::Chosen(announcement) => self.announce(turn, *announcement, Some(from)),

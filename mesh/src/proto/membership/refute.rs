@@ -40,11 +40,12 @@ impl Membership {
     pub(super) fn on_down(
         &mut self,
         turn: &mut Turn<'_>,
+        from: NodeId,
         subject: NodeId,
         incarnation: Incarnation,
     ) {
         if subject == turn.me.id() {
-            return self.on_accused(turn, subject, incarnation);
+            return self.on_accused(turn, from, incarnation);
         }
         let Some(member) = turn.members.get(&subject) else { return };
         if member.standing == Standing::Up && member.incarnation() == incarnation {
