@@ -19,6 +19,7 @@ use crate::proto::id::{NodeId, OpId};
 use crate::proto::io::{Effect, Event, Reply};
 use crate::proto::journal::Record;
 use crate::proto::machine::{Effects, Time, Timeout};
+use crate::proto::members::Member;
 use crate::proto::ops::Purpose;
 use crate::proto::order::Instance;
 use crate::proto::table::Row;
@@ -318,11 +319,16 @@ impl Node {
         self.directory.newest().is_some_and(|newest| newest.table.is_leaving(&me))
     }
 
-    /// Whether nobody is there whom it would concern, and nobody's majority needs this board.
+    /// Whether nobody is there whom it would concern, and nobody's majority needs this board. Who is held for dead
+    /// may be back, and could then change nothing without the only board that decides.
     fn is_by_itself(&self) -> bool {
         let me = self.me.id();
-        let decides_for_others = self.authority.table().electorate().iter().any(|v| *v != me);
-        self.members.up().count() <= 1 && !decides_for_others
+        let electorate = self.authority.table().electorate();
+        let decides_for_others = electorate.iter().any(|voter| *voter != me);
+        let awaited = |(node, member): (&NodeId, &Member)| {
+            *node != me && member.standing != Standing::Left && electorate.contains(&me)
+        };
+        !decides_for_others && self.members.up().count() <= 1 && !self.members.iter().any(awaited)
     }
 }
 
