@@ -15,8 +15,9 @@ use crate::observe::{Finding, Findings, Observation, What, kind};
 
 pub(super) struct AnswersWait {
     disks: Disks,
-    /// For each board, the highest term of a heartbeat from each master in this life.
-    heard: Vec<BTreeMap<NodeId, u64>>,
+    /// For each board, the highest term of a heartbeat from each master in this life, and that of the last one:
+    /// who repeats old ones is refused once more.
+    heard: Vec<BTreeMap<NodeId, (u64, u64)>>,
 }
 
 impl AnswersWait {
@@ -35,7 +36,10 @@ impl AnswersWait {
             }
             Message::AppOk(ok) => {
                 let heard = self.heard[usize::from(seen.board)].get(to);
-                if heard == Some(&ok.term.0) && kept.term < ok.term.0 {
+                let answers = heard.is_some_and(|(highest, last)| {
+                    *highest == ok.term.0 && (*last == ok.term.0 || ok.sent != 0)
+                });
+                if answers && kept.term < ok.term.0 {
                     return Some(format!("term {} is answered before it is kept", ok.term.0));
                 }
                 (ok.durable > kept.table)
@@ -66,8 +70,9 @@ impl Invariant for AnswersWait {
         match seen.what {
             What::Boot(_) => heard.clear(),
             What::Received(Input::Received { from, message: Message::App(app) }, _) => {
-                let term = heard.entry(*from).or_default();
-                *term = (*term).max(app.term.0);
+                let (highest, last) = heard.entry(*from).or_default();
+                *last = app.term.0;
+                *highest = (*highest).max(app.term.0);
             }
             _ => {}
         }

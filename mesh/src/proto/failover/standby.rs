@@ -18,6 +18,8 @@ use crate::proto::wire::failover::Claimed;
 /// A board that could not start what it stands by for takes over so much later, to pass it on: its former
 /// active could not go on any more, and may have been restarted only.
 const UNABLE_PATIENCE: Duration = Duration::from_secs(30);
+/// A claim to take over may reach a master that late: a connection that passes nothing ends before.
+const TAKE_LASTS: Duration = Duration::from_secs(20);
 /// The link to the master is wanted that long by one look.
 const LINK_ERRAND: Duration = Duration::from_secs(30);
 
@@ -29,8 +31,8 @@ pub struct Vigil {
     /// active may have been living on another's word (S3).
     learnt: Time,
     pub(super) look_at: Time,
-    /// Whether it was said already that this board asks to take over.
-    asked: bool,
+    /// When this board asked last to take over.
+    asked: Option<Time>,
 }
 
 impl Failover {
@@ -58,7 +60,7 @@ impl Failover {
                         epoch: row.epoch,
                         learnt: turn.now,
                         look_at: turn.now,
-                        asked: false,
+                        asked: None,
                     };
                     self.vigils.insert(row.instance(), vigil);
                     changed = true;
@@ -109,12 +111,18 @@ impl Failover {
             let waits = returns && self.unable(&instance).is_some();
             let Some(from) = from.filter(|_| row.ready && !waits) else { continue };
             let Some(vigil) = self.vigils.get_mut(&instance) else { continue };
-            if !core::mem::replace(&mut vigil.asked, true) {
+            if vigil.asked.replace(turn.now).is_none() {
                 let epoch = row.epoch.0;
                 turn.event(Event::Takes { instance: instance.to_string(), epoch });
             }
             self.claim(turn, office, &row, Claimed::Take { from });
         }
+    }
+
+    /// Whether this board has asked to take an instance over and may still be given it.
+    pub(crate) fn may_be_given(&self, instance: &Instance, now: Time) -> bool {
+        let asked = self.vigils.get(instance).and_then(|vigil| vigil.asked);
+        asked.is_some_and(|asked| now.since(asked) < TAKE_LASTS)
     }
 
     /// Says that this board promises the active of a removed instance nothing any more.

@@ -80,7 +80,7 @@ impl Node {
             return self.leave(command, out);
         }
         if self.is_by_itself() {
-            return match self.needing(false) {
+            return match self.needing(now, false) {
                 None => self.leave(command, out),
                 Some(instance) => {
                     let reply = error("services-stay", &services_stay(&instance));
@@ -130,11 +130,11 @@ impl Node {
             return self.stay(&code, &why, out);
         }
         let leaves = way.leaves;
-        if let Some(instance) = self.kept_by_a_stopped_one(leaves) {
+        if let Some(instance) = self.kept_by_a_stopped_one(now, leaves) {
             // It stays stopped, however long this board waits.
             return self.stay("services-stay", &services_stay(&instance), out);
         }
-        if !leaves && self.needing(false).is_some() {
+        if !leaves && self.needing(now, false).is_some() {
             // Nobody is asked before everything could go: a refusal has moved nothing.
             if let Some(way) = &mut self.departure.under_way {
                 way.unanswered_since = None;
@@ -174,7 +174,7 @@ impl Node {
         let rests = known.is_some_and(|(known, since)| {
             known == self.roles() && now.since(since) >= REPLACED_WITHIN
         });
-        if rests && self.needing(true).is_none() {
+        if rests && self.needing(now, true).is_none() {
             self.departure.under_way = None;
             self.leave(command, out);
         }
@@ -234,7 +234,7 @@ impl Node {
         if !late {
             return None;
         }
-        match self.needing(way.leaves) {
+        match self.needing(now, way.leaves) {
             Some(instance) if way.leaves => {
                 reason("services-stay", services_stay(&instance) + MOVED)
             }
@@ -252,14 +252,14 @@ impl Node {
 
     /// The first instance that needs this board: before it is leaving, as nobody would be ready to carry on;
     /// then, until somebody else does.
-    fn needing(&self, leaving: bool) -> Option<Instance> {
+    fn needing(&self, now: Time, leaving: bool) -> Option<Instance> {
         let rows = self.directory.newest().map(|newest| &newest.table.rows);
-        let needs = |row: &&Row| self.needs_me(row, leaving);
+        let needs = |row: &&Row| self.needs_me(row, now, leaving);
         rows.into_iter().flatten().find(needs).map(Row::instance)
     }
 
     /// A stopped instance whose state no other board will ever hold as it is. Asked before anything has moved.
-    fn kept_by_a_stopped_one(&self, leaving: bool) -> Option<Instance> {
+    fn kept_by_a_stopped_one(&self, now: Time, leaving: bool) -> Option<Instance> {
         let me = self.me.id();
         let rows = self.directory.newest().map(|newest| &newest.table.rows);
         let other = |row: &Row| if row.active == me { row.standby } else { Some(row.active) };
@@ -268,12 +268,12 @@ impl Node {
         };
         let keeps = |row: &&Row| {
             let alone = other(row).is_none_or(gone);
-            !leaving && row.retiring && alone && self.needs_me(row, false)
+            !leaving && row.retiring && alone && self.needs_me(row, now, false)
         };
         rows.into_iter().flatten().find(keeps).map(Row::instance)
     }
 
-    fn needs_me(&self, row: &Row, leaving: bool) -> bool {
+    fn needs_me(&self, row: &Row, now: Time, leaving: bool) -> bool {
         let me = self.me.id();
         let table = self.directory.newest().map(|newest| &newest.table);
         let stays = |node: &NodeId| {
@@ -301,8 +301,9 @@ impl Node {
                 && row.standby.as_ref().is_some_and(stays);
             return leaving || !may_go;
         }
-        // Its active may be dead, and this board the one to take over.
-        !self.members.is_up(&row.active) || (leaving && row.fill.is_some())
+        // Its active may be dead, and this board the one to take over, or about to be.
+        let takes = self.failover.may_be_given(&row.instance(), now);
+        takes || !self.members.is_up(&row.active) || (leaving && row.fill.is_some())
     }
 
     /// The rows that name this board.
