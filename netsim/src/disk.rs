@@ -3,14 +3,17 @@
 //! What a node persists is framed by the production journal code and appended; an fsync later (one at
 //! a time; everything written meanwhile goes into the next) the bytes are safe and the node is told.
 //! A process crash keeps all that was written, since the kernel has it. A power cut keeps what was
-//! fsynced; of the rest it keeps nothing, a torn beginning, or some of its 512-byte sectors.
+//! fsynced; of the rest it keeps nothing, a torn beginning, or some of its 512-byte sectors. Where an fsync
+//! failed the kernel keeps what it was to write for whoever reads it, says of the next fsync that all is well,
+//! and never writes it, unless a later write touches the same sector.
 //!
-//! A grown journal is replaced by a snapshot: a new file, fsynced, then renamed, which is atomic.
+//! A journal that has grown, or that is opened, is replaced by a snapshot: a new file, fsynced, then renamed,
+//! which is atomic.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use hedgerow::proto::id::{NodeId, OpId};
-use hedgerow::proto::journal::{self, Durable, Record, Scan, ScanError};
+use hedgerow::proto::journal::{self, Durable, Record, ScanError};
 
 use crate::law;
 use crate::seed::Stream;
@@ -27,6 +30,8 @@ const SLOW_FSYNC: (Nanos, Nanos) = (50 * MILLI, 3 * SECOND);
 pub struct Disk {
     file: Vec<u8>,
     synced: usize,
+    /// Sectors whose fsync failed: what the platter has of them.
+    ghosts: BTreeMap<usize, Vec<u8>>,
     snapshot_bytes: u64,
     /// Written, not yet fsynced.
     waiting: VecDeque<Waiting>,
@@ -77,6 +82,17 @@ pub enum Damage {
     Sector,
 }
 
+/// Why a journal cannot be opened.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CannotOpen {
+    /// Its content is damaged.
+    #[error(transparent)]
+    Damaged(ScanError),
+    /// Nothing can be made durable now.
+    #[error("it cannot be written anew: {FAILED}")]
+    Fails,
+}
+
 /// What became of a record: it is safe, or never will be.
 pub type Answer = (OpId, Result<(), &'static str>);
 
@@ -103,6 +119,7 @@ impl Disk {
         Self {
             file: Vec::new(),
             synced: 0,
+            ghosts: BTreeMap::new(),
             snapshot_bytes: 0,
             waiting: VecDeque::new(),
             vouched: 0,
@@ -146,6 +163,7 @@ impl Disk {
             Some(_) if self.failure.is_some() || self.short => {
                 // The first error is final: nothing is written after it.
                 self.failed = true;
+                self.forget_what_is_unsynced();
                 let written = std::mem::take(&mut self.waiting).into_iter().map(|w| w.op);
                 let held = std::mem::take(&mut self.held).into_iter().map(|(op, _)| op);
                 return Ok((written.chain(held).map(|op| (op, Err(FAILED))).collect(), None));
@@ -161,10 +179,7 @@ impl Disk {
                 }
             }
             Some(Doing::Replace { file }) => {
-                self.synced = file.len();
-                self.vouched = 0;
-                self.snapshot_bytes = file.len() as u64;
-                self.file = file;
+                self.put(file);
                 for (op, record) in std::mem::take(&mut self.held) {
                     self.write(op, &record)?;
                 }
@@ -194,13 +209,12 @@ impl Disk {
         };
         self.crash();
         if let Some(file) = replaced {
-            self.synced = file.len();
-            self.vouched = 0;
-            self.file = file;
+            self.put(file);
         }
+        let ghosts = self.lose_ghosts();
         let unsynced = self.file.len() - self.synced;
         if unsynced == 0 {
-            return false;
+            return ghosts;
         }
         match self.torn.below(3) {
             0 => self.file.truncate(self.synced),
@@ -216,8 +230,7 @@ impl Disk {
     /// The disk is replaced by an empty one.
     pub fn wipe(&mut self) {
         self.crash();
-        (self.file, self.synced, self.snapshot_bytes) = (Vec::new(), 0, 0);
-        self.vouched = 0;
+        self.put(Vec::new());
     }
 
     /// What is safe on it now.
@@ -274,36 +287,63 @@ impl Disk {
     /// # Errors
     /// As for [`Disk::append`].
     pub fn prefill(&mut self, durable: &Durable) -> Result<(), String> {
-        self.file = journal::snapshot(durable).map_err(|error| error.to_string())?;
-        self.synced = self.file.len();
-        self.snapshot_bytes = self.file.len() as u64;
+        self.put(journal::snapshot(durable).map_err(|error| error.to_string())?);
         Ok(())
     }
 
-    /// Reads the journal for a new life: cuts a torn tail off and fsyncs what is left *before* anybody
-    /// relies on it, since after a process crash it may not be safe yet. An empty journal begins with
-    /// the board's key. Gives back how long that takes.
+    /// Reads the journal for a new life and writes what it says anew, *before* anybody relies on it: what was
+    /// found may not be safe, or be what an fsync that failed has left. An empty journal begins with the board's
+    /// key. Gives back what it says, and how long that takes.
     ///
     /// # Errors
-    /// The journal is damaged, which this disk never does to fsynced bytes.
-    pub fn recover(&mut self, me: NodeId) -> Result<(Scan, Nanos), ScanError> {
-        let mut scan = journal::scan(&self.file)?;
-        self.file.truncate(scan.len as usize);
-        if scan.durable == Durable::default() {
-            // As the driver does: the first record of every journal says whose it is.
-            let frame = journal::frame(&Record::Identity(me), 0).expect("a key fits a frame");
-            self.file = [journal::MAGIC.as_slice(), &frame].concat();
-            scan = journal::scan(&self.file)?;
+    /// The journal is damaged, which this disk never does to fsynced bytes; or it cannot be written now.
+    pub fn recover(&mut self, me: NodeId) -> Result<(Durable, Nanos), CannotOpen> {
+        let mut durable = journal::scan(&self.file).map_err(CannotOpen::Damaged)?.durable;
+        if self.failure.is_some() {
+            return Err(CannotOpen::Fails);
         }
-        self.synced = self.file.len();
-        self.vouched = self.vouched.min(self.file.len());
-        self.snapshot_bytes = self.snapshot_bytes.min(scan.len);
-        Ok((scan, self.latency().0))
+        if durable == Durable::default() {
+            // As the driver does: the first record of every journal says whose it is.
+            durable.apply(Record::Identity(me));
+        }
+        self.put(journal::snapshot(&durable).expect("what was in frames fits frames"));
+        Ok((durable, self.latency().0))
     }
 
     /// From now on fsyncs are slow, or no longer.
     pub fn set_slow(&mut self, slow: bool) {
         self.slow = slow;
+    }
+
+    /// A new file takes the place of the old one: it is safe.
+    fn put(&mut self, file: Vec<u8>) {
+        (self.synced, self.snapshot_bytes, self.vouched) = (file.len(), file.len() as u64, 0);
+        self.file = file;
+        self.ghosts.clear();
+    }
+
+    /// An fsync has failed: what it was to write never will be.
+    fn forget_what_is_unsynced(&mut self) {
+        if self.failure != Some(Failure::Fsync) {
+            return;
+        }
+        for sector in self.synced / SECTOR_BYTES..self.file.len().div_ceil(SECTOR_BYTES) {
+            let start = sector * SECTOR_BYTES;
+            let safe = &self.file[start..self.synced.max(start).min(self.file.len())];
+            self.ghosts.entry(sector).or_insert_with(|| safe.to_vec());
+        }
+    }
+
+    /// The power went: what an fsync had failed to write shows to be missing. Gives back whether anything was.
+    fn lose_ghosts(&mut self) -> bool {
+        for (sector, safe) in &self.ghosts {
+            let start = (sector * SECTOR_BYTES).min(self.file.len());
+            let end = (start + SECTOR_BYTES).min(self.file.len());
+            self.file[start..end].fill(0);
+            let safe = &safe[..safe.len().min(end - start)];
+            self.file[start..start + safe.len()].copy_from_slice(safe);
+        }
+        !std::mem::take(&mut self.ghosts).is_empty()
     }
 
     fn write(&mut self, op: OpId, record: &Record) -> Result<(), String> {
@@ -312,6 +352,8 @@ impl Disk {
         }
         let frame = journal::frame(record, self.synced as u64).map_err(|e| e.to_string())?;
         let fits = if self.failure == Some(Failure::Full) { frame.len() / 2 } else { frame.len() };
+        // What is in the same sector is written again with it.
+        self.ghosts.retain(|sector, _| (sector + 1) * SECTOR_BYTES <= self.file.len());
         self.file.extend_from_slice(&frame[..fits]);
         self.short |= fits < frame.len();
         let (end, vouches) = (self.file.len(), self.synced);
@@ -403,8 +445,8 @@ mod tests {
                 }
             }
             disk.cut_power();
-            let (scan, _) = disk.recover(ME).unwrap();
-            assert!(scan.durable.incarnation.0 >= acknowledged, "seed {seed}");
+            let (durable, _) = disk.recover(ME).unwrap();
+            assert!(durable.incarnation.0 >= acknowledged, "seed {seed}");
         }
     }
 
@@ -438,8 +480,36 @@ mod tests {
             assert_eq!(disk.done(begun.turn).unwrap().0, [(OpId(2), Err(FAILED))]);
             assert!(disk.has_failed());
             disk.crash();
-            assert!(disk.recover(ME).unwrap().0.durable.incarnation >= Incarnation(1));
+            assert_eq!(disk.recover(ME).unwrap_err(), CannotOpen::Fails);
+            disk.set_failure(None);
+            assert!(disk.recover(ME).unwrap().0.incarnation >= Incarnation(1));
         }
+    }
+
+    /// Grows a journal by many records, the fsync of the last of which fails, and by one of the next life.
+    fn after_a_failed_fsync(open: impl Fn(&mut Disk)) -> Disk {
+        let mut disk = disk(1);
+        let begun = disk.append(OpId(1), upto(1)).unwrap().unwrap();
+        disk.done(begun.turn).unwrap();
+        disk.set_failure(Some(Failure::Fsync));
+        let begun = (2..60).filter_map(|n| disk.append(OpId(n), upto(n)).unwrap()).last().unwrap();
+        disk.done(begun.turn).unwrap();
+        disk.crash();
+        disk.set_failure(None);
+        open(&mut disk);
+        let begun = disk.append(OpId(60), upto(60)).unwrap().unwrap();
+        assert_eq!(disk.done(begun.turn).unwrap().0, [(OpId(60), Ok(()))]);
+        assert!(disk.cut_power() || disk.ghosts.is_empty());
+        disk
+    }
+
+    #[test]
+    fn a_record_behind_one_whose_fsync_failed_is_kept_if_the_journal_was_written_anew() {
+        let mut disk = after_a_failed_fsync(|disk| drop(disk.recover(ME).unwrap()));
+        assert_eq!(disk.recover(ME).unwrap().0.incarnation, Incarnation(60));
+        // Where another fsync is believed instead, the journal has a hole.
+        let mut disk = after_a_failed_fsync(|disk| disk.synced = disk.file.len());
+        assert!(matches!(disk.recover(ME), Err(CannotOpen::Damaged(ScanError::Rot { .. }))));
     }
 
     #[test]
@@ -447,7 +517,7 @@ mod tests {
         let mut disk = disk(1);
         disk.append(OpId(1), upto(7)).unwrap();
         disk.crash();
-        assert_eq!(disk.recover(ME).unwrap().0.durable.incarnation, Incarnation(7));
+        assert_eq!(disk.recover(ME).unwrap().0.incarnation, Incarnation(7));
     }
 
     #[test]
@@ -464,6 +534,6 @@ mod tests {
             next = disk.done(begun.turn).unwrap().1;
         }
         assert!(disk.file.len() < 200, "{} bytes", disk.file.len());
-        assert_eq!(disk.recover(ME).unwrap().0.durable.incarnation, Incarnation(9999));
+        assert_eq!(disk.recover(ME).unwrap().0.incarnation, Incarnation(9999));
     }
 }

@@ -3,18 +3,17 @@
 //! Nothing in the driver waits for a disk. Records that queue up while an fsync runs are written and
 //! fsynced together. Once the file has grown enough it is replaced by a snapshot, written beside it
 //! and renamed into place. The first error is final: an fsync that failed may have dropped the very
-//! pages it reports, so it is never retried; the node stops and a restart reads what is really there.
+//! pages it reports, so it is never retried; the node stops, and a restart writes what it can read anew.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::home::{HomeLock, advice, sync_folder, write_durably};
+use super::home::{HomeLock, advice, write_durably};
 use crate::proto::id::OpId;
 use crate::proto::journal::{self, Durable, Record, ScanError};
 
@@ -92,47 +91,36 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Reads the journal back, cuts off a torn tail, and opens it for appending.
+    /// Reads the journal back, writes what it says anew, and opens it for appending.
+    ///
+    /// An earlier life may have ended because an fsync failed. What it wrote is readable then, but the kernel has
+    /// dropped it and says of the next fsync that all is well; so nothing rests on the file that was found.
     pub(crate) fn open(path: PathBuf) -> Result<(Self, Durable), JournalError> {
         let io_error = |what| {
             let path = path.clone();
             move |source| JournalError::Io { what, path, source }
         };
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .append(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io_error("open"))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(io_error("read"))?;
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            read => read.map_err(io_error("read"))?,
+        };
         let scan = journal::scan(&bytes)
             .map_err(|source| JournalError::Scan { path: path.clone(), source })?;
-        let mut journal = Self {
-            path: path.clone(),
-            file,
-            len: scan.len,
-            snapshot_len: 0,
-            durable: scan.durable,
-        };
-        journal.mend(scan.torn).map_err(io_error("write"))?;
+        let journal = Self::anew(path.clone(), &scan.durable).map_err(io_error("write"))?;
         let durable = journal.durable.clone();
         Ok((journal, durable))
     }
 
-    /// Cuts off what was never fsynced and makes the rest, and the file's name, durable.
-    fn mend(&mut self, torn: u64) -> io::Result<()> {
-        if torn > 0 {
-            self.file.set_len(self.len)?;
-        }
-        if self.len == 0 {
-            self.file.write_all(journal::MAGIC)?;
-            self.len = journal::MAGIC.len() as u64;
-        }
-        self.file.sync_all()?;
-        sync_folder(&self.path)
+    /// Puts a snapshot of `durable` in the place of whatever is at `path`.
+    fn anew(path: PathBuf, durable: &Durable) -> io::Result<Self> {
+        let snapshot = journal::snapshot(durable).map_err(io::Error::other)?;
+        write_durably(&path, &snapshot)?;
+        let file = OpenOptions::new().append(true).open(&path)?;
+        let len = snapshot.len() as u64;
+        // What the snapshot left out is not needed in memory either.
+        let mut shorter = Durable::default();
+        durable.records().into_iter().for_each(|record| shorter.apply(record));
+        Ok(Self { path, file, len, snapshot_len: len, durable: shorter })
     }
 
     /// Appends records and fsyncs once.
@@ -148,21 +136,8 @@ impl Journal {
             self.durable.apply(record.clone());
         }
         if journal::wants_compaction(self.len, self.snapshot_len) {
-            self.compact()?;
+            *self = Self::anew(self.path.clone(), &self.durable)?;
         }
-        Ok(())
-    }
-
-    fn compact(&mut self) -> io::Result<()> {
-        let snapshot = journal::snapshot(&self.durable).map_err(io::Error::other)?;
-        write_durably(&self.path, &snapshot)?;
-        self.file = OpenOptions::new().append(true).open(&self.path)?;
-        self.len = snapshot.len() as u64;
-        self.snapshot_len = self.len;
-        // What the snapshot left out is not needed in memory either.
-        let mut shorter = Durable::default();
-        self.durable.records().into_iter().for_each(|record| shorter.apply(record));
-        self.durable = shorter;
         Ok(())
     }
 
@@ -218,7 +193,7 @@ mod tests {
     fn path(name: &str) -> PathBuf {
         let path =
             std::env::temp_dir().join(format!("hedgerow-disk-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_file(&path);
+        let _ = fs::remove_file(&path);
         path
     }
 
@@ -238,7 +213,24 @@ mod tests {
         assert_eq!(durable.incarnation, Incarnation(2));
         journal.append(&[record(4)]).unwrap();
         assert_eq!(Journal::open(path.clone()).unwrap().1.incarnation, Incarnation(4));
-        std::fs::remove_file(path).unwrap();
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn what_was_read_at_opening_rests_on_no_page_of_the_file_that_was_found() {
+        let (path, platter) = (path("ghost"), path("ghost-platter"));
+        let (mut journal, _) = Journal::open(path.clone()).unwrap();
+        journal.append(&[record(1)]).unwrap();
+        let safe = fs::metadata(&path).unwrap().len();
+        journal.append(&[record(2)]).unwrap();
+        drop(journal);
+        fs::hard_link(&path, &platter).unwrap();
+        assert_eq!(Journal::open(path.clone()).unwrap().1.incarnation, Incarnation(2));
+        // The fsync of the second record had failed, and now the power goes.
+        OpenOptions::new().write(true).open(&platter).unwrap().set_len(safe).unwrap();
+        assert_eq!(Journal::open(path.clone()).unwrap().1.incarnation, Incarnation(2));
+        fs::remove_file(path).unwrap();
+        fs::remove_file(platter).unwrap();
     }
 
     #[test]
@@ -262,9 +254,9 @@ mod tests {
             let batch: Vec<Record> = (0..50).map(|i| record(n * 50 + i)).collect();
             journal.append(&batch).unwrap();
         }
-        let len = std::fs::metadata(&path).unwrap().len();
+        let len = fs::metadata(&path).unwrap().len();
         assert!(len < 2 * journal::COMPACT_BYTES_MIN, "{len} bytes");
         assert_eq!(Journal::open(path.clone()).unwrap().1.incarnation, Incarnation(10_049));
-        std::fs::remove_file(path).unwrap();
+        fs::remove_file(path).unwrap();
     }
 }

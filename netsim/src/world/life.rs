@@ -9,6 +9,7 @@ use hedgerow::proto::ticket::BOOTSTRAP_NODES_MAX;
 
 use super::World;
 use crate::board::{self, Wake};
+use crate::disk::CannotOpen;
 use crate::host::Host;
 use crate::observe::{Boot, What};
 use crate::queue::{BoardIndex, Due};
@@ -32,11 +33,18 @@ impl World {
         let life = state.life;
         match state.disk.recover(state.id) {
             Ok((_, takes)) => self.queue.push(now + takes, Due::Boot(board, life)),
+            Err(CannotOpen::Fails) => self.cannot_start_yet(board, life),
             Err(error) => self.journal_is_damaged(board, &error.to_string()),
         }
         if was_off {
             self.net.changed(now, &mut self.queue);
         }
+    }
+
+    /// The process cannot write its journal, and ends. Whoever looks after it starts it again.
+    fn cannot_start_yet(&mut self, board: BoardIndex, life: u32) {
+        self.feel_failed_disk(board);
+        self.queue.push(self.now + STARTED_AGAIN_AFTER, Due::Boot(board, life));
     }
 
     /// The process refuses to start. Its operator reads why, puts in another disk, and lets the board join anew.
@@ -55,7 +63,8 @@ impl World {
             return;
         }
         let durable = match state.disk.recover(state.id) {
-            Ok((scan, _)) => scan.durable,
+            Ok((durable, _)) => durable,
+            Err(CannotOpen::Fails) => return self.cannot_start_yet(board, life),
             Err(error) => return self.find("journal-survives", Some(board), error.to_string()),
         };
         if durable.identity != Some(state.id) {
@@ -273,5 +282,7 @@ impl World {
     }
 }
 
+/// A process that cannot write is started again after that long.
+const STARTED_AGAIN_AFTER: Nanos = crate::time::SECOND;
 /// How often an operator looks whether a ticket can be made.
 const TICKET_RETRY: Nanos = crate::time::SECOND;
