@@ -308,6 +308,9 @@ pub enum Fault {
     StoreSyncError {
         /// Which board.
         node: BoardIndex,
+        /// Only those of folders, which are to make names durable.
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        names: bool,
     },
     /// Power is cut, and the folders of services and the store of their states are gone; the journal
     /// and the identity are not.

@@ -47,10 +47,19 @@ pub struct Shelves {
     shelves: BTreeMap<Instance, Box<dyn Shelf>>,
     /// The disk takes no more bytes.
     full: bool,
-    /// Every sync fails.
-    sync_fails: bool,
+    /// Which syncs fail.
+    failing: Option<Syncs>,
     /// What crashes take, and which bits flip.
     draws: Stream,
+}
+
+/// Syncs of a store that fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Syncs {
+    /// Every one.
+    All,
+    /// Those of folders, which are to make names durable.
+    Names,
 }
 
 /// A state on its way to another board.
@@ -84,7 +93,7 @@ trait Shelf: Debug {
     /// The power goes.
     fn lose(&mut self, _loss: Loss) {}
     fn set_full(&self, _full: bool) {}
-    fn fail_syncs(&self, _fails: bool) {}
+    fn fail_syncs(&self, _which: Option<Syncs>) {}
     fn rot(&mut self, _draws: &mut Stream) {}
     fn has_stopped(&self) -> bool {
         false
@@ -108,7 +117,7 @@ impl Shelves {
     /// Empty stores.
     pub fn new(states: States, seed: u64, board: u64) -> Self {
         let draws = Stream::new(seed, Purpose::Platter, board, 0);
-        Self { states, shelves: BTreeMap::new(), full: false, sync_fails: false, draws }
+        Self { states, shelves: BTreeMap::new(), full: false, failing: None, draws }
     }
 
     /// What an agent that starts finds: every store is opened, and what is complete in it is listed. One
@@ -116,11 +125,11 @@ impl Shelves {
     pub fn open(&mut self) -> (Held, bool) {
         let mut aside = false;
         for shelf in self.shelves.values_mut() {
-            shelf.fail_syncs(self.sync_fails);
+            shelf.fail_syncs(self.failing);
             if shelf.open().is_err() {
                 aside = true;
                 *shelf = fresh(self.states, &mut self.draws, self.full);
-                shelf.fail_syncs(self.sync_fails);
+                shelf.fail_syncs(self.failing);
                 // If that fails as well the store is opened when it is next used.
                 let _ = shelf.open();
             }
@@ -158,10 +167,10 @@ impl Shelves {
         self.shelves.values().for_each(|shelf| shelf.set_full(full));
     }
 
-    /// From now on every sync fails, or none does any more.
-    pub fn set_sync_fails(&mut self, fails: bool) {
-        self.sync_fails = fails;
-        self.shelves.values().for_each(|shelf| shelf.fail_syncs(fails));
+    /// From now on these syncs fail, or none does any more.
+    pub fn fail_syncs(&mut self, which: Option<Syncs>) {
+        self.failing = which;
+        self.shelves.values().for_each(|shelf| shelf.fail_syncs(which));
     }
 
     /// Flips bits in every file of every store. Gives back the states that cannot be read any more.
@@ -290,10 +299,10 @@ impl Shelves {
 
     /// The store of an instance, made when it is first used.
     fn shelf(&mut self, instance: &Instance) -> &mut dyn Shelf {
-        let Self { states, shelves, full, sync_fails, draws } = self;
+        let Self { states, shelves, full, failing, draws } = self;
         let new = || fresh(*states, draws, *full);
         let shelf = shelves.entry(instance.clone()).or_insert_with(new);
-        shelf.fail_syncs(*sync_fails);
+        shelf.fail_syncs(*failing);
         &mut **shelf
     }
 }

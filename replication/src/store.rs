@@ -120,7 +120,9 @@ pub struct Store {
 
 impl Store {
     /// Opens the store on `vfs`, after a crash at any point as well: removes leftovers, makes sure
-    /// that every name it is going to rely on is durable, and builds the index.
+    /// that every name it is going to rely on is durable, and builds the index. An earlier process
+    /// may have ended because a sync failed, so a name that another sync does not vouch for is made
+    /// anew; see `shelf.rs`.
     ///
     /// Reads every pack's footer and every manifest; costs about 70 bytes of memory a chunk. A
     /// damaged pack is reported, not an error.
@@ -128,14 +130,21 @@ impl Store {
         let disk = Disk::new(vfs);
         let mut report = OpenReport::default();
         let mut shelves = BTreeMap::new();
-        disk.sync_folder("")?;
+        let mut names = Vec::new();
         for found in disk.list("")? {
-            if found.folder && shelf::check_name(&found.name).is_ok() {
-                let shelf = Shelf::load(&disk, &found.name, &mut report)?;
-                shelves.insert(found.name, shelf);
-            } else {
+            if !found.folder || shelf::check_name(&found.name).is_err() {
                 report.foreign.push(found.name);
+            } else if disk.list(&found.name)?.is_empty() {
+                // Nothing is put into a folder before its name is durable: that of this one may not be.
+                disk.remove_folder(&found.name)?;
+            } else {
+                names.push(found.name);
             }
+        }
+        disk.sync_folder("")?;
+        for name in names {
+            let shelf = Shelf::load(&disk, &name, &mut report)?;
+            shelves.insert(name, shelf);
         }
         Ok(Self { disk, config, shelves, report })
     }

@@ -9,7 +9,8 @@
 //!   not before, even if the file's bytes are;
 //! * a rename is atomic: after a crash either name, never a mixture;
 //! * a sync that failed is **not** retried: the kernel may have dropped the pages and report
-//!   success the second time. The store refuses to write until it is reopened.
+//!   success the second time. The store refuses to write until it is reopened, and then makes the
+//!   names anew that it cannot know to be durable.
 //!
 //! Paths are relative to the root of the `Vfs`, `/` between names, and made by the store alone.
 //! Capture and restore work on a service's own folder with its owners and links, and use the
@@ -41,6 +42,9 @@ pub trait Vfs: Send + Sync + Debug {
 
     /// Makes a folder; does nothing if it is there.
     fn create_folder(&self, path: &str) -> io::Result<()>;
+
+    /// Removes a folder; fails if something is in it.
+    fn remove_folder(&self, path: &str) -> io::Result<()>;
 
     /// Makes the names in a folder durable; `""` is the root.
     fn sync_folder(&self, path: &str) -> io::Result<()>;
@@ -117,6 +121,10 @@ impl Vfs for OsVfs {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
         }
+    }
+
+    fn remove_folder(&self, path: &str) -> io::Result<()> {
+        fs::remove_dir(self.root.join(path))
     }
 
     fn sync_folder(&self, path: &str) -> io::Result<()> {

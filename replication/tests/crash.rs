@@ -177,6 +177,30 @@ fn a_failed_sync_at_any_step_stops_the_store_and_loses_nothing_acknowledged() {
 }
 
 #[test]
+fn what_is_listed_or_acknowledged_after_a_failed_sync_and_a_restart_survives_a_power_cut() {
+    let script = Script::new();
+    let rehearsal = MemVfs::new(0);
+    script.run(&same(&rehearsal), &mut Vec::new()).unwrap();
+    for (step, goes_on) in (0..rehearsal.steps()).flat_map(|step| [(step, false), (step, true)]) {
+        let vfs = MemVfs::new(step);
+        let mut acked = Vec::new();
+        vfs.fail_sync_at_step(step);
+        if script.run(&same(&vfs), &mut acked).is_ok() {
+            continue; // No sync was left to fail.
+        }
+        vfs.crash(Loss::Nothing);
+        let listed = common::open(&vfs).states(SHOP);
+        if goes_on {
+            script.run(&same(&vfs), &mut acked).unwrap();
+        } else {
+            acked = listed;
+        }
+        vfs.crash(Loss::Whole);
+        script.check(Arc::new(vfs.clone()), &acked).unwrap_or_else(|e| panic!("{step}: {e}"));
+    }
+}
+
+#[test]
 fn after_a_failed_sync_nothing_is_acknowledged_until_reopened() {
     let script = Script::new();
     let vfs = MemVfs::new(1);
@@ -223,6 +247,9 @@ impl Vfs for IgnoresSync {
     }
     fn create_folder(&self, path: &str) -> io::Result<()> {
         self.disk.create_folder(path)
+    }
+    fn remove_folder(&self, path: &str) -> io::Result<()> {
+        self.disk.remove_folder(path)
     }
     fn sync_folder(&self, path: &str) -> io::Result<()> {
         if self.folders { Ok(()) } else { self.disk.sync_folder(path) }

@@ -168,7 +168,7 @@ impl Fault {
             | Self::SlowStop { node }
             | Self::FullStore { node }
             | Self::StoreRot { node }
-            | Self::StoreSyncError { node }
+            | Self::StoreSyncError { node, .. }
             | Self::StateLost { node }
             | Self::Recover { node, .. }
             | Self::Drain { node }

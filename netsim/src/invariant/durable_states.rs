@@ -2,8 +2,7 @@
 //!
 //! The agent is told that a state is kept only after the last sync. So whatever a crash or a power cut takes,
 //! the next life finds that state complete; and as long as it is listed it can be read. Nothing of this is
-//! promised where bits have flipped, nor where syncs have failed and the store was opened again before the
-//! board lost power: what the kernel has forgotten to write looks like the rest until then.
+//! promised where bits have flipped, nor where syncs fail while a store is opened: it is moved aside then.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,12 +24,6 @@ pub(super) struct DurableStates {
     rotten: BTreeSet<BoardIndex>,
     /// How many faults make syncs fail on a board now.
     failing: BTreeMap<BoardIndex, u32>,
-    /// Boards on whose disks syncs have failed since they were switched on.
-    unsynced: BTreeSet<BoardIndex>,
-    /// Those of them that have opened their stores since.
-    doubtful: BTreeSet<BoardIndex>,
-    /// Boards that have lost power and have not opened their stores since.
-    off: BTreeSet<BoardIndex>,
 }
 
 impl DurableStates {
@@ -45,24 +38,9 @@ impl DurableStates {
     }
 
     /// Whether a board that opens its stores may find less in them than it had.
-    fn is_doubtful(&mut self, board: BoardIndex) -> bool {
-        let was = self.doubtful.contains(&board);
-        if self.off.remove(&board) {
-            self.doubtful.remove(&board);
-        }
-        // Where syncs fail still, a store cannot even be opened.
-        if self.unsynced.contains(&board) {
-            self.doubtful.insert(board);
-        }
-        was || self.doubtful.contains(&board) || self.rotten.contains(&board)
-    }
-
-    /// Whatever the kernel had forgotten to write is gone with the power.
-    fn forget_failed_syncs(&mut self, board: BoardIndex) {
+    fn is_doubtful(&self, board: BoardIndex) -> bool {
         let fail = self.failing.get(&board).is_some_and(|faults| *faults > 0);
-        if !fail && self.off.contains(&board) {
-            self.unsynced.remove(&board);
-        }
+        fail || self.rotten.contains(&board)
     }
 
     fn service(&mut self, board: BoardIndex, event: &ServiceEvent) -> Option<String> {
@@ -101,8 +79,6 @@ impl DurableStates {
     fn lose(&mut self, board: BoardIndex) {
         self.kept.retain(|(of, _), _| *of != board);
         self.rotten.remove(&board);
-        self.unsynced.remove(&board);
-        self.doubtful.remove(&board);
     }
 }
 
@@ -124,17 +100,9 @@ impl Invariant for DurableStates {
         match seen.what {
             What::DiskLost => self.lose(seen.board),
             What::Fault(Fault::StoreRot { node }, true) => _ = self.rotten.insert(*node),
-            What::Fault(Fault::StoreSyncError { node }, began) => {
+            What::Fault(Fault::StoreSyncError { node, .. }, began) => {
                 let failing = self.failing.entry(*node).or_default();
                 *failing = if began { *failing + 1 } else { failing.saturating_sub(1) };
-                if began {
-                    self.unsynced.insert(*node);
-                }
-                self.forget_failed_syncs(*node);
-            }
-            What::Fault(Fault::PowerCut { node } | Fault::StateLost { node }, true) => {
-                self.off.insert(*node);
-                self.forget_failed_syncs(*node);
             }
             // What the node lets go is promised no more, whether the store has got rid of it or not.
             What::Effect(Effect::Keep { instance, states }) => {

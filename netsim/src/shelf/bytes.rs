@@ -13,7 +13,7 @@ use hedgerow_replication::{
     Ancestor, CkptId, Layer, ManifestHash, Receiver, Store, StoreConfig, Transfer,
 };
 
-use super::{Packed, Shelf, content};
+use super::{Packed, Shelf, Syncs, content};
 use crate::seed::Stream;
 use crate::service::{Found, Point};
 
@@ -113,9 +113,13 @@ impl Shelf for Bytes {
         self.disk.set_capacity_bytes(if full { 0 } else { u64::MAX });
     }
 
-    /// The next sync fails, or none does.
-    fn fail_syncs(&self, fails: bool) {
-        self.disk.fail_sync_at_step(if fails { self.disk.steps() } else { u64::MAX });
+    /// The next such sync fails, or none does.
+    fn fail_syncs(&self, which: Option<Syncs>) {
+        match which {
+            None => self.disk.fail_sync_at_step(u64::MAX),
+            Some(Syncs::All) => self.disk.fail_sync_at_step(self.disk.steps()),
+            Some(Syncs::Names) => self.disk.fail_folder_sync_at_step(self.disk.steps()),
+        }
     }
 
     fn has_stopped(&self) -> bool {
@@ -173,7 +177,8 @@ impl Shelf for Bytes {
         let opened;
         let store = match &self.store {
             Some(store) => store,
-            None => match Store::open(Arc::new(self.disk.clone()), StoreConfig::default()) {
+            // Opening changes names, and whoever looks is not to.
+            None => match Store::open(Arc::new(self.disk.copied()), StoreConfig::default()) {
                 Ok(store) => {
                     opened = store;
                     &opened

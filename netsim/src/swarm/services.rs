@@ -107,7 +107,7 @@ fn add_store_faults(plan: &mut Plan, until: Nanos) {
         let node = draw.below(u64::from(plan.boards)) as BoardIndex;
         let fault = match draw.percent(60) {
             true => Fault::FullStore { node },
-            false => Fault::StoreSyncError { node },
+            false => Fault::StoreSyncError { node, names: draw.percent(50) },
         };
         if at + lasts >= until {
             return;

@@ -25,7 +25,7 @@ use crate::law::LinkLaw;
 use crate::observe::What;
 use crate::queue::BoardIndex;
 use crate::service::{Found, Point, ServiceEvent};
-use crate::shelf::Packed;
+use crate::shelf::{Packed, Syncs};
 use crate::time::{MILLI, Nanos, SECOND};
 
 /// A state on its way between two boards.
@@ -369,7 +369,7 @@ impl World {
             self.feel(|fault| *fault == Fault::StoreRot { node: board });
         }
         if aside {
-            self.feel(|fault| *fault == Fault::StoreSyncError { node: board });
+            self.feel(|fault| fails_syncs(fault, board));
         }
         self.see(board, What::Service(&ServiceEvent::Opened(held.clone())));
         for (instance, id) in less(&before, &held) {
@@ -392,10 +392,10 @@ impl World {
 
     /// Syncs of the stores of a board fail, or no longer; then the operator starts the agent again whose
     /// stores have stopped.
-    pub(super) fn fail_syncs(&mut self, board: BoardIndex, fails: bool) {
+    pub(super) fn fail_syncs(&mut self, board: BoardIndex, fail: Option<Syncs>) {
         let store = &mut self.board(board).host.store;
-        store.set_sync_fails(fails);
-        if !fails && store.has_stopped() && self.crash(board, "restarted by its operator") {
+        store.fail_syncs(fail);
+        if fail.is_none() && store.has_stopped() && self.crash(board, "restarted by its operator") {
             self.switch_on(board);
         }
     }
@@ -428,14 +428,15 @@ impl World {
 
     /// A store of a board has said no: which fault it felt.
     fn feel_store(&mut self, board: BoardIndex, error: &TransferError) {
-        let fault = match error {
-            TransferError::Store(StoreError::DiskFull { .. }) => Fault::FullStore { node: board },
-            TransferError::Store(StoreError::Io { .. } | StoreError::Stopped) => {
-                Fault::StoreSyncError { node: board }
+        self.feel(|fault| match error {
+            TransferError::Store(StoreError::DiskFull { .. }) => {
+                *fault == Fault::FullStore { node: board }
             }
-            _ => Fault::StoreRot { node: board },
-        };
-        self.feel(|active| *active == fault);
+            TransferError::Store(StoreError::Io { .. } | StoreError::Stopped) => {
+                fails_syncs(fault, board)
+            }
+            _ => *fault == Fault::StoreRot { node: board },
+        });
     }
 
     fn agent_lives(&self, board: BoardIndex, life: u32) -> bool {
@@ -472,6 +473,10 @@ impl World {
 fn less(these: &Held, those: &Held) -> Vec<(Instance, CheckpointId)> {
     let all = these.iter().flat_map(|(i, states)| states.iter().map(move |id| (i.clone(), *id)));
     all.filter(|(i, id)| those.get(i).is_none_or(|states| !states.contains(id))).collect()
+}
+
+fn fails_syncs(fault: &Fault, board: BoardIndex) -> bool {
+    matches!(fault, Fault::StoreSyncError { node, .. } if *node == board)
 }
 
 /// Whether this board's own disk is to blame, as the real driver sees it.

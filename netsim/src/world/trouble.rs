@@ -10,6 +10,7 @@ use crate::evidence::Blame;
 use crate::faults::{Fault, Sort};
 use crate::observe::What;
 use crate::queue::{BoardIndex, ConnIndex};
+use crate::shelf::Syncs;
 use crate::time::MILLI;
 
 impl World {
@@ -240,7 +241,10 @@ impl World {
             Fault::SlowStop { node } => self.board(*node).host.stubborn = on,
             Fault::FullStore { node } => self.board(*node).host.store.set_full(on),
             Fault::StoreRot { node } if on => self.rot(*node),
-            Fault::StoreSyncError { node } => self.fail_syncs(*node, on),
+            Fault::StoreSyncError { node, names } => {
+                let which = if *names { Syncs::Names } else { Syncs::All };
+                self.fail_syncs(*node, on.then_some(which));
+            }
             _ => {}
         }
     }

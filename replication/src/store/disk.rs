@@ -69,6 +69,12 @@ impl Disk {
         self.vfs.create_folder(path).map_err(|error| name(error, "create", path))
     }
 
+    /// Removes a folder with nothing in it.
+    pub(crate) fn remove_folder(&self, path: &str) -> Result<(), StoreError> {
+        self.check()?;
+        self.vfs.remove_folder(path).map_err(|error| name(error, "remove", path))
+    }
+
     pub(crate) fn sync_folder(&self, path: &str) -> Result<(), StoreError> {
         self.check()?;
         self.vfs.sync_folder(path).map_err(|error| {

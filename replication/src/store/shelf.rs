@@ -86,9 +86,6 @@ impl Shelf {
         name: &str,
         report: &mut OpenReport,
     ) -> Result<Self, StoreError> {
-        // A pack may have been renamed by a process that died before syncing the folder. Nothing
-        // is listed, hence acknowledged, on the strength of a name that may still vanish.
-        disk.sync_folder(name)?;
         let mut shelf = Self::new(name);
         let mut parts = Vec::new();
         for found in disk.list(name)? {
@@ -107,6 +104,9 @@ impl Shelf {
                 _ => report.foreign.push(path),
             }
         }
+        shelf.name_newest_anew(disk)?;
+        // Nothing is listed, hence acknowledged, on the strength of a name that may still vanish.
+        disk.sync_folder(name)?;
         shelf.find_complete(disk)?;
         shelf.drop_finished_transfers(disk, report)?;
         for (stem, path) in parts {
@@ -115,6 +115,22 @@ impl Shelf {
             }
         }
         Ok(shelf)
+    }
+
+    /// Gives the newest pack another number, hence a name that the next sync writes.
+    ///
+    /// It may have been renamed by a process that died before it synced the folder, or whose sync
+    /// failed: then the kernel shows the name, has dropped it, and says of the next sync that all is
+    /// well. Of no other pack is that in doubt, since a store that fails to sync writes no more, and
+    /// one that is opened comes by here. The bytes of a pack are synced before it is called one.
+    fn name_newest_anew(&mut self, disk: &Disk) -> Result<(), StoreError> {
+        let Some((old, pack)) = self.packs.pop_last() else { return Ok(()) };
+        let new = self.take_serial();
+        disk.rename(&self.pack_path(old), &self.pack_path(new))?;
+        self.packs.insert(new, pack);
+        let moved = self.index.values_mut().filter(|at| at.serial == old);
+        moved.for_each(|at| at.serial = new);
+        Ok(())
     }
 
     pub(super) fn pack_path(&self, serial: u64) -> String {

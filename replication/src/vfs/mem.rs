@@ -7,7 +7,7 @@
 //! so a test can count the steps of a run and then crash before each of them in turn.
 //!
 //! Everything is decided by the seed and the calls. A failed sync behaves like Linux at its worst:
-//! the unsynced bytes stay readable, are never written, and the next sync reports success.
+//! the unsynced bytes (or names) stay readable, are never written, and the next sync reports success.
 //!
 //! Not modelled: slow disks, lost *reads*, two names of one file, renames between folders.
 
@@ -42,7 +42,7 @@ impl Loss {
 #[derive(Clone, Debug)]
 pub struct MemVfs(Arc<Mutex<Disk>>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Disk {
     files: BTreeMap<u64, Content>,
     /// Path to file, `None` for a folder.
@@ -54,6 +54,8 @@ struct Disk {
     steps: u64,
     crash_before: Option<u64>,
     fail_sync_from: Option<u64>,
+    /// Only syncs of folders fail.
+    only_names: bool,
     crashed: bool,
     capacity_bytes: u64,
     random: u64,
@@ -88,10 +90,16 @@ impl MemVfs {
             steps: 0,
             crash_before: None,
             fail_sync_from: None,
+            only_names: false,
             crashed: false,
             capacity_bytes: u64::MAX,
             random: seed,
         })))
+    }
+
+    /// Another disk with all that is on this one, durable or not, to look at.
+    pub fn copied(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.lock().clone())))
     }
 
     /// How many changing or syncing operations were asked for so far.
@@ -107,7 +115,14 @@ impl MemVfs {
 
     /// The first sync at or after step `step` fails, once.
     pub fn fail_sync_at_step(&self, step: u64) {
-        self.lock().fail_sync_from = Some(step);
+        let mut disk = self.lock();
+        (disk.fail_sync_from, disk.only_names) = (Some(step), false);
+    }
+
+    /// The first sync of a folder at or after step `step` fails, once.
+    pub fn fail_folder_sync_at_step(&self, step: u64) {
+        let mut disk = self.lock();
+        (disk.fail_sync_from, disk.only_names) = (Some(step), true);
     }
 
     /// From now on writes that would make the sum of all file lengths exceed this fail with
@@ -250,7 +265,10 @@ impl Disk {
     }
 
     /// True once when the planned sync error is due.
-    fn sync_fails(&mut self) -> bool {
+    fn sync_fails(&mut self, of_names: bool) -> bool {
+        if self.only_names && !of_names {
+            return false;
+        }
         self.fail_sync_from.take_if(|from| self.steps > *from).is_some()
     }
 
@@ -341,6 +359,16 @@ impl Vfs for MemVfs {
         Ok(())
     }
 
+    fn remove_folder(&self, path: &str) -> io::Result<()> {
+        let mut disk = self.step()?;
+        disk.needs_folder(path)?;
+        if disk.names.keys().any(|name| !name.is_empty() && folder_of(name) == path) {
+            return Err(ErrorKind::DirectoryNotEmpty.into());
+        }
+        disk.change(NameChange::Unlink(path.to_owned()));
+        Ok(())
+    }
+
     fn sync_folder(&self, path: &str) -> io::Result<()> {
         let mut disk = self.step()?;
         disk.needs_folder(path)?;
@@ -348,7 +376,7 @@ impl Vfs for MemVfs {
         let (synced, rest): (Vec<_>, _) =
             changes.into_iter().partition(|change| change.is_in(path));
         disk.unsynced_names = rest;
-        if disk.sync_fails() {
+        if disk.sync_fails(true) {
             return Err(io::Error::other("simulated fsync error"));
         }
         synced.iter().for_each(|change| change.apply(&mut disk.durable_names));
@@ -432,7 +460,7 @@ impl VfsFile for MemFile {
 
     fn sync(&mut self) -> io::Result<()> {
         let mut disk = self.vfs.step()?;
-        if disk.sync_fails() {
+        if disk.sync_fails(false) {
             self.with(&mut disk, |content| {
                 content.pending = content.durable.clone();
                 Ok(())

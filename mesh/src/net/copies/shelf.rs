@@ -19,6 +19,7 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::net::driver::unix_now;
+use crate::net::home::sync_folder;
 use crate::proto::holdings::Held;
 use crate::proto::id::Epoch;
 use crate::proto::order::Instance;
@@ -92,7 +93,7 @@ impl Shelves {
             let path = path.to_owned();
             move |source| ShelfError::Io { path, source }
         };
-        fs::create_dir_all(&root).map_err(failed(&root))?;
+        own_folder(&root).map_err(failed(&root))?;
         let path = root.join(".lock");
         let lock = File::create(&path).and_then(lock_soon).map_err(failed(&path))?;
         let shelves = Self { root: root.clone(), queues: Arc::default(), lock: Arc::new(lock) };
@@ -255,6 +256,7 @@ impl Shelf {
         let folder = &self.folder;
         let failed = |source| ShelfError::Io { path: folder.clone(), source };
         let open = || -> Result<Store, ShelfError> {
+            own_folder(folder).map_err(failed)?;
             let disk = OsVfs::new(folder).map_err(failed)?;
             Ok(Store::open(Arc::new(disk), StoreConfig::default())?)
         };
@@ -280,6 +282,18 @@ impl Shelf {
             tracing::error!(instance = %self.instance, place, "a part of the copies is rotten: suspect the disk");
         }
         Ok(store)
+    }
+}
+
+/// Makes a folder, if need be, under a name that is durable. One that is empty is made anew: an earlier life may
+/// have failed to sync its name, and the next sync would say that all is well. Nothing is put into it before that
+/// has gone well, so of any other that is not in doubt.
+fn own_folder(folder: &Path) -> io::Result<()> {
+    // An error means that something is in it, or that it is not there.
+    let _ = fs::remove_dir(folder);
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.and_then(|()| sync_folder(folder)),
     }
 }
 
@@ -315,5 +329,27 @@ fn lock_soon(file: File) -> io::Result<File> {
             }
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn the_name_of_an_empty_folder_is_not_trusted_and_no_other_is_touched() {
+        let name = format!("hedgerow-own-folder-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        own_folder(&folder).unwrap();
+        // As long as it is open its number is not given to another.
+        let found = File::open(&folder).unwrap();
+        own_folder(&folder).unwrap();
+        assert_ne!(found.metadata().unwrap().ino(), fs::metadata(&folder).unwrap().ino());
+        fs::write(folder.join("pack"), "a state").unwrap();
+        own_folder(&folder).unwrap();
+        assert_eq!(fs::read_to_string(folder.join("pack")).unwrap(), "a state");
+        fs::remove_dir_all(folder).unwrap();
     }
 }
