@@ -233,13 +233,14 @@ impl Driver {
         let instance = instance(steps.below(3));
         let id = checkpoint(steps);
         let failed = "the disk is slow".to_owned();
-        let input = match steps.below(4) {
+        let input = match steps.below(5) {
             0 => Input::Captured { instance, id, result: Ok(4096) },
             1 => Input::Captured { instance, id, result: Err(failed) },
             2 => {
                 let result = Ok(Transferred { wire_bytes: 9, state_bytes: 4096, full: true });
                 Input::Fetched { instance, id, from: SCENE.peer(0), result }
             }
+            3 => Input::Spoilt { instance, states: List::capped([id]) },
             _ => {
                 let result = Err(NotFetched { why: failed, own_disk: steps.below(2) == 0 });
                 Input::Fetched { instance, id, from: SCENE.peer(1), result }

@@ -85,6 +85,7 @@ trait Shelf: Debug {
     fn forget(&mut self) -> Result<(), TransferError>;
     fn wants(&mut self) -> Vec<ManifestHash>;
     fn pack(&mut self, id: CheckpointId, theirs: &[ManifestHash]) -> Result<Packed, TransferError>;
+    fn condemn(&mut self, id: CheckpointId) -> Result<Vec<CheckpointId>, TransferError>;
     fn receive(&mut self, packed: &Packed, count: usize) -> Result<(), TransferError>;
     fn finish(&mut self) -> Result<(), TransferError>;
     fn open(&mut self) -> Result<(), TransferError>;
@@ -274,6 +275,18 @@ impl Shelves {
         theirs: &[ManifestHash],
     ) -> Result<Packed, TransferError> {
         self.shelf(instance).pack(id, theirs)
+    }
+
+    /// A state could not be packed. Gives back which states there are not any more.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn condemn(
+        &mut self,
+        instance: &Instance,
+        id: CheckpointId,
+    ) -> Result<Vec<CheckpointId>, TransferError> {
+        self.shelf(instance).condemn(id)
     }
 
     /// Takes the first `count` segments of a packed state, as far as they are missing.

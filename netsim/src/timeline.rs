@@ -129,6 +129,11 @@ impl Words {
             }
             Input::DialFailed { peer, why } => format!("cannot dial {}: {why}", self.who(peer)),
             Input::Garbled { from, what } => format!("garbled from {}: {what}", self.who(from)),
+            Input::Spoilt { instance, states } => {
+                let states: Vec<String> =
+                    states.iter().map(|id| format!("{}/{}", id.epoch.0, id.seq)).collect();
+                format!("cannot read states {} of {instance}", states.join(", "))
+            }
             Input::Command { command, .. } if self.all => format!("command {command:?}"),
             Input::Persisted { op, .. } if self.all => format!("persisted {}", op.0),
             _ => return None,

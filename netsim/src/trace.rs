@@ -90,6 +90,9 @@ impl Trace {
             }
             Input::Captured { id, .. } => self.tagged(b"captured", &id.seq.to_le_bytes()),
             Input::Fetched { id, .. } => self.tagged(b"fetched", &id.seq.to_le_bytes()),
+            Input::Spoilt { states, .. } => {
+                states.iter().for_each(|id| self.tagged(b"spoilt", &id.seq.to_le_bytes()));
+            }
             _ => {}
         }
     }

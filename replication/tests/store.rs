@@ -239,6 +239,25 @@ fn the_scrub_finds_rot_and_a_peer_repairs_it() {
 }
 
 #[test]
+fn what_a_condemned_state_lacks_is_written_anew_by_the_next() {
+    let vfs = MemVfs::new(0);
+    let mut store = open(&vfs);
+    let contents = fill(&mut store, 2);
+    assert_eq!(store.condemn(SHOP, ckpt(2)).unwrap(), [], "it can be read");
+    assert_eq!(store.condemn(SHOP, ckpt(9)).unwrap(), [ckpt(9)], "it was never there");
+    let pack = format!("{SHOP}/{}", vfs.list(SHOP).unwrap()[0].name);
+    vfs.flip_bit(&pack, 60_000, 0);
+    assert_eq!(store.condemn(SHOP, ckpt(2)).unwrap(), [ckpt(1), ckpt(2)]);
+    assert!(store.states(SHOP).is_empty());
+    commit(&mut store, 3, &contents[1]);
+    // Nor does it rest on what is rotten after a restart.
+    for store in [Some(store), None] {
+        let store = store.unwrap_or_else(|| open(&vfs));
+        assert_eq!(content(&store, 3, "db"), contents[1]);
+    }
+}
+
+#[test]
 fn a_rotten_manifest_is_noticed_by_the_scrub() {
     let vfs = MemVfs::new(0);
     let mut store = open(&vfs);

@@ -65,7 +65,7 @@ impl Copies {
     pub(crate) fn new(shelves: Shelves) -> (Self, mpsc::Receiver<Input>) {
         let (inputs, outcomes) = mpsc::channel(INPUTS_MAX);
         let copies = Self {
-            server: Arc::new(Server::new(shelves.clone())),
+            server: Arc::new(Server::new(shelves.clone(), inputs.clone())),
             fetcher: Arc::new(Fetcher::new(shelves.clone())),
             shelves,
             fetching: BTreeMap::new(),

@@ -13,6 +13,8 @@
 
 mod source;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

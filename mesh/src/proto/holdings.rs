@@ -140,6 +140,21 @@ impl Holdings {
         }
     }
 
+    /// States that were held to be in this board's store are not. Returns which of them were, oldest first, and
+    /// whether any of those was pinned.
+    pub(crate) fn take(
+        &mut self,
+        instance: &Instance,
+        states: &[CheckpointId],
+    ) -> (BTreeSet<CheckpointId>, bool) {
+        let Some(holding) = self.instances.get_mut(instance) else { return Default::default() };
+        let pinned = holding.pinned.len();
+        holding.pinned.retain(|id| !states.contains(id));
+        let taken = holding.own.iter().copied().filter(|id| states.contains(id)).collect();
+        holding.own.retain(|id| !states.contains(id));
+        (taken, holding.pinned.len() < pinned)
+    }
+
     /// Another board has confirmed a state. Returns whether that was news.
     pub(crate) fn confirm(&mut self, instance: &Instance, by: NodeId, id: CheckpointId) -> bool {
         let Some(holding) = self.entry(instance) else { return false };

@@ -126,6 +126,14 @@ pub enum Input {
         /// What.
         command: Command,
     },
+    /// States in this board's own store turned out not to be readable: they do not exist. What of them is rotten is
+    /// written anew by the next capture.
+    Spoilt {
+        /// Of which instance.
+        instance: Instance,
+        /// Which.
+        states: List<CheckpointId, STATES_KEPT_MAX>,
+    },
 }
 
 /// Do this.

@@ -145,6 +145,10 @@ impl Node {
                 let (Parts { copies, .. }, mut turn) = self.turn(now, out);
                 copies.on_fetched(&mut turn, instance, id, from, result);
             }
+            Input::Spoilt { instance, states } => {
+                let (Parts { copies, .. }, mut turn) = self.turn(now, out);
+                copies.on_spoilt(&mut turn, &instance, &states);
+            }
             Input::Command { op, command } => self.on_command(now, op, command, out),
         }
         self.act_on_notices(now, out);

@@ -245,6 +245,12 @@ impl Shelf for Bytes {
         Ok(Packed::Bytes(packed?))
     }
 
+    fn condemn(&mut self, id: CheckpointId) -> Result<Vec<CheckpointId>, TransferError> {
+        self.previous = None;
+        let lost = self.store().and_then(|store| Ok(store.condemn(SHELF, ckpt(id))?));
+        Ok(self.note(lost)?.into_iter().map(named).collect())
+    }
+
     fn receive(&mut self, packed: &Packed, count: usize) -> Result<(), TransferError> {
         self.receiving = None;
         let Packed::Bytes(packed) = packed else {

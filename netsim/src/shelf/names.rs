@@ -70,6 +70,10 @@ impl Shelf for Names {
         Ok(Packed::Names(id, point))
     }
 
+    fn condemn(&mut self, id: CheckpointId) -> Result<Vec<CheckpointId>, TransferError> {
+        Ok((!self.points.contains_key(&id)).then_some(id).into_iter().collect())
+    }
+
     fn receive(&mut self, packed: &Packed, count: usize) -> Result<(), TransferError> {
         self.receiving = match packed {
             Packed::Names(id, point) if count > 0 => Some((*id, *point)),

@@ -282,6 +282,7 @@ impl World {
             Ok(packed) => packed,
             Err(error) => {
                 self.feel_store(peer, &error);
+                self.condemn(peer, &fetch.instance, fetch.id, &error);
                 return self.fetch_ends(fetch, Err(Failure::Refused(error.to_string())));
             }
         };
@@ -294,6 +295,24 @@ impl World {
         let at = self.now + self.crossing(peer, board) + bulk;
         let fetch = Fetch { stage: Stage::Arrives(packed), ..fetch };
         self.later(at, Task::Fetch(Box::new(fetch)));
+    }
+
+    /// A state could not be packed: if that is because it cannot be read, the node is told.
+    fn condemn(
+        &mut self,
+        board: BoardIndex,
+        instance: &Instance,
+        id: CheckpointId,
+        error: &TransferError,
+    ) {
+        if !matches!(error, TransferError::Store(error) if error.is_loss()) {
+            return;
+        }
+        if let Ok(lost) = self.board(board).host.store.condemn(instance, id) {
+            let states = List::capped(lost.into_iter().rev());
+            let input = Input::Spoilt { instance: instance.clone(), states };
+            self.wake(board, Wake::Input(Box::new(input)));
+        }
     }
 
     /// What was sent has arrived, or only some of it.

@@ -120,3 +120,20 @@ pub enum StoreError {
         why: &'static str,
     },
 }
+
+impl StoreError {
+    /// Whether something that was stored is not here any more, or is not what it was: reading it again does not
+    /// help.
+    pub fn is_loss(&self) -> bool {
+        match self {
+            Self::ChunkMissing { .. }
+            | Self::ChunkRotten { .. }
+            | Self::ManifestRotten { .. }
+            | Self::PackDamaged { .. }
+            | Self::UnknownState { .. } => true,
+            Self::Io { doing: "open", source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Io { doing, .. } => *doing == "read",
+            _ => false,
+        }
+    }
+}

@@ -75,6 +75,34 @@ impl Store {
         Ok(report)
     }
 
+    /// Reads a state again that could not be read. What of it is rotten leaves the index, so the next
+    /// capture writes it anew instead of resting on it; a pack that is written later wins, also when
+    /// the store is opened again. Says which states are none any more, `ckpt` among them if it is not
+    /// one; nothing, if it can be read after all.
+    pub fn condemn(&mut self, instance: &str, ckpt: CkptId) -> Result<Vec<CkptId>, StoreError> {
+        let before = self.states(instance);
+        let ids: BTreeSet<ChunkId> = match self.manifest(instance, ckpt) {
+            Ok(state) => state.chunks().map(|(id, _)| id).collect(),
+            Err(error) if error.is_loss() => BTreeSet::new(),
+            Err(other) => return Err(other),
+        };
+        if let Some(shelf) = self.shelves.get_mut(instance) {
+            let mut open = BTreeMap::new();
+            for id in ids {
+                match shelf.read_chunk(&self.disk, &mut open, &id) {
+                    Ok(_) => {}
+                    Err(error) if error.is_loss() => drop(shelf.index.remove(&id)),
+                    Err(other) => return Err(other),
+                }
+            }
+            shelf.find_complete(&self.disk)?;
+        }
+        let after = self.states(instance);
+        let lost = before.iter().filter(|state| !after.contains(state)).map(|state| state.ckpt);
+        let here = before.iter().any(|state| state.ckpt == ckpt);
+        Ok(lost.chain((!here).then_some(ckpt)).collect())
+    }
+
     /// Reads and verifies every chunk of one state: before a planned move, or where a standby wants
     /// to know that its copy would start. Fails at the first rotten or missing chunk.
     pub fn verify(&self, instance: &str, ckpt: CkptId) -> Result<(), StoreError> {

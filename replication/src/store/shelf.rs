@@ -247,7 +247,7 @@ impl Shelf {
         for serial in serials {
             let complete = match self.read_manifest(disk, serial) {
                 Ok(sealed) => self.missing(&sealed, |_| None).is_none(),
-                Err(StoreError::ManifestRotten { .. }) => false,
+                Err(error) if error.is_loss() => false,
                 Err(other) => return Err(other),
             };
             if let Some(pack) = self.packs.get_mut(&serial) {

@@ -247,6 +247,14 @@ impl Shelf {
         }
     }
 
+    /// A state could not be read. Says which states there are not any more.
+    pub(super) fn condemn(&mut self, id: CheckpointId) -> Result<Vec<CheckpointId>, ShelfError> {
+        // What has not been touched since the last capture has to be read again.
+        self.previous = None;
+        let lost = self.store()?.condemn(SHELF, ckpt(id))?;
+        Ok(lost.into_iter().map(named).collect())
+    }
+
     /// Where a transfer may lie for a while.
     pub(super) fn folder(&self) -> &Path {
         &self.folder

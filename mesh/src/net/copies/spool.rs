@@ -35,6 +35,17 @@ pub(super) enum PackError {
     Transfer(#[from] TransferError),
 }
 
+impl PackError {
+    /// Whether what is to be sent is not there any more, or is not what it was.
+    pub(super) fn is_loss(&self) -> bool {
+        match self {
+            Self::Shelf(ShelfError::Store(error)) => error.is_loss(),
+            Self::Transfer(TransferError::Store(error)) => error.is_loss(),
+            Self::Shelf(_) | Self::Transfer(_) => false,
+        }
+    }
+}
+
 /// What is to be sent.
 #[derive(Debug)]
 pub(super) struct Packed {

@@ -305,6 +305,34 @@ impl Copies {
         self.proceed(turn, instance);
     }
 
+    /// States in this board's store cannot be read: they are none. Offering them would go on for ever; the next
+    /// capture replaces them.
+    pub(crate) fn on_spoilt(
+        &mut self,
+        turn: &mut Turn<'_>,
+        instance: &Instance,
+        states: &[CheckpointId],
+    ) {
+        let (spoilt, unpinned) = turn.holdings.take(instance, states);
+        let Some(last) = spoilt.last() else { return };
+        let why =
+            format!("its state {}/{} here cannot be read: check the disk", last.epoch.0, last.seq);
+        turn.event(Event::CopyFailed { instance: instance.to_string(), why });
+        if unpinned {
+            Self::note_pins(turn, instance);
+        }
+        if let Some(source) = self.sources.get_mut(instance) {
+            source.offered.retain(|_, (id, _)| !spoilt.contains(id));
+            let last_one = source.capturing.as_ref().is_some_and(|capturing| capturing.last);
+            let newest = source.newest.is_some_and(|(newest, _)| spoilt.contains(&newest));
+            if newest && !source.closing && !last_one {
+                // Should it be what a handover waits for, it waits in vain.
+                self.notices.push(Notice::Final(instance.clone(), None));
+            }
+        }
+        self.proceed(turn, instance);
+    }
+
     /// Another board holds a state durably.
     pub(crate) fn on_stored(&mut self, turn: &mut Turn<'_>, from: NodeId, stored: &Stored) {
         let Stored { instance, id } = stored;
@@ -366,6 +394,8 @@ impl Copies {
                     Some((_, at)) if turn.now < *at + OFFER_AGAIN => continue,
                     Some((id, _)) if turn.holdings.own(instance).any(|own| own == *id) => *id,
                     _ if confirmed >= Some(newest) => continue,
+                    // It cannot be read any more; the next one is offered.
+                    _ if turn.holdings.own(instance).all(|own| own != newest) => continue,
                     _ => newest,
                 };
                 source.offered.insert(*target, (id, turn.now));

@@ -152,10 +152,15 @@ impl Copies {
     /// Keeps a state, also across restarts, until enough others are pinned.
     pub(super) fn pin(turn: &mut Turn<'_>, instance: &Instance, id: CheckpointId) {
         if turn.holdings.pin(instance, id) {
-            let states = List::capped(turn.holdings.pinned(instance));
-            let record = Record::Pinned { instance: instance.clone(), states };
-            turn.persist(record, Purpose::Memory);
+            Self::note_pins(turn, instance);
         }
+    }
+
+    /// Writes down which states are pinned.
+    pub(super) fn note_pins(turn: &mut Turn<'_>, instance: &Instance) {
+        let states = List::capped(turn.holdings.pinned(instance));
+        let record = Record::Pinned { instance: instance.clone(), states };
+        turn.persist(record, Purpose::Memory);
     }
 }
 

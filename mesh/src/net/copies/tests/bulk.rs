@@ -154,6 +154,30 @@ async fn a_state_arrives_in_full_and_the_next_one_as_what_changed_on_the_same_st
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_has_rotted_where_it_is_offered_is_told_and_the_next_capture_does_not_rest_on_it() {
+    let (mut a, mut b) = pair(QUIC).await;
+    let packs = a.home.0.join("copies/shop.0/states");
+    let pack = fs::read_dir(packs).unwrap().next().unwrap().unwrap().path();
+    let pack = fs::File::options().read(true).write(true).open(pack).unwrap();
+    let (mut byte, at) = ([0], BYTES as u64 / 3);
+    pack.read_exact_at(&mut byte, at).unwrap();
+    pack.write_all_at(&[byte[0] ^ 4], at).unwrap();
+    let (refused, _) = fetch(&mut a, &mut b, 1).await;
+    assert!(refused.unwrap_err().why.contains("rotten"));
+    match a.outcome().await {
+        Input::Spoilt { instance, states } => {
+            assert_eq!((instance, &states[..]), (shop(), &[id(1, 1)][..]))
+        }
+        other => panic!("{other:?}"),
+    }
+    // What is not there any more is told again whenever it is asked for.
+    assert!(fetch(&mut a, &mut b, 1).await.0.is_err());
+    assert!(matches!(a.outcome().await, Input::Spoilt { states, .. } if states[..] == [id(1, 1)]));
+    a.capture(2).await;
+    assert!(fetch(&mut a, &mut b, 2).await.0.unwrap().full);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_arrived_before_a_stream_broke_is_not_sent_again() {
     let (mut a, mut b) = pair(QUIC).await;
     b.copies.fetch(&b.swarm, shop(), id(1, 1), a.id);

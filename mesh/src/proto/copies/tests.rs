@@ -1,0 +1,103 @@
+use super::*;
+use crate::proto::bounded::Text;
+use crate::proto::id::NodeId;
+use crate::proto::order::Action;
+use crate::proto::order::samples::{order, spec};
+use crate::proto::spec::{Commit, ServiceSpec};
+use crate::proto::table::samples::row;
+use crate::proto::turn::samples::Surroundings;
+use crate::proto::wire::Message;
+use crate::proto::wire::copies::Stored;
+
+/// What the active asks for: the states it captures, and those it offers.
+fn asked(board: &mut Surroundings) -> (Vec<CheckpointId>, Vec<CheckpointId>) {
+    let (mut captures, mut offers) = (Vec::new(), Vec::new());
+    for effect in board.effects() {
+        match effect {
+            Effect::Capture { id, .. } => captures.push(id),
+            Effect::Send { message: Message::Offer(offer), .. } => offers.push(offer.id),
+            _ => {}
+        }
+    }
+    (captures, offers)
+}
+
+/// An active whose first state the standby holds, and whose second one it has offered.
+fn active(board: &mut Surroundings) -> (Copies, Instance, NodeId, [CheckpointId; 2]) {
+    let standby = board.peer(1);
+    let mut spec = ServiceSpec { state: Some(Text::capped("data")), ..spec() };
+    spec.replicate.commit = Commit::Standby;
+    let spec = board.specs.put(order(1, Action::Run(Box::new(spec)))).unwrap();
+    let row = row("kv", board.turn(0).me.id(), Some(standby));
+    let (instance, epoch) = (row.instance(), row.epoch);
+    let hosting = Hosting {
+        epoch,
+        base: None,
+        spec,
+        targets: vec![standby],
+        required: vec![standby],
+        restoring: None,
+        runs: true,
+        resumed: false,
+    };
+    let mut copies = Copies::default();
+    copies.on_hosting(&mut board.turn(0), instance.clone(), hosting);
+    let states = [1, 2].map(|seq| CheckpointId { epoch, seq });
+    copies.on_captured(&mut board.turn(10), &instance, states[0], Ok(1));
+    let stored = Stored { instance: instance.clone(), id: states[0] };
+    copies.on_stored(&mut board.turn(20), standby, &stored);
+    copies.handle_timeout(&mut board.turn(60_000));
+    copies.on_captured(&mut board.turn(60_010), &instance, states[1], Ok(1));
+    assert_eq!(asked(board), (states.to_vec(), states.to_vec()));
+    (copies, instance, standby, states)
+}
+
+#[test]
+fn a_state_that_cannot_be_read_is_offered_no_more_and_replaced_by_the_next_capture() {
+    let mut board = Surroundings::new();
+    let (mut copies, instance, standby, states) = active(&mut board);
+    copies.handle_timeout(&mut board.turn(120_000));
+    assert_eq!(asked(&mut board), (vec![], vec![states[1]]), "it is waited for");
+    copies.on_spoilt(&mut board.turn(120_010), &instance, &states[1..]);
+    let next = CheckpointId { seq: 3, ..states[0] };
+    assert_eq!(asked(&mut board), (vec![next], vec![]));
+    assert_eq!(board.holdings.own(&instance).collect::<Vec<_>>(), states[..1]);
+    // A word of the other board that was on its way is no lie: it was captured.
+    let stored = Stored { instance: instance.clone(), id: states[1] };
+    copies.on_stored(&mut board.turn(120_020), standby, &stored);
+    assert_eq!(board.holdings.confirmed(&instance, &standby), Some(states[1]));
+    copies.on_captured(&mut board.turn(120_030), &instance, next, Ok(1));
+    assert_eq!(asked(&mut board).1, [next]);
+}
+
+#[test]
+fn a_commit_is_answered_by_what_the_standby_holds_although_it_is_spoilt_here() {
+    let mut board = Surroundings::new();
+    let (mut copies, instance, standby, states) = active(&mut board);
+    copies.on_commit(&mut board.turn(120_000), &instance, 7);
+    let (captures, _) = asked(&mut board);
+    copies.on_captured(&mut board.turn(120_010), &instance, captures[0], Ok(1));
+    let spoilt = [states[0], states[1], captures[0]];
+    copies.on_spoilt(&mut board.turn(120_020), &instance, &spoilt);
+    let answers = |board: &mut Surroundings| {
+        board.effects().iter().filter(|effect| matches!(effect, Effect::Commit { .. })).count()
+    };
+    assert_eq!(answers(&mut board), 0, "nobody else has it");
+    let stored = Stored { instance: instance.clone(), id: captures[0] };
+    copies.on_stored(&mut board.turn(120_030), standby, &stored);
+    assert_eq!(answers(&mut board), 1);
+}
+
+#[test]
+fn a_handover_whose_last_state_is_spoilt_is_told_so() {
+    let mut board = Surroundings::new();
+    let (mut copies, instance, _, states) = active(&mut board);
+    copies.take_notices();
+    copies.on_spoilt(&mut board.turn(60_020), &instance, &states[..1]);
+    let final_ones = |copies: &mut Copies| {
+        copies.take_notices().iter().filter(|n| matches!(n, Notice::Final(_, None))).count()
+    };
+    assert_eq!(final_ones(&mut copies), 0, "it is not the newest");
+    copies.on_spoilt(&mut board.turn(60_030), &instance, &states[1..]);
+    assert_eq!(final_ones(&mut copies), 1);
+}
