@@ -109,7 +109,12 @@ impl World {
                 continue;
             };
             let is_used = !known.record.epochs.is_empty();
-            if service.stateful && is_used && !self.can_serve(&service, row) && self.let_go(row) {
+            if service.stateful
+                && is_used
+                && !row.retiring
+                && !self.can_serve(&service, row)
+                && self.let_go(row)
+            {
                 verdict = Err(format!("who held the state of {} was let go", service.name));
                 continue;
             }

@@ -516,7 +516,7 @@ impl Failover {
             (false, _) => Begin::Empty { anew: false },
             // The standby has a copy and this board, which made it, has none: its store is lost. Nobody can
             // tell whether its files have what was acknowledged since.
-            (true, None) if goes_on && commits && assignment.row.ready => {
+            (true, None) if goes_on && commits && assignment.has_acknowledged() => {
                 assignment.lost = true;
                 return;
             }
@@ -653,8 +653,10 @@ impl Failover {
         let Some(assignment) = self.assignments.get(instance) else { return };
         let row = &assignment.row;
         // From the moment on at which both were found to hold everything: what is acknowledged while that is
-        // being written down must not be with the former standby alone.
-        let switches = assignment.is_switching() || assignment.keeps(row.revision);
+        // being written down must not be with the former standby alone. Where that one was not ready nothing is
+        // acknowledged before it is written down: after a power cut nobody would know that anything was.
+        let keeps = row.ready && assignment.keeps(row.revision);
+        let switches = assignment.is_switching() || keeps;
         let required = match switches {
             true => row.standby.into_iter().chain(row.fill).collect(),
             false => row.standby.filter(|_| row.ready).into_iter().collect(),
@@ -708,6 +710,12 @@ impl Failover {
 }
 
 impl Assignment {
+    /// Whether commits may have been acknowledged under this right: by a standby that is ready, or by both during a
+    /// switch.
+    fn has_acknowledged(&self) -> bool {
+        self.row.ready || self.is_switching()
+    }
+
     /// What an earlier life captured under this right proves that it began here.
     fn recall_captures(&mut self, holdings: &Holdings, instance: &Instance) {
         let epoch = self.row.epoch;

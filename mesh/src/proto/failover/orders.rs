@@ -355,6 +355,12 @@ impl Failover {
         asker: Asker,
         signed: SignedOrder,
     ) {
+        let again = matches!(asker, Asker::Board(..))
+            && self.desk.open.values().any(|open| open.asked_by == asker);
+        if again {
+            // Each that is open is passed on again and again; the one that is there will be answered.
+            return;
+        }
         if self.desk.open.len() >= ORDERS_OPEN_MAX {
             let text = "too many orders at once; try again in a moment";
             return tell(turn, asker, Err(("busy", text.to_owned())));

@@ -130,3 +130,57 @@ fn nothing_is_captured_before_it_is_durable_that_the_instance_began() {
     failover.on_kept(&mut board.turn(20), Kept::Began(instance, epoch));
     assert_eq!(may_capture(&mut failover), Some(true));
 }
+
+#[test]
+fn a_board_that_lost_its_copies_does_not_go_on_where_commits_may_have_been_acknowledged() {
+    let goes_on = |ready: bool, switching: bool| {
+        let mut board = Surroundings::new();
+        let [standby, fill] = [1, 2].map(|number| board.peer(number));
+        let mut spec = ServiceSpec { state: Some(Text::capped("data")), ..spec() };
+        spec.replicate.commit = Commit::Standby;
+        let spec = board.specs.put(order(1, Action::Run(Box::new(spec)))).unwrap();
+        let row = row("kv", board.turn(0).me.id(), Some(standby));
+        let row = Row { spec, ready, fill: Some(fill), ..row };
+        let (instance, epoch, revision) = (row.instance(), row.epoch, row.revision);
+        board.knows(1, vec![row]);
+        let mut failover = Failover::new(Preset::LAN, 0, at(0));
+        failover.on_table(&mut board.turn(0));
+        let assignment = failover.assignments.get_mut(&instance).unwrap();
+        assignment.began = Some(epoch);
+        assignment.switching = switching.then_some(revision);
+        let (sent, lease_ms, as_master) = (at(100).0, 1500, false);
+        let grant = Grant { instance, epoch, sent, lease_ms, as_master };
+        failover.on_grant(&mut board.turn(110), &Office::default(), standby, &grant);
+        board.effects().iter().any(|effect| matches!(effect, Effect::Start { .. }))
+    };
+    assert!(goes_on(false, false), "nothing was acknowledged: its files are what there is");
+    assert!(!goes_on(true, false), "by the standby");
+    assert!(!goes_on(false, true), "by both, before the standby was ready");
+}
+
+#[test]
+fn nothing_is_acknowledged_by_a_standby_that_was_not_ready_before_a_switch_is_written_down() {
+    let required = |ready: bool| {
+        let mut board = Surroundings::new();
+        let [standby, fill] = [1, 2].map(|number| board.peer(number));
+        let row = row("kv", board.turn(0).me.id(), Some(standby));
+        let row = Row { ready, fill: Some(fill), ..row };
+        let (instance, revision) = (row.instance(), row.revision);
+        board.knows(1, vec![row]);
+        let mut failover = Failover::new(Preset::LAN, 0, at(0));
+        failover.on_table(&mut board.turn(0));
+        failover.assignments.get_mut(&instance).unwrap().switch_kept_for = Some(revision);
+        let mut who = |failover: &mut Failover| {
+            failover.tell_copies(&instance);
+            failover.take_notices().into_iter().rev().find_map(|notice| match notice {
+                Notice::Hosting(_, hosting) => Some(hosting.required.len()),
+                _ => None,
+            })
+        };
+        let before = who(&mut failover);
+        failover.on_kept(&mut board.turn(10), Kept::Switching(instance.clone(), revision));
+        [before, who(&mut failover)]
+    };
+    assert_eq!(required(true), [Some(2), Some(2)]);
+    assert_eq!(required(false), [Some(0), Some(2)]);
+}
