@@ -308,22 +308,4 @@ impl Authority {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proto::turn::samples::{Surroundings, at};
-
-    #[test]
-    fn a_candidate_with_a_slow_disk_waits_until_votes_can_be_durable() {
-        let tries_again = |fsync_ms| {
-            let mut authority = Authority::new(Preset::LAN, Remembered::default(), None, at(0));
-            authority.slow_disk = Duration::from_millis(fsync_ms);
-            authority.schedule_retry(&mut Surroundings::new().turn(0));
-            authority.stand_at
-        };
-        // The order of rank and chance come on top.
-        for (fsync_ms, wait) in [(0, 1_500), (400, 1_600), (1_000, 4_000), (60_000, 10_000)] {
-            let extra = tries_again(fsync_ms).since(at(wait));
-            assert!(tries_again(fsync_ms) >= at(wait) && extra < BAND * 4, "{fsync_ms}: {extra:?}");
-        }
-    }
-}
+mod tests;

@@ -121,6 +121,12 @@ impl Links {
         }
     }
 
+    /// For tests: until when an errand asks for a link to `peer`.
+    #[cfg(test)]
+    pub(crate) fn errand(&self, peer: &NodeId) -> Time {
+        self.peers.get(peer).map_or(Time::default(), |link| link.errand_until)
+    }
+
     /// Asks for links to exactly these peers for good. Errands are not touched.
     pub fn want_standing(&mut self, wanted: &BTreeSet<NodeId>, now: Time) {
         for (peer, link) in &mut self.peers {

@@ -98,8 +98,13 @@ pub(crate) mod samples {
 
     impl Surroundings {
         pub(crate) fn new() -> Self {
+            Self::of(|_| ())
+        }
+
+        /// The same of a board that is not like the others.
+        pub(crate) fn of(unlike: impl FnOnce(&mut Config)) -> Self {
             Self {
-                me: board(0),
+                me: board(0, unlike),
                 members: Members::default(),
                 links: Links::default(),
                 directory: Directory::default(),
@@ -145,24 +150,40 @@ pub(crate) mod samples {
 
         /// This board is in the list itself.
         pub(crate) fn joins(&mut self) -> NodeId {
-            self.member(0)
+            self.member(0, |_| ())
         }
 
         /// Another board: a member that is up, and to which there is a link.
         pub(crate) fn peer(&mut self, number: u8) -> NodeId {
-            let peer = self.member(number);
+            let peer = self.remembers(number);
+            self.links(peer);
+            peer
+        }
+
+        /// There is a link to a board now.
+        pub(crate) fn links(&mut self, peer: NodeId) {
             self.links.on_connected(peer, &Address::default(), at(0));
             self.links.on_admitted(peer, at(0));
-            peer
         }
 
         /// Another board: a member that was up when it was heard of last.
         pub(crate) fn remembers(&mut self, number: u8) -> NodeId {
-            self.member(number)
+            self.member(number, |_| ())
         }
 
-        fn member(&mut self, number: u8) -> NodeId {
-            let board = board(number);
+        /// The messages since the effects were asked for last, and to whom.
+        pub(crate) fn sent(&mut self) -> Vec<(NodeId, Message)> {
+            let effects = self.effects().into_iter();
+            let sent = effects.filter_map(|effect| match effect {
+                Effect::Send { to, message } => Some((to, message)),
+                _ => None,
+            });
+            sent.collect()
+        }
+
+        /// Another member that is up, and not like the others.
+        pub(crate) fn member(&mut self, number: u8, unlike: impl FnOnce(&mut Config)) -> NodeId {
+            let board = board(number, unlike);
             let peer = board.id();
             let (record, signed) = (board.record().clone(), board.signed().clone());
             let (credential, admission) = (board.belonging.credential, None);
@@ -173,10 +194,11 @@ pub(crate) mod samples {
         }
     }
 
-    fn board(number: u8) -> Myself {
+    /// The board of that number, as itself: for what it signs.
+    pub(crate) fn board(number: u8, unlike: impl FnOnce(&mut Config)) -> Myself {
         let keypair = Keypair::from_seed(&[10 + number; 32]);
         let belonging = Belonging::by_ticket(&ticket(Role::Member), &keypair.public());
-        let config = Config {
+        let mut config = Config {
             keypair,
             name: Text::capped(&format!("n{number}")),
             cell: CellId::default(),
@@ -186,6 +208,7 @@ pub(crate) mod samples {
             membership: MembershipTiming::default(),
             preset: Preset::LAN,
         };
+        unlike(&mut config);
         Myself::new(config, belonging, None, Incarnation(0))
     }
 

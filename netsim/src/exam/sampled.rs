@@ -253,7 +253,8 @@ impl Examiner {
     fn campaign(&self, schedule: Schedule) -> Result<Option<String>> {
         let began = Instant::now();
         let mut first = 0;
-        while let Some(left) = BUDGET.checked_sub(began.elapsed()) {
+        let left = || BUDGET.checked_sub(began.elapsed()).filter(|left| left.as_secs() > 0);
+        while let Some(left) = left() {
             let (seeds, budget) = (format!("{first}..{SEEDS_END}"), format!("{}s", left.as_secs()));
             let kind = schedule.name();
             let words = ["campaign", "--seeds", &seeds, "--schedule", kind, "--budget", &budget];
