@@ -473,3 +473,6 @@ fn answer(turn: &mut Turn<'_>, ask: &Ask, heard: Duration) {
     };
     turn.send(ask.route[usize::from(at)], answer);
 }
+
+#[cfg(test)]
+mod tests;

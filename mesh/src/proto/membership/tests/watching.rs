@@ -1,0 +1,309 @@
+//! Who is watched, who is asked, and who is held for dead.
+
+use super::*;
+
+#[test]
+fn a_probe_is_answered_with_its_number() {
+    let mut bench = Bench::new(1);
+    let peer = bench.peers[0];
+    let view = bench.around.turn(0).view_hash();
+    let sent = bench.sent(2_000, |m, turn| m.on_probe(turn, peer, Probe { seq: 77, view }));
+    assert_eq!(sent, [(peer, Message::ProbeAck(ProbeAck { seq: 77, view }))]);
+}
+
+#[test]
+fn a_lost_link_to_a_living_member_makes_this_board_ask_the_others() {
+    let mut bench = Bench::new(3);
+    let [lost, others @ ..] = &bench.peers[..] else { panic!() };
+    let (lost, others) = (*lost, others.to_vec());
+    let asks = bench.sent(2_000, |m, turn| m.on_link_lost(turn, lost));
+    let asked: Vec<NodeId> = asks.iter().map(|(to, _)| *to).collect();
+    assert_eq!(asked.len(), 2);
+    assert!(others.iter().all(|other| asked.contains(other)), "{asks:?}");
+    for (to, message) in asks {
+        let Message::Ask(ask) = message else { panic!("{message:?}") };
+        assert_eq!((ask.subject, ask.at, &ask.route[..]), (lost, 1, &[bench.me, to][..]));
+    }
+    let mut bench = Bench::new(3);
+    bench.around.members.set_standing(&lost, Standing::Down, at(1_500));
+    assert_eq!(bench.sent(2_000, |m, turn| m.on_link_lost(turn, lost)), [], "that is known");
+}
+
+#[test]
+fn what_waits_for_a_lost_link_is_dropped() {
+    let mut bench = Bench::new(1);
+    let peer = bench.peers[0];
+    let fact = Fact::Down { subject: peer, incarnation: FIRST };
+    bench.membership.outbox.push(peer, fact, at(1_500));
+    bench.act(2_000, |m, turn| m.on_link_lost(turn, peer));
+    assert_eq!(bench.news(), []);
+}
+
+fn ask(route: &[NodeId], at: u8, subject: NodeId) -> Ask {
+    Ask { seq: 5, subject, route: List::capped(route.to_vec()), at }
+}
+
+#[test]
+fn a_question_travels_its_route_and_no_other() {
+    let mut bench = Bench::new(3);
+    let [one, two, three] = bench.peers[..] else { panic!() };
+    let me = bench.me;
+    let sent = bench.sent(2_000, |m, turn| m.on_ask(turn, one, ask(&[one, me, two], 1, three)));
+    assert_eq!(sent, [(two, Message::Ask(ask(&[one, me, two], 2, three)))]);
+    for (from, route, at) in [
+        (one, [one, me, two], 0),
+        (one, [one, two, me], 1),
+        (two, [one, me, two], 1),
+        (one, [me, one, two], 0),
+    ] {
+        let effects = bench.act(2_000, |m, turn| m.on_ask(turn, from, ask(&route, at, three)));
+        assert_eq!(misbehaved(&effects), Some(from), "{route:?}");
+    }
+}
+
+#[test]
+fn an_observer_that_has_just_heard_a_member_says_so_at_once_and_else_asks_it_first() {
+    let mut bench = Bench::new(3);
+    let [one, _, three] = bench.peers[..] else { panic!() };
+    let me = bench.me;
+    let seq = bench.seq(three);
+    bench.ack(1_100, three, seq);
+    let question = ask(&[one, me], 1, three);
+    let says = |heard_ms| {
+        let route = List::capped([one, me]);
+        (one, Message::Answer(Answer { seq: 5, subject: three, heard_ms, route, at: 0 }))
+    };
+    let sent = bench.sent(1_250, |m, turn| m.on_ask(turn, one, question.clone()));
+    assert_eq!(sent, [says(150)]);
+    let sent = bench.sent(1_251, |m, turn| m.on_ask(turn, one, question.clone()));
+    let [(to, Message::Probe(probe))] = sent[..] else { panic!("{sent:?}") };
+    assert_eq!(to, three);
+    let view = bench.around.turn(0).view_hash();
+    let ack = ProbeAck { seq: probe.seq, view };
+    let sent = bench.sent(1_300, |m, turn| m.on_probe_ack(turn, three, ack));
+    assert_eq!(sent, [says(0)]);
+    assert_eq!(bench.sent(1_301, |m, turn| m.on_probe_ack(turn, three, ack)), [], "it was told");
+    assert_eq!(bench.sent(1_500, |m, turn| m.on_ask(turn, one, ask(&[one, me], 1, me))), []);
+}
+
+#[test]
+fn questions_about_a_silent_member_are_kept_for_a_while_and_not_without_end() {
+    let mut bench = Bench::new(2);
+    let [one, two] = bench.peers[..] else { panic!() };
+    let me = bench.me;
+    for _ in 0..9 {
+        bench.act(2_000, |m, turn| m.on_ask(turn, one, ask(&[one, me], 1, two)));
+    }
+    assert_eq!(bench.membership.questions[&two].len(), QUESTIONS_MAX);
+    bench.act(6_999, Membership::handle_timeout);
+    assert!(bench.membership.questions.contains_key(&two));
+    bench.act(7_000, Membership::handle_timeout);
+    assert!(!bench.membership.questions.contains_key(&two));
+}
+
+#[test]
+fn an_answer_travels_back_and_postpones_the_alert_of_whoever_asked() {
+    let mut bench = Bench::new(3);
+    let [one, two, three] = bench.peers[..] else { panic!() };
+    let me = bench.me;
+    let answer = |route: [NodeId; 3], at| {
+        let route = List::capped(route);
+        Answer { seq: 5, subject: three, heard_ms: 100, route, at }
+    };
+    let sent = bench.sent(2_000, |m, turn| m.on_answer(turn, two, answer([one, me, two], 1)));
+    assert_eq!(sent, [(one, Message::Answer(answer([one, me, two], 0)))]);
+    for (from, route, at) in
+        [(one, [one, me, two], 1), (two, [one, me, two], 0), (two, [one, two, me], 2)]
+    {
+        let effects = bench.act(2_000, |m, turn| m.on_answer(turn, from, answer(route, at)));
+        assert_eq!(misbehaved(&effects), Some(from), "{route:?}");
+    }
+    bench.act(2_000, |m, turn| m.on_link_lost(turn, three));
+    let silent = |bench: &Bench| bench.membership.watch(&three).unwrap().is_silent();
+    assert!(silent(&bench));
+    bench.act(2_050, |m, turn| m.on_answer(turn, one, answer([me, one, two], 0)));
+    assert!(silent(&bench), "it had heard it before");
+    bench.act(2_100, |m, turn| m.on_answer(turn, one, answer([me, one, two], 0)));
+    assert!(!silent(&bench));
+}
+
+#[test]
+fn a_suspected_member_that_answers_is_told_so_that_it_can_refute() {
+    let mut bench = Bench::new(3);
+    let [one, two, _] = bench.peers[..] else { panic!() };
+    let alert = Fact::Alert { subject: one, incarnation: FIRST, by: two };
+    bench.facts(1_000, two, alert.clone());
+    bench.news();
+    let seq = bench.seq(one);
+    bench.ack(1_100, one, seq + 5);
+    assert_eq!(bench.news(), [], "that answers nothing");
+    bench.ack(1_100, one, seq);
+    assert_eq!(bench.news(), [(one, alert)]);
+}
+
+#[test]
+fn whom_this_board_hears_itself_it_does_not_hold_for_dead() {
+    let mut bench = Bench::new(3);
+    let [one, two, three] = bench.peers[..] else { panic!() };
+    for (by, subject) in [(two, one), (one, two)] {
+        bench.facts(1_050, three, Fact::Alert { subject, incarnation: FIRST, by });
+    }
+    let seq = bench.seq(one);
+    bench.ack(1_100, one, seq);
+    let downs = |bench: &mut Bench, ms| {
+        let effects = bench.act(ms, Membership::handle_timeout);
+        let down = |effect| match effect {
+            Effect::Event(Event::MemberDown { node, alerters: 1, .. }) => Some(node),
+            _ => None,
+        };
+        effects.into_iter().filter_map(down).collect::<Vec<_>>()
+    };
+    // One alert counts after 4 s.
+    assert_eq!(downs(&mut bench, 5_049), []);
+    assert_eq!(downs(&mut bench, 5_050), [two]);
+    assert_eq!(bench.standing(one), Standing::Up);
+    assert!(bench.membership.suspicions.get(&two).is_none());
+    assert!(bench.membership.watch(&two).is_none(), "the rings close behind it");
+}
+
+#[test]
+fn a_board_that_hears_hardly_anybody_says_so_and_judges_nobody_for_a_while() {
+    let mut bench = Bench::new(4);
+    let peers = bench.peers.clone();
+    let lose = |bench: &mut Bench, node: NodeId| {
+        bench.around.links.on_disconnected(&node, "gone".to_owned(), at(1_000));
+        bench.act(1_000, |m, turn| m.on_link_lost(turn, node));
+        bench.act(1_000, Membership::handle_timeout)
+    };
+    lose(&mut bench, peers[0]);
+    lose(&mut bench, peers[1]);
+    assert!(!bench.membership.is_isolated());
+    assert_eq!(bench.membership.silent(), (2, 4));
+    let effects = lose(&mut bench, peers[2]);
+    let isolated = |e: &Effect| {
+        matches!(e, Effect::Event(Event::Isolated { silent: 3, of: 4, isolated: true }))
+    };
+    assert!(bench.membership.is_isolated() && effects.iter().any(isolated));
+    assert!(bench.membership.withholds(&bench.around.turn(30_999)));
+    assert!(!bench.membership.withholds(&bench.around.turn(31_000)), "it hears somebody still");
+    bench.around.links.on_disconnected(&peers[3], "gone".to_owned(), at(1_000));
+    assert!(bench.membership.withholds(&bench.around.turn(31_000)), "it hears nobody");
+    let seq = bench.seq(peers[0]);
+    bench.ack(1_200, peers[0], seq);
+    let effects = bench.act(1_200, Membership::handle_timeout);
+    let over = |e: &Effect| {
+        matches!(e, Effect::Event(Event::Isolated { silent: 2, of: 4, isolated: false }))
+    };
+    assert!(!bench.membership.is_isolated() && effects.iter().any(over), "{effects:?}");
+    let mut small = Bench::new(2);
+    for peer in peers[..2].iter() {
+        lose(&mut small, *peer);
+    }
+    assert_eq!((small.membership.silent(), small.membership.is_isolated()), ((2, 2), false));
+}
+
+#[test]
+fn an_isolated_board_counts_suspicions_anew() {
+    let mut bench = Bench::new(4);
+    let [one, two, three, four] = bench.peers[..] else { panic!() };
+    bench.facts(1_000, two, Fact::Alert { subject: one, incarnation: FIRST, by: two });
+    for peer in [two, three, four] {
+        bench.act(3_000, |m, turn| m.on_link_lost(turn, peer));
+    }
+    bench.act(3_000, Membership::handle_timeout);
+    bench.act(6_000, Membership::handle_timeout);
+    assert_eq!(bench.standing(one), Standing::Up);
+    assert_eq!(bench.membership.suspicions.get(&one).unwrap().first, at(6_000));
+}
+
+#[test]
+fn links_that_are_slow_lengthen_every_verdict_up_to_five_times() {
+    let slowness = |rtts: &[u64]| {
+        let mut bench = Bench::new(rtts.len() as u8);
+        for (peer, ms) in bench.peers.clone().into_iter().zip(rtts) {
+            let sent = bench.membership.watches[&peer].watch.due(&bench.membership.timing);
+            assert!(sent > at(1_000), "a probe is under way");
+            let seq = bench.seq(peer);
+            bench.ack(1_000 + ms, peer, seq);
+        }
+        bench.membership.slowness_now()
+    };
+    assert_eq!(slowness(&[]), 1_000, "nobody is known");
+    assert_eq!(slowness(&[0, 0, 0]), 1_000);
+    let median = slowness(&[10, 1_200, 1_900]);
+    assert!((3_000..5_000).contains(&median), "{median}");
+    assert_eq!(slowness(&[10, 3_000, 3_000]), 5_000);
+}
+
+#[test]
+fn a_member_that_is_watched_no_more_is_watched_for_a_while_still() {
+    let mut bench = Bench::new(rings::FULL_MESH_MAX as u8 - 1);
+    // Now everybody watches four.
+    for number in 20..30 {
+        bench.around.remembers(number);
+    }
+    bench.membership.rings_stale = true;
+    bench.act(2_000, Membership::handle_timeout);
+    let watched = bench.membership.rings.watched_by(&bench.me).to_vec();
+    assert_eq!(watched.len(), rings::RINGS);
+    let until = |bench: &Bench, node| bench.membership.watches.get(node).map(|w| w.until);
+    for node in &watched {
+        assert_eq!(until(&bench, node), Some(Time::NEVER));
+    }
+    let former = *bench.peers.iter().find(|node| !watched.contains(node)).expect("eight were");
+    for ms in [2_000, 3_000, 11_999] {
+        bench.membership.rings_stale = true;
+        bench.act(ms, Membership::handle_timeout);
+        assert_eq!(until(&bench, &former), Some(at(12_000)));
+    }
+    bench.act(12_000, Membership::handle_timeout);
+    assert_eq!(until(&bench, &former), None);
+    let dead = watched[0];
+    bench.around.members.set_standing(&dead, Standing::Down, at(13_000));
+    bench.membership.rings_stale = true;
+    bench.act(13_000, Membership::handle_timeout);
+    assert_eq!(until(&bench, &dead), None);
+}
+
+#[test]
+fn rings_follow_the_list_at_most_once_a_second() {
+    let mut bench = Bench::new(1);
+    let new = bench.around.peer(2);
+    bench.membership.rings_stale = true;
+    bench.membership.rings_at = at(2_000);
+    bench.act(1_999, Membership::handle_timeout);
+    assert!(bench.membership.watch(&new).is_none());
+    bench.act(2_000, Membership::handle_timeout);
+    assert!(bench.membership.watch(&new).is_some() && !bench.membership.rings_stale);
+    assert_eq!(bench.membership.rings_at, at(3_000));
+}
+
+#[test]
+fn whoever_cannot_be_reached_is_asked_by_way_of_others() {
+    let mut bench = Bench::new(3);
+    let [lost, unlinked, way] = bench.peers[..] else { panic!() };
+    bench.around.links.on_disconnected(&unlinked, "gone".to_owned(), at(1_500));
+    let asks = bench.sent(2_000, |m, turn| m.on_link_lost(turn, lost));
+    let routes: Vec<Vec<NodeId>> = asks
+        .iter()
+        .filter_map(|(to, message)| match message {
+            Message::Ask(ask) if ask.route[1] == *to => Some(ask.route.to_vec()),
+            _ => None,
+        })
+        .collect();
+    // Between nine boards all are neighbours: the shortest way is the link that is gone.
+    assert_eq!(routes, [vec![bench.me, way]]);
+}
+
+#[test]
+fn who_can_ask_nobody_waits_no_longer_than_who_is_not_alone_with_it() {
+    let mut bench = Bench::new(1);
+    let lost = bench.peers[0];
+    assert_eq!(bench.sent(2_000, |m, turn| m.on_link_lost(turn, lost)), []);
+    let silent_from = |bench: &mut Bench, ms| {
+        bench.act(ms, Membership::handle_timeout);
+        bench.membership.suspicions.get(&lost).is_some()
+    };
+    assert!(!silent_from(&mut bench, 2_599));
+    assert!(silent_from(&mut bench, 2_600));
+}
