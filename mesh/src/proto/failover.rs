@@ -284,16 +284,4 @@ impl Failover {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proto::id::PublicKey;
-
-    #[test]
-    fn whoever_might_be_master_is_told_the_present_one_first() {
-        let [one, two, three] = [1, 2, 3].map(|n| PublicKey([n; 32]));
-        let mut office = Office { electorate: vec![one, two, three], ..Office::default() };
-        assert_eq!(office.masters(), [one, two, three]);
-        office.master = Some(two);
-        assert_eq!(office.masters(), [two, one, three]);
-    }
-}
+mod tests;
