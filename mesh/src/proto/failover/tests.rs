@@ -1,7 +1,9 @@
 //! One board's failover alone: what it does by the table and by what it is told.
 
 mod grants;
+mod handing;
 mod operator;
+mod standby;
 
 use super::*;
 use crate::proto::bounded::Text;
@@ -17,24 +19,24 @@ use crate::proto::turn::samples::{Surroundings, at};
 use crate::proto::wire::Message;
 use crate::proto::wire::failover::{Claim, Claimed, Grant, Renew};
 
-struct Bench {
-    around: Surroundings,
-    failover: Failover,
-    me: NodeId,
-    one: NodeId,
-    two: NodeId,
-    office: Office,
-    version: u64,
+pub(super) struct Bench {
+    pub(super) around: Surroundings,
+    pub(super) failover: Failover,
+    pub(super) me: NodeId,
+    pub(super) one: NodeId,
+    pub(super) two: NodeId,
+    pub(super) office: Office,
+    pub(super) version: u64,
 }
 
 impl Bench {
     /// A board of three, none of them master, that promised nothing in an earlier life.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::after(0)
     }
 
     /// The same after a restart: a lease of that length may bind.
-    fn after(grants_ms: u32) -> Self {
+    pub(super) fn after(grants_ms: u32) -> Self {
         let mut around = Surroundings::new();
         let (me, one, two) = (around.joins(), around.peer(1), around.peer(2));
         let failover = Failover::new(Preset::LAN, grants_ms, at(0));
@@ -42,26 +44,26 @@ impl Bench {
     }
 
     /// This board is master until then.
-    fn reigns(&mut self, until_ms: u64) {
+    pub(super) fn reigns(&mut self, until_ms: u64) {
         self.office.reign = Some((Term(1), at(until_ms)));
         self.office.master = Some(self.me);
     }
 
     /// The order behind `kv`, with a state or without.
-    fn runs(&mut self, stateful: bool) -> [u8; 32] {
+    pub(super) fn runs(&mut self, stateful: bool) -> [u8; 32] {
         let state = stateful.then(|| Text::capped("data"));
         let spec = ServiceSpec { state, ..spec() };
         self.around.specs.put(order(1, Action::Run(Box::new(spec)))).unwrap()
     }
 
     /// A newer table with these rows is known.
-    fn follows(&mut self, ms: u64, rows: Vec<Row>) -> Vec<Effect> {
+    pub(super) fn follows(&mut self, ms: u64, rows: Vec<Row>) -> Vec<Effect> {
         self.version += 1;
         self.around.knows(self.version, rows);
         self.act(ms, |f, turn, _| f.on_table(turn))
     }
 
-    fn act(
+    pub(super) fn act(
         &mut self,
         ms: u64,
         what: impl FnOnce(&mut Failover, &mut Turn<'_>, &Office),
@@ -70,7 +72,7 @@ impl Bench {
         self.around.effects()
     }
 
-    fn sent(
+    pub(super) fn sent(
         &mut self,
         ms: u64,
         what: impl FnOnce(&mut Failover, &mut Turn<'_>, &Office),
@@ -79,19 +81,19 @@ impl Bench {
         self.around.sent()
     }
 
-    fn grant(&mut self, ms: u64, from: NodeId, row: &Row) -> Vec<Effect> {
+    pub(super) fn grant(&mut self, ms: u64, from: NodeId, row: &Row) -> Vec<Effect> {
         let (instance, epoch) = (row.instance(), row.epoch);
         let grant = Grant { instance, epoch, sent: at(ms).0, lease_ms: 1_500, as_master: false };
         self.act(ms, |f, turn, office| f.on_grant(turn, office, from, &grant))
     }
 
     /// A report of the runtime about `kv`.
-    fn report(&mut self, ms: u64, report: Report) -> Vec<Effect> {
+    pub(super) fn report(&mut self, ms: u64, report: Report) -> Vec<Effect> {
         self.act(ms, |f, turn, _| f.on_report(turn, &kv(), report))
     }
 
     /// What was claimed by messages, and of whom.
-    fn claims(&mut self, ms: u64) -> Vec<(NodeId, Claimed)> {
+    pub(super) fn claims(&mut self, ms: u64) -> Vec<(NodeId, Claimed)> {
         let sent = self.sent(ms, Failover::handle_timeout);
         let claims = sent.into_iter().filter_map(|(to, message)| match message {
             Message::Claim(claim) => Some((to, claim.claim)),
@@ -101,7 +103,13 @@ impl Bench {
     }
 
     /// What the master makes of the row when `from` claims that, if anything: none = removed.
-    fn judged(&mut self, ms: u64, row: &Row, from: NodeId, claim: Claimed) -> Option<Option<Row>> {
+    pub(super) fn judged(
+        &mut self,
+        ms: u64,
+        row: &Row,
+        from: NodeId,
+        claim: Claimed,
+    ) -> Option<Option<Row>> {
         self.failover.take_notices();
         let (epoch, revision) = (row.epoch, row.revision);
         let claim = Claim { instance: row.instance(), epoch, revision, claim };
@@ -110,7 +118,7 @@ impl Bench {
     }
 
     /// The rows that are asked for since the last call.
-    fn changes(&mut self) -> Vec<Option<Row>> {
+    pub(super) fn changes(&mut self) -> Vec<Option<Row>> {
         use crate::proto::authority::changes::What;
         let notices = self.failover.take_notices().into_iter();
         let changes = notices.filter_map(|notice| match notice {
@@ -124,11 +132,11 @@ impl Bench {
     }
 }
 
-fn kv() -> Instance {
+pub(super) fn kv() -> Instance {
     Instance { service: Text::capped("kv"), ordinal: 0 }
 }
 
-fn state(epoch: u64, seq: u64) -> CheckpointId {
+pub(super) fn state(epoch: u64, seq: u64) -> CheckpointId {
     CheckpointId { epoch: Epoch(epoch), seq }
 }
 

@@ -1,3 +1,5 @@
+mod master;
+
 use super::*;
 use crate::proto::authority::changes::What;
 use crate::proto::id::{Epoch, Term};
