@@ -1,5 +1,6 @@
 //! One board's failover alone: what it does by the table and by what it is told.
 
+pub(super) mod active;
 mod grants;
 mod handing;
 mod operator;
@@ -10,8 +11,8 @@ use crate::proto::bounded::Text;
 use crate::proto::id::PublicKey;
 use crate::proto::io::{Effect, Event, Exit, Report};
 use crate::proto::journal::Record;
+use crate::proto::order::Action;
 use crate::proto::order::samples::{order, spec};
-use crate::proto::order::{Action, Order};
 use crate::proto::spec::ServiceSpec;
 use crate::proto::table::CheckpointId;
 use crate::proto::table::samples::row;
