@@ -57,6 +57,8 @@ pub struct ServiceRecord {
     pub commits: u64,
     /// How often it began from less than there was because an operator wanted that.
     pub set_back: u64,
+    /// What an operator was answered: the codes of refusals, and `done`.
+    pub answers: BTreeSet<String>,
     /// Beginnings for which an operator answers, that have not happened yet.
     pub forgiven: BTreeSet<(BoardIndex, Option<Point>)>,
 }

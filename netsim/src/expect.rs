@@ -117,6 +117,13 @@ pub enum Expect {
         /// How often.
         count: u64,
     },
+    /// An order about it was answered so.
+    Answered {
+        /// Its name.
+        service: String,
+        /// The code of a refusal, or `done`.
+        code: String,
+    },
     /// By the newest table exactly these boards are drained or leaving.
     Drained {
         /// Which.
@@ -185,6 +192,11 @@ impl Expect {
                 let was = evidence.service(service)?.record.set_back;
                 if was == *count { Ok(()) } else { Err(format!("that happened {was} times")) }
             }
+            Self::Answered { service, code } => {
+                let heard = &evidence.service(service)?.record.answers;
+                let was = if heard.contains(code) { Ok(()) } else { Err(()) };
+                was.map_err(|()| format!("the answers were {heard:?}"))
+            }
             Self::Drained { nodes } => {
                 let mut wanted: Vec<_> =
                     nodes.iter().map(|node| evidence.ids[usize::from(*node)]).collect();
@@ -225,6 +237,7 @@ impl Expect {
             | Self::NeverDownFor { .. }
             | Self::Commits { .. }
             | Self::SetBack { .. }
+            | Self::Answered { .. }
             | Self::AllUp
             | Self::SameView
             | Self::NoFalseDown
@@ -244,7 +257,8 @@ impl Expect {
             | Self::Rights { service, .. }
             | Self::NeverDownFor { service, .. }
             | Self::Commits { service, .. }
-            | Self::SetBack { service, .. } => Some(service),
+            | Self::SetBack { service, .. }
+            | Self::Answered { service, .. } => Some(service),
             _ => None,
         }
     }

@@ -233,6 +233,12 @@ impl World {
         let asked = |wanted: &&mut Wanted| wanted.asked.is_some_and(|(asked, _)| asked == op);
         let Some(wanted) = self.wanted.iter_mut().find(asked) else { return };
         wanted.asked = None;
+        let answer = match reply {
+            Reply::Error(error) => &*error.code,
+            _ => "done",
+        };
+        let record = self.records.entry(wanted.subject.clone()).or_default();
+        record.answers.insert(answer.to_owned());
         match reply {
             Reply::Done => {
                 wanted.outcome = Some(true);
