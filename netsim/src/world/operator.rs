@@ -9,6 +9,7 @@ use hedgerow::proto::table::CheckpointId;
 use super::World;
 use super::task::Task;
 use crate::board::{Operator, Wake};
+use crate::expect::Expect;
 use crate::faults::Fault;
 use crate::observe::What as Seen;
 use crate::queue::BoardIndex;
@@ -246,8 +247,14 @@ impl World {
             }
             Reply::Error(error) => {
                 // What nobody knows the outcome of may have been carried out, and what another change was
-                // faster than may have begun: that is felt.
-                if ["unknown", "not-carried-out", "conflict"].contains(&&*error.code) {
+                // faster than may have begun: that is felt. So is a refusal that is expected.
+                let is_expected = |(_, expect): &(_, Expect)| {
+                    matches!(expect, Expect::Answered { service, code }
+                        if *service == wanted.subject && *code == *error.code)
+                };
+                if ["unknown", "not-carried-out", "conflict"].contains(&&*error.code)
+                    || self.plan.expects.iter().any(is_expected)
+                {
                     self.felt.extend(wanted.fault);
                 }
                 // An earlier try was carried out, and its answer lost.
