@@ -170,7 +170,7 @@ fn how_slow_a_disk_is_is_learnt_at_once_and_forgotten_slowly() {
 #[test]
 fn two_writes_at_once_count_from_the_first_one() {
     let mut bench = Bench::new();
-    bench.authority.persist_table(&mut bench.around.turn(START + 0));
+    bench.authority.persist_table(&mut bench.around.turn(START));
     bench.authority.persist_term(&mut bench.around.turn(START + 300), 0);
     let stored = Stored::Table(bench.authority.table.version);
     bench.authority.on_stored(&mut bench.around.turn(START + 500), stored);
@@ -182,7 +182,7 @@ fn a_founder_begins_with_itself_as_the_only_voter_and_never_begins_anew() {
     let mut around = Surroundings::new();
     let me = around.joins();
     let mut authority = Authority::new(Preset::LAN, Remembered::default(), None, at(0));
-    authority.found(&mut around.turn(START + 0));
+    authority.found(&mut around.turn(START));
     assert_eq!(authority.table.voters, Voters::capped([me]));
     assert_eq!(authority.table.version.number, 1);
     assert_eq!(around.effects().len(), 1, "it is written down");
@@ -211,7 +211,7 @@ fn a_board_that_cannot_decide_looks_only_now_and_then() {
     let (me, one) = (around.joins(), around.peer(1));
     let table = Table { voters: List::capped([one]), ..Table::default() };
     let mut authority = Authority::new(Preset::LAN, Remembered::default(), Some(table), at(0));
-    authority.handle_timeout(&mut around.turn(START + 0));
+    authority.handle_timeout(&mut around.turn(START));
     assert_eq!(around.sent(), []);
     assert_eq!(authority.stand_at, at(10_000));
     authority.table.incoming = Some(List::capped([me]));

@@ -118,7 +118,7 @@ fn a_board_that_is_held_for_dead_and_comes_back_in_the_same_life_is_told_so() {
 #[test]
 fn of_two_boards_that_know_each_other_one_begins_to_compare_and_of_strangers_both() {
     let mut bench = Bench::new(9);
-    let mut compares = |bench: &mut Bench, number: u8| {
+    let compares = |bench: &mut Bench, number: u8| {
         let other = board(number, |_| ());
         let (record, joined, node) = (other.record().clone(), other.joined(), other.id());
         bench.around.links(node);

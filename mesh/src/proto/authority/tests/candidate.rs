@@ -92,7 +92,7 @@ fn a_board_that_forgets_what_it_writes_does_not_stand() {
         let (me, one) = (around.joins(), around.peer(1));
         let table = Table { voters: List::capped([me, one]), ..Table::default() };
         let mut authority = Authority::new(Preset::LAN, Remembered::default(), Some(table), at(0));
-        authority.handle_timeout(&mut around.turn(START + 0));
+        authority.handle_timeout(&mut around.turn(START));
         around.sent().len()
     };
     assert_eq!((stands(true), stands(false)), (1, 0));
@@ -115,7 +115,7 @@ fn those_who_elect_together_stay_linked() {
 fn who_is_to_decide_no_more_lets_the_others_try_first() {
     let mut bench = Bench::new();
     bench.authority.table.drained = vec![bench.me];
-    bench.authority.schedule(&mut bench.around.turn(START + 0), at(0));
+    bench.authority.schedule(&mut bench.around.turn(START), at(0));
     // The last of three, and behind any retry of the others.
     let stands = bench.authority.stand_at;
     assert!(stands >= at(2_000) && stands < at(2_100), "{stands:?}");

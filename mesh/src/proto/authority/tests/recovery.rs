@@ -14,7 +14,7 @@ fn next() -> Generation {
 fn a_recovery_by_force_is_refused_while_it_is_not_called_for() {
     let mut bench = Bench::new();
     let (me, one, two) = (bench.me, bench.one, bench.two);
-    let mut asks = |bench: &mut Bench, ms, dead: &[NodeId]| {
+    let asks = |bench: &mut Bench, ms, dead: &[NodeId]| {
         bench.authority.recover_by_force(&mut bench.around.turn(START + ms), dead, &ORDER)
     };
     assert!(asks(&mut bench, 0, &[one]).unwrap_err().contains("--dead"));
@@ -42,13 +42,13 @@ fn a_recovery_by_force_is_refused_while_it_is_not_called_for() {
 fn what_a_lost_master_may_have_granted_runs_out_before_anything_is_decided() {
     let mut bench = Bench::new();
     let dead = [bench.one, bench.two];
-    bench.authority.recover_by_force(&mut bench.around.turn(START + 0), &dead, &ORDER).unwrap();
+    bench.authority.recover_by_force(&mut bench.around.turn(START), &dead, &ORDER).unwrap();
     bench.act(0, |_, _| ());
     assert!(bench.authority.promise.binds(at(4_999)) && !bench.authority.promise.binds(at(5_000)));
     assert!(bench.authority.stand_at >= at(5_000));
     let mut slow = Bench::new();
     slow.authority.preset = Preset { lease: Duration::from_secs(20), ..Preset::LAN };
-    slow.authority.recover_by_force(&mut slow.around.turn(START + 0), &dead, &ORDER).unwrap();
+    slow.authority.recover_by_force(&mut slow.around.turn(START), &dead, &ORDER).unwrap();
     assert_eq!(slow.authority.promise.until(), at(0) + promised(Duration::from_secs(20)));
 }
 
@@ -64,7 +64,7 @@ fn until_it_decides_a_recovered_mesh_goes_on_from_the_latest_table_that_anyone_k
     let mut bench = Bench::new();
     let (one, me) = (bench.one, bench.me);
     let dead = [bench.one, bench.two];
-    bench.authority.recover_by_force(&mut bench.around.turn(START + 0), &dead, &ORDER).unwrap();
+    bench.authority.recover_by_force(&mut bench.around.turn(START), &dead, &ORDER).unwrap();
     let earlier = |number| Version { term: BEFORE, number, ..Version::default() };
     told(&mut bench, earlier(7), vec![one]);
     assert_eq!(bench.authority.table.drained, [], "that is what it went on from");

@@ -92,11 +92,7 @@ fn a_term_may_be_ahead_by_so_much_and_no_more() {
 fn a_vote_that_was_written_too_late_is_not_cast() {
     let mut bench = Bench::new();
     let (one, last) = (bench.one, bench.authority.table.version);
-    bench.authority.on_vote(
-        &mut bench.around.turn(START + 0),
-        one,
-        Vote { term: Term(NEXT), last },
-    );
+    bench.authority.on_vote(&mut bench.around.turn(START), one, Vote { term: Term(NEXT), last });
     let record = bench.around.effects();
     assert_eq!(record.len(), 1, "nothing is said before it is durable: {record:?}");
     let stored = Stored::Term(Remembered { term: Term(NEXT), vote: Some(one), lease_ms: 0 });

@@ -104,7 +104,7 @@ fn a_service_without_a_state_is_killed_at_once() {
     let mut bench = running(false, |_| ());
     begins(&mut bench, 300).unwrap();
     assert_eq!(stops(&bench.around.effects()), 1);
-    assert_eq!(closes(&mut bench), []);
+    assert!(closes(&mut bench).is_empty());
     let effects = bench.report(310, ended(Exit::Stopped));
     assert_eq!(released(&effects), Some(CheckpointId::default()));
 }

@@ -143,7 +143,7 @@ fn checks(effects: &[Effect]) -> usize {
 fn a_board_looks_again_soon_until_it_knows_whether_it_could_start_it_and_then_now_and_then() {
     let mut bench = vigil(false, |_| ());
     let spec = bench.around.directory.newest().unwrap().table.rows[0].spec;
-    let mut looks = |bench: &mut Bench, ms| checks(&bench.act(ms, Failover::handle_timeout));
+    let looks = |bench: &mut Bench, ms| checks(&bench.act(ms, Failover::handle_timeout));
     assert_eq!([looks(&mut bench, 0), looks(&mut bench, 999), looks(&mut bench, 1_000)], [1, 0, 1]);
     bench.report(1_500, Report::Checked { order: [8; 32], result: Ok(()) });
     assert_eq!(bench.claims(1_500), [], "that was about another order");

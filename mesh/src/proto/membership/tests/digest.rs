@@ -84,7 +84,7 @@ fn who_knows_less_is_told_and_who_knows_more_is_asked() {
     let mut bench = Bench::new(4);
     let peer = bench.peers[0];
     let all: Vec<Entry> = bench.around.members.entries(u64::MAX).collect();
-    let mut meets = |bench: &mut Bench, theirs: &Entries| {
+    let meets = |bench: &mut Bench, theirs: &Entries| {
         let sent = bench.sent(2_000, |m, turn| m.on_entries(turn, peer, theirs));
         (bench.news(), sent)
     };

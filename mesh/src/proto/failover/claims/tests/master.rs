@@ -56,7 +56,7 @@ fn a_claim_counts_for_the_row_that_is_chosen_now_and_who_knows_an_older_one_is_t
     assert_eq!(claims(2, 20, |_| ()), (true, false));
     assert_eq!(claims(3, 10, |_| ()), (false, false), "it knows more");
     assert_eq!(claims(3, 9, |office| office.reign = None), (false, false));
-    let changing = |office: &mut Office| drop(office.changing.insert(kv(), false));
+    let changing = |office: &mut Office| office.changing = [(kv(), false)].into();
     assert_eq!(claims(3, 9, changing), (false, false));
     assert_eq!(row.revision, 9);
 }
@@ -168,11 +168,11 @@ fn a_board_whose_filling_is_given_up_rests_unless_it_died_or_makes_way() {
         assert_eq!(m.judged(10, one, Claimed::AbortFill).map(|row| row.fill), Some(None));
         m.rest(free)
     };
+    let dead = |m: &mut Mastery| {
+        m.bench.around.members.set_standing(&m.free, Standing::Down, at(5));
+    };
     assert_eq!(rests(|_| ()), Some((PASSED_OVER_FOR, Why::Silent)));
-    assert_eq!(
-        rests(|m| drop(m.bench.around.members.set_standing(&m.free, Standing::Down, at(5)))),
-        None
-    );
+    assert_eq!(rests(dead), None);
     let drained = |m: &mut Mastery| {
         let mut announced = m.bench.around.directory.newest().unwrap().clone();
         (announced.table.version.number, announced.table.drained) = (9, vec![m.free]);
