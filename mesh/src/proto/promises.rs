@@ -185,4 +185,32 @@ mod tests {
         promise.extend(Time(2_000_000_000), Duration::from_secs(1));
         assert_eq!(promise.until(), until);
     }
+
+    #[test]
+    fn each_preset_is_found_by_its_name() {
+        for preset in [Preset::LAN, Preset::SD, Preset::WAN] {
+            assert_eq!(Preset::named(preset.name), Some(preset));
+        }
+        assert_eq!(Preset::named("dsl"), None);
+        assert_eq!(Preset::LAN.stall_max(), Duration::from_millis(550));
+    }
+
+    proptest! {
+        /// What is nested in a lease is promised for no longer than that lease lasts on any other clock.
+        #[test]
+        fn what_is_nested_in_a_lease_ends_with_it_and_hardly_sooner(left_ms in 1_u64..60_000) {
+            let left = Duration::from_millis(left_ms);
+            prop_assert!(promised(nested(left)) <= left + Duration::from_nanos(2));
+            prop_assert!(promised(nested(left)) * 100 > left * 99);
+        }
+    }
+
+    #[test]
+    fn a_promise_binds_until_its_end_and_not_at_it() {
+        let mut promise = Promise::default();
+        promise.hold_until(Time(50));
+        assert!(promise.binds(Time(49)) && !promise.binds(Time(50)));
+        promise.hold_until(Time(40));
+        assert_eq!(promise.until(), Time(50));
+    }
 }

@@ -66,4 +66,26 @@ mod tests {
         table.drained = vec![voters[0]];
         assert_eq!(places(&table), [2, 0, 1]);
     }
+
+    #[test]
+    fn the_class_counts_first_then_memory_then_cores_then_whether_others_reach_it() {
+        let mut board = Surroundings::new();
+        let node = board.peer(1);
+        let member = board.members.get(&node).expect("a member").clone();
+        let rank = |change: fn(&mut crate::proto::record::NodeRecord)| {
+            let mut member = member.clone();
+            change(&mut member.record);
+            Rank::of(&member)
+        };
+        let of_class = rank(|record| record.board.class = Class::Med);
+        let strong = rank(|record| record.board.memory_bytes = 3_758_096_384);
+        let weak = rank(|record| {
+            (record.board.memory_bytes, record.board.cores) = (3_758_096_383, 8);
+        });
+        let reachable = rank(|record| record.reachability = Reachability::Public);
+        let plain = rank(|_| ());
+        let hidden = rank(|record| record.reachability = Reachability::Private);
+        assert!(of_class < strong && strong < weak && weak < reachable && reachable < plain);
+        assert_eq!(plain, hidden, "what is not known is no better");
+    }
 }

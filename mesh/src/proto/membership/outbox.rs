@@ -119,4 +119,57 @@ mod tests {
             assert_eq!(outbox.flush(at(due), COALESCE).len(), 1);
         }
     }
+
+    #[test]
+    fn what_is_dropped_with_a_link_is_not_sent_and_of_too_much_the_oldest_goes() {
+        let rumour = |n| Fact::Down { subject: LINK, incarnation: Incarnation(n) };
+        let mut outbox = Outbox::default();
+        outbox.push(LINK, rumour(0), at(0));
+        outbox.drop_link(&LINK);
+        assert_eq!((outbox.flush(at(0), COALESCE).len(), outbox.due()), (0, None));
+        for n in 0..=QUEUE_MAX as u64 {
+            outbox.push(LINK, rumour(n), at(0));
+        }
+        let messages = outbox.flush(at(0), COALESCE);
+        assert_eq!(messages[0].1.facts[0], rumour(1));
+        assert_eq!(messages[0].1.facts.len(), FACTS_MAX);
+        assert_eq!(outbox.due(), Some(at(100)), "the rest follows");
+    }
+
+    #[test]
+    fn a_message_holds_eight_large_facts_or_one_table() {
+        let mut around = crate::proto::turn::samples::Surroundings::new();
+        let node = around.peer(1);
+        let joined = around.members.get(&node).expect("a member").joined();
+        let joined = || Fact::Joined(Box::new(joined.clone()));
+        let chosen = || {
+            let table = Default::default();
+            Fact::Chosen(Box::new(Announcement { master: LINK, table }))
+        };
+        let sizes = |facts: Vec<Fact>| {
+            let mut outbox = Outbox::default();
+            facts.into_iter().for_each(|fact| outbox.push(LINK, fact, at(0)));
+            let mut sizes = Vec::new();
+            for ms in (0..1_000).step_by(100) {
+                let messages = outbox.flush(at(ms), COALESCE);
+                sizes.extend(messages.iter().map(|(_, facts)| facts.facts.len()));
+            }
+            sizes
+        };
+        assert_eq!(sizes((0..20).map(|_| joined()).collect()), [8, 8, 4]);
+        let rumour = || Fact::Down { subject: LINK, incarnation: Incarnation(1) };
+        assert_eq!(sizes(vec![rumour(), chosen(), joined(), rumour()]), [2, 2]);
+        assert_eq!(sizes(vec![chosen(), chosen()]), [1, 1]);
+    }
+
+    #[test]
+    fn a_link_that_was_quiet_for_as_long_as_news_is_collected_is_forgotten() {
+        let mut outbox = Outbox::default();
+        outbox.push(LINK, Fact::Down { subject: LINK, incarnation: Incarnation(1) }, at(0));
+        outbox.flush(at(0), COALESCE);
+        outbox.flush(at(99), COALESCE);
+        assert_eq!(outbox.links.len(), 1, "what comes now waits");
+        outbox.flush(at(100), COALESCE);
+        assert_eq!(outbox.links.len(), 0);
+    }
 }

@@ -159,4 +159,68 @@ mod tests {
         assert_eq!(route(2, 4), Some([1, 3, 5, 4].map(node).to_vec()));
         assert_eq!(route(2, 3), None, "it would have four nodes");
     }
+
+    use crate::proto::bounded::{List, Text};
+    use crate::proto::turn::samples::Surroundings;
+    use crate::proto::wire::gossip::Standing;
+
+    #[test]
+    fn up_to_nine_all_watch_all_and_above_everyone_four_and_is_watched_by_about_as_many() {
+        let mut around = Surroundings::new();
+        let mut nodes: Vec<NodeId> = (1..=9).map(|number| around.peer(number)).collect();
+        let rings = Rings::of(&around.members);
+        for node in &nodes {
+            assert_eq!(rings.watched_by(node).len(), 8);
+            assert!(!rings.watched_by(node).contains(node));
+            assert_eq!(rings.observers_of(node).len(), 8);
+        }
+        nodes.extend((10..=40).map(|number| around.peer(number)));
+        let rings = Rings::of(&around.members);
+        let mut observed = 0;
+        for node in &nodes {
+            let watched: BTreeSet<&NodeId> = rings.watched_by(node).iter().collect();
+            assert!(watched.len() == RINGS && !watched.contains(node));
+            assert!(!rings.observers_of(node).is_empty());
+            observed += rings.observers_of(node).len();
+        }
+        assert_eq!(observed, nodes.len() * RINGS);
+        assert!(rings.route(nodes[0], nodes[39], &nodes[20], 40).is_some(), "all hang together");
+        around.members.set_standing(&nodes[3], Standing::Down, Default::default());
+        assert!(Rings::of(&around.members).watched_by(&nodes[3]).is_empty());
+    }
+
+    #[test]
+    fn every_ring_is_one_circle_in_an_order_of_its_own() {
+        let mut around = Surroundings::new();
+        let nodes: Vec<NodeId> = (1..=30).map(|number| around.peer(number)).collect();
+        let rings = Rings::of(&around.members);
+        let circle = |ring: usize| {
+            let mut order = vec![nodes[0]];
+            while order.len() < nodes.len() {
+                order.push(rings.watched_by(&order[order.len() - 1])[ring]);
+            }
+            let distinct: BTreeSet<NodeId> = order.iter().copied().collect();
+            (distinct.len(), order)
+        };
+        // On later rings a successor may be passed over, since it is watched already.
+        assert_eq!(circle(0).0, nodes.len());
+        assert_ne!(circle(0).1, circle(1).1);
+    }
+
+    #[test]
+    fn boards_of_one_site_are_neighbours_on_the_first_ring() {
+        let mut around = Surroundings::new();
+        let mut site_of = BTreeMap::new();
+        for number in 1..=30 {
+            let site = ["north", "south", "west"][usize::from(number) % 3];
+            let node = around.member(number, |config| {
+                let label = |key, value| (Text::capped(key), Text::capped(value));
+                config.labels = List::capped([label("rack", "1"), label("site", site)]);
+            });
+            site_of.insert(node, site);
+        }
+        let rings = Rings::of(&around.members);
+        let far = |node: &&NodeId| site_of[*node] != site_of[&rings.watched_by(node)[0]];
+        assert_eq!(site_of.keys().filter(far).count(), 3, "one way leads out of each site");
+    }
 }

@@ -155,4 +155,41 @@ mod tests {
         assert_eq!(wait(1, &observers[..1]), one * 5, "nobody has confirmed it");
         assert_eq!(wait(2, &[]), two * 5, "who watches it is not known");
     }
+
+    #[test]
+    fn alerts_count_once_each_for_the_newest_life_and_up_to_a_limit() {
+        let node = |n: u8| PublicKey([n; 32]);
+        let mut suspicions = Suspicions::default();
+        let mut add =
+            |life, by, ms: u64| suspicions.add(node(99), Incarnation(life), node(by), Time(ms));
+        assert!(add(2, 1, 10));
+        assert!(!add(2, 1, 11), "it has said so");
+        assert!(!add(1, 2, 12), "of a former life");
+        assert!(add(2, 2, 13));
+        assert!(add(3, 1, 20), "of a later one: all begins anew");
+        assert!((2..=8).all(|by| add(3, by, 21)) && !add(3, 9, 22));
+        let suspicion = suspicions.get(&node(99)).expect("it is suspected");
+        assert_eq!((suspicion.first, suspicion.by.len()), (Time(20), ALERTERS_MAX));
+        assert!(suspicions.clear(&node(99)) && !suspicions.clear(&node(99)));
+        assert!(suspicions.get(&node(99)).is_none());
+    }
+
+    #[test]
+    fn a_suspicion_is_due_when_its_wait_is_over_and_can_be_postponed() {
+        let at = |ms: u64| Time(ms * 1_000_000);
+        let [one, two] = [1, 2].map(|n: u8| PublicKey([n; 32]));
+        let (timing, rings) = (MembershipTiming::default(), Rings::default());
+        let mut suspicions = Suspicions::default();
+        assert_eq!(suspicions.next_due(&timing, 1000, &rings), None);
+        suspicions.add(one, Incarnation(1), two, at(100));
+        suspicions.add(two, Incarnation(1), one, at(200));
+        assert_eq!(suspicions.next_due(&timing, 1000, &rings), Some(at(4_100)));
+        assert_eq!(suspicions.due(at(4_099), &timing, 1000, &rings), []);
+        assert_eq!(suspicions.due(at(4_100), &timing, 1000, &rings), [one]);
+        suspicions.postpone(&one, at(1_000));
+        assert_eq!(suspicions.due(at(4_999), &timing, 1000, &rings), [two]);
+        assert_eq!(suspicions.due(at(5_000), &timing, 1000, &rings), [one, two]);
+        suspicions.restart(at(2_000));
+        assert_eq!(suspicions.next_due(&timing, 1000, &rings), Some(at(6_000)));
+    }
 }

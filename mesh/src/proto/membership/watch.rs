@@ -312,4 +312,69 @@ mod tests {
             now = due;
         }
     }
+
+    #[test]
+    fn a_probe_out_of_turn_is_sent_unless_one_has_just_left_and_delays_no_verdict() {
+        let mut watch = probed();
+        assert_eq!(watch.probe_now(at(20_199)), None);
+        assert_eq!(watch.probe_now(at(20_200)), Some(2));
+        assert_eq!(watch.step(at(20_999), &TIMING()), None);
+        assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Ask), "the first one counts");
+        let mut idle = Watch::new(at(0), Duration::from_secs(9));
+        assert_eq!(idle.probe_now(at(0)), Some(1));
+        assert!(idle.on_ack(1, at(10)));
+    }
+
+    #[test]
+    fn a_new_link_is_waited_for_longer_and_so_is_one_that_is_judged_anew() {
+        let timeout = |acks| {
+            let mut watch = Watch { acks, ..probed() };
+            (20_000..30_000).find(|ms| watch.step(at(*ms), &TIMING()) == Some(Step::Ask))
+        };
+        assert_eq!([timeout(2), timeout(3)], [Some(23_000), Some(21_000)]);
+        let mut watch = probed();
+        assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Ask));
+        watch.renew(at(21_100));
+        assert!(!watch.is_silent());
+        assert_eq!(watch.step(at(21_100), &TIMING()), Some(Step::Probe(2)), "at once");
+        assert_eq!(watch.step(at(24_099), &TIMING()), None);
+        assert_eq!(watch.step(at(24_100), &TIMING()), Some(Step::Ask));
+    }
+
+    #[test]
+    fn a_slow_round_trip_is_forgotten_slowly() {
+        let mut watch = probed();
+        assert!(watch.on_ack(1, at(22_000)));
+        assert_eq!(watch.patience(&TIMING()), Duration::from_secs(5));
+        for _ in 0..22 {
+            let seq = watch.probe(at(30_000));
+            assert!(watch.on_ack(seq, at(30_001)));
+        }
+        let half = watch.slowest.as_millis();
+        assert!((950..1_050).contains(&half), "{half}");
+    }
+
+    #[test]
+    fn who_is_silent_already_or_being_asked_about_is_not_asked_about_again() {
+        let mut watch = probed();
+        watch.on_doubted(at(21_000));
+        assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Ask));
+        assert_eq!(watch.step(at(21_600), &TIMING()), Some(Step::Alert));
+        let asks = |ms: &u64| watch.step(at(*ms), &TIMING()) == Some(Step::Ask);
+        assert_eq!((21_600..60_000).step_by(100).find(asks), None);
+    }
+
+    #[test]
+    fn probes_leave_an_interval_apart_and_not_in_a_bunch_after_a_pause() {
+        let mut watch = Watch::new(at(0), Duration::ZERO);
+        let mut seq = 0;
+        let mut probes = |ms| {
+            let probe = watch.step(at(ms), &TIMING());
+            seq += u64::from(probe.is_some());
+            watch.on_ack(seq, at(ms));
+            probe == Some(Step::Probe(seq))
+        };
+        assert_eq!([probes(0), probes(999), probes(1_000)], [true, false, true]);
+        assert_eq!([probes(7_900), probes(8_399), probes(8_400)], [true, false, true]);
+    }
 }
