@@ -275,7 +275,7 @@ mod tests {
                 table_sent: None,
             };
             let Role::Leader(reign) = &mut authority.role else { panic!("it reigns") };
-            reign.peers = BTreeMap::from([(one, answers.clone()), (two, answers)]);
+            reign.peers = BTreeMap::from([(one, answers), (two, answers)]);
         };
         authority.role = Role::Leader(Box::new(Reign::new(me, at(0), Preset::LAN.lease)));
         let what = super::super::changes::What::Drain { node: two, drained: true };

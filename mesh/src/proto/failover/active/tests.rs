@@ -170,7 +170,7 @@ fn nothing_is_acknowledged_by_a_standby_that_was_not_ready_before_a_switch_is_wr
         let mut failover = Failover::new(Preset::LAN, 0, at(0));
         failover.on_table(&mut board.turn(0));
         failover.assignments.get_mut(&instance).unwrap().switch_kept_for = Some(revision);
-        let mut who = |failover: &mut Failover| {
+        let who = |failover: &mut Failover| {
             failover.tell_copies(&instance);
             failover.take_notices().into_iter().rev().find_map(|notice| match notice {
                 Notice::Hosting(_, hosting) => Some(hosting.required.len()),
