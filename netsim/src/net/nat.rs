@@ -5,7 +5,7 @@
 //! lets its sender in. Each board has a NAT of its own.
 //!
 //! QUIC is modelled, from one socket for all peers and for listening, as libp2p has it: it gives a sign of
-//! life every [`KEEP_ALIVE`], and libp2p does not let a connection migrate. So when a mapping is gone and the
+//! life every `KEEP_ALIVE`, and libp2p does not let a connection migrate. So when a mapping is gone and the
 //! board sends again, its packets have another external port, the other side takes them for nobody's, and the
 //! connection is dead without anybody being told. (TCP would be milder: what is sent from a new port is
 //! answered with a reset.) Others are taken to know the new port soon, as if it were gossiped: a dial fails by
