@@ -82,6 +82,10 @@ impl World {
     /// Everything on the board stands still.
     pub(super) fn suspend(&mut self, board: BoardIndex) {
         let now = self.now;
+        if self.board(board).asleep.is_some() {
+            // It sleeps already; the last of such faults to end wakes it.
+            return;
+        }
         self.pause(board);
         let state = self.board(board);
         let mut stopped = Vec::new();
