@@ -85,7 +85,7 @@ pub(crate) mod samples {
 
     /// The surroundings of a board that knows nobody yet, for the parts alone.
     pub(crate) struct Surroundings {
-        me: Myself,
+        pub(crate) me: Myself,
         pub(crate) members: Members,
         pub(crate) links: Links,
         pub(crate) directory: Directory,

@@ -403,3 +403,42 @@ fn boards_that_left_and_dead_ones_that_were_leaving_are_forgotten() {
     assert_eq!(bench.authority.table.leaving, [], "down for as long as a voter may be");
     assert_eq!(bench.authority.table.drained, [drained_dead], "it comes back drained");
 }
+
+#[test]
+fn what_is_due_next_is_a_heartbeat_or_an_election() {
+    let due = |bench: &Bench| bench.authority.poll_timeout().map(|t| (t.at, t.reason));
+    assert_eq!(due(&Bench::elected(0)), Some((at(250), "heartbeat")));
+    let mut bench = Bench::new();
+    bench.authority.stand_at = at(700);
+    assert_eq!(due(&bench), Some((at(700), "election")));
+}
+
+#[test]
+fn one_decides_until_three_can_and_only_boards_that_remember_and_stay() {
+    let decide = |others: &[bool], drained: Option<usize>| {
+        let mut around = Surroundings::new();
+        let me = around.joins();
+        let durable = |config: &mut crate::proto::config::Config, durable| {
+            config.board.durable = durable;
+        };
+        let peers = others.iter().zip(1..).map(|(lasting, number)| {
+            let peer = around.member(number, |config| durable(config, *lasting));
+            around.links(peer);
+            peer
+        });
+        let peers: Vec<NodeId> = peers.collect();
+        let drained = drained.map(|nth| peers[nth]).into_iter().collect();
+        let table = Table { voters: List::capped([me]), drained, ..Table::default() };
+        let stored = Remembered::default();
+        let authority = Authority::new(Preset::LAN, stored, Some(table), at(0));
+        let mut bench = Bench { around, authority, me, one: me, two: me };
+        bench.act(0, Authority::handle_timeout);
+        bench.beats(250, 2_000, &peers);
+        bench.authority.table.voters.len()
+    };
+    assert_eq!(decide(&[true], None), 1, "two of two are worse than one");
+    assert_eq!(decide(&[true, true], None), 3);
+    assert_eq!(decide(&[true, false], None), 1, "one forgets what it writes");
+    assert_eq!(decide(&[true, true], Some(0)), 1);
+    assert_eq!(decide(&[true, true, true], Some(0)), 3);
+}

@@ -103,6 +103,9 @@ fn a_standby_that_is_ready_takes_over_once_the_master_is_not_bound_either() {
     assert!(takes(false, 1_000, |_, _| ()).unwrap().ready, "there is no state to hold");
     let lost = takes(true, 1_000, |row, _| row.lost = true).unwrap();
     assert!(!lost.lost && !lost.released && lost.able.is_none());
+    let said = |row: &mut Row, bench: &Bench| (row.able, row.fill) = (Some(true), Some(bench.me));
+    let next = takes(true, 1_000, said).unwrap();
+    assert_eq!((next.able, next.fill), (None, Some(before.free)), "others are meant now");
     let newer = takes(true, 1_000, |row, _| row.base = state(3, 9)).unwrap();
     assert_eq!(newer.base, state(3, 9), "never less than the row names");
     let mut silent = master(true, |_, _| ());
@@ -255,19 +258,21 @@ fn a_right_that_is_given_up_goes_to_the_standby_that_was_meant_if_it_could_use_i
 
 #[test]
 fn a_board_is_let_recover_only_while_an_operator_wants_it() {
-    let recovers = |ordered: bool| {
+    let recovers = |ordered: bool, another: bool| {
         let mut m = master(true, |_, _| ());
         let (two, op) = (m.bench.two, OpId(1));
         if ordered {
             let signed = order(7, Action::Recover { service: kv().service, from: two });
             m.bench.act(5, |f, turn, office| f.on_order(turn, office, op, signed));
         }
-        let row = m.judged(10, two, Claimed::Recover(state(2, 30)))?;
+        let by = if another { m.free } else { two };
+        let row = m.judged(10, by, Claimed::Recover(state(2, 30)))?;
         assert_eq!((row.active, row.standby, row.previous.0), (two, None, 0));
         Some((row.base, row.ready, row.lost, row.epoch.0))
     };
-    assert_eq!(recovers(true), Some((state(2, 30), false, false, 4)));
-    assert_eq!(recovers(false), None);
+    assert_eq!(recovers(true, false), Some((state(2, 30), false, false, 4)));
+    assert_eq!(recovers(false, false), None);
+    assert_eq!(recovers(true, true), None, "that board was not meant");
 }
 
 #[test]
