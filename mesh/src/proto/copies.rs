@@ -69,7 +69,7 @@ pub struct Hosting {
     pub runs: bool,
     /// Whether that it began is durable. Before, a board that loses its states with the power would begin anew
     /// and give another content the name of one that others hold.
-    pub is_kept: bool,
+    pub began_is_durable: bool,
     /// Whether this board ran it under this right in an earlier life.
     pub resumed: bool,
 }

@@ -109,7 +109,7 @@ impl Source {
 
     /// Nobody to send it to, or nobody has taken the last one yet: a capture would only wear the disk.
     fn wants_capture(&self) -> bool {
-        if !self.hosting.is_kept {
+        if !self.hosting.began_is_durable {
             return false;
         }
         let asked = self.closing || self.commits.iter().any(|commit| commit.part_of.is_none());

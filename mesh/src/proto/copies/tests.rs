@@ -37,7 +37,7 @@ fn active(board: &mut Surroundings) -> (Copies, Instance, NodeId, [CheckpointId;
         targets: vec![standby],
         required: vec![standby],
         restoring: None,
-        is_kept: true,
+        began_is_durable: true,
         runs: true,
         resumed: false,
     };

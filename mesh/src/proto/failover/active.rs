@@ -670,7 +670,7 @@ impl Failover {
             required,
             restoring: assignment.restoring.map(|(at, _)| at),
             runs: assignment.run == Run::Running,
-            is_kept: assignment.began == assignment.began_kept,
+            began_is_durable: assignment.began == assignment.began_kept,
             resumed: assignment.resumed,
         };
         self.notices.push(Notice::Hosting(instance.clone(), hosting));

@@ -145,38 +145,3 @@ impl Failover {
         (granted.to != turn.me.id() && granted.promise.binds(turn.now)).then_some(granted.to)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proto::promises::Preset;
-    use crate::proto::table::Row;
-    use crate::proto::table::samples::row;
-    use crate::proto::turn::samples::{Surroundings, at};
-
-    #[test]
-    fn after_a_right_was_given_up_a_promise_to_an_earlier_active_still_binds() {
-        let grants = |promised: u8| {
-            let mut board = Surroundings::new();
-            let [giver, active] = [1, 2].map(|number| board.peer(number));
-            let to = board.peer(promised);
-            let row = Row { released: true, ..row("kv", active, Some(giver)) };
-            let (instance, epoch) = (row.instance(), row.epoch);
-            board.knows(1, vec![row]);
-            let mut failover = Failover::new(Preset::LAN, 0, at(0));
-            failover.has_promised(&instance, to, at(5_000));
-            let office =
-                Office { reign: Some((Default::default(), at(60_000))), ..Office::default() };
-            let mut grants_at = |ms: u64| {
-                let (sent, lease_ms) = (at(ms).0, 1500);
-                let instance = instance.clone();
-                let renew = Renew { instance, epoch, sent, acked: 0, left_ms: 0, lease_ms };
-                failover.on_renew(&mut board.turn(ms), &office, active, renew);
-                board.effects().len() == 1
-            };
-            [grants_at(100), grants_at(5_100)]
-        };
-        assert_eq!(grants(1), [true, true], "whoever gave it up runs nothing any more");
-        assert_eq!(grants(3), [false, true], "an earlier one may still");
-    }
-}

@@ -1,6 +1,7 @@
 //! The active: when it starts, how it starts again, what it claims, what it says.
 
 mod after_a_restart;
+mod what_is_durable;
 
 use super::*;
 use crate::proto::failover::active::Run;

@@ -106,6 +106,21 @@ fn a_promise_to_one_binds_against_another_until_it_ends() {
 }
 
 #[test]
+fn after_a_right_was_given_up_a_promise_to_an_earlier_active_still_binds() {
+    let grants = |to_who_gave_it_up: bool| {
+        let mut bench = Bench::new();
+        let (me, one, two) = (bench.me, bench.one, bench.two);
+        bench.reigns(60_000);
+        bench.follows(0, vec![Row { released: true, ..row("kv", one, Some(two)) }]);
+        let to = if to_who_gave_it_up { two } else { me };
+        bench.failover.has_promised(&kv(), to, at(5_000));
+        [100, 5_100].map(|ms| granted(&mut bench, ms, one, renew(3, ms, 0)).is_some())
+    };
+    assert_eq!(grants(true), [true, true], "whoever gave it up runs nothing any more");
+    assert_eq!(grants(false), [false, true], "an earlier one may still");
+}
+
+#[test]
 fn after_a_restart_a_standby_grants_nothing_until_what_it_forgot_is_over_or_shown_to_bind_still() {
     let mut bench = Bench::after(1_500);
     let one = bench.one;
