@@ -295,6 +295,16 @@ fn fault(text: &str, table: Spanned<Table>, boards: BoardIndex) -> Result<Timed,
         Fault::Flood { per_second, .. } if !(1..=FLOOD_MAX).contains(per_second) => {
             format!("`per-second` must be from 1 to {FLOOD_MAX}")
         }
+        Fault::Flood { node, to, .. } if node == to => {
+            "`to` must be another board than `node`: nobody floods itself".to_owned()
+        }
+        Fault::Nat { expires: 0, .. } => {
+            "`expires` must be more than 0: a mapping that is gone at once lets nothing out"
+                .to_owned()
+        }
+        Fault::JoinStorm { nodes } if nodes.is_empty() => {
+            "`nodes` names no board: a storm needs some, such as nodes = [1, 2]".to_owned()
+        }
         Fault::ClockJump { seconds, .. } if seconds.unsigned_abs() > JUMP_MAX => {
             format!("`seconds` must be from -{JUMP_MAX} to {JUMP_MAX}: ten years")
         }
@@ -541,6 +551,12 @@ mod tests {
             ("\n[[fault]]\nat = \"1s\"\ndo = \"crash\"\nnods = 1\n", "x.toml:8:1: unknown field"),
             ("\n[[fault]]\nat = \"1s\"\nnode = 1\n", "this fault has no `do`"),
             ("\n[[fault]]\nat = \"1s\"\ndo = \"crash\"\nnode = 3\n", "there is no board 3"),
+            (
+                "\n[[fault]]\nat = \"1s\"\ndo = \"flood\"\nnode = 1\nto = 1\nper-second = 9\n",
+                "must be another board",
+            ),
+            ("\n[[fault]]\nat = \"1s\"\ndo = \"nat\"\nnode = 1\nexpires = \"0s\"\n", "more than 0"),
+            ("\n[[fault]]\nat = \"1s\"\ndo = \"join-storm\"\nnodes = []\n", "names no board"),
             ("\n[[expect]]\nby = \"1s\"\nthat = \"al-up\"\n", "did you mean `all-up`?"),
         ] {
             let told = wrong(more);
