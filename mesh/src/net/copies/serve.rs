@@ -120,8 +120,12 @@ impl Server {
 fn pack(shelf: &mut Shelf, want: &Want, inputs: &mpsc::Sender<Input>) -> Result<Packed, PackError> {
     let packed = Packed::of(shelf, want);
     if packed.as_ref().is_err_and(PackError::is_loss) {
+        let was_there = shelf.complete()?.contains(&want.id);
         let lost = shelf.condemn(want.id)?;
-        tracing::error!(instance = %want.instance, ?lost, "states here cannot be read: suspect the disk");
+        // Whoever comes late asks for what was forgotten long ago.
+        if was_there {
+            tracing::error!(instance = %want.instance, ?lost, "states here cannot be read: suspect the disk");
+        }
         // The newest are the ones that matter, should there be more than fit.
         let states = List::capped(lost.into_iter().rev());
         // An error means that the driver is gone.
