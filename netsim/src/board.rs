@@ -51,6 +51,8 @@ pub struct Board {
     pub is_member: bool,
     /// It was let go by the mesh and was not started since.
     pub has_left: bool,
+    /// States that it held were lost, though its journal was not.
+    pub has_lost: bool,
     /// It was told to leave whatever comes of it.
     pub is_forced_out: bool,
     /// Counts its pauses; the last one ends them all.
@@ -154,6 +156,7 @@ impl Board {
             is_founder: index == 0,
             is_member: index == 0,
             has_left: false,
+            has_lost: false,
             is_forced_out: false,
             pauses: 0,
             stutters: None,

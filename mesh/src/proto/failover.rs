@@ -44,6 +44,7 @@ use standby::Vigil;
 use super::authority::changes::Change;
 use super::copies::Hosting;
 use super::id::{Epoch, NodeId, Term};
+use super::io::Exit;
 use super::machine::{Time, Timeout};
 use super::order::{Instance, Serving};
 use super::promises::{Preset, promised};
@@ -62,7 +63,7 @@ pub struct Failover {
     /// What this board is to run.
     assignments: BTreeMap<Instance, Assignment>,
     /// What its shims run although no row is known that says so: a restart.
-    found: BTreeMap<Instance, Found>,
+    found: BTreeMap<Instance, Ran>,
     /// What this board stands by for.
     vigils: BTreeMap<Instance, Vigil>,
     /// Whether it could start that, and what it is being filled with.
@@ -81,6 +82,14 @@ pub struct Failover {
     fills: BTreeMap<Instance, Fill>,
     desk: Desk,
     notices: Vec<Notice>,
+}
+
+/// What a shim ran when this node started.
+#[derive(Debug)]
+struct Ran {
+    found: Found,
+    /// It has ended since.
+    exit: Option<Exit>,
 }
 
 /// A board that was of no use as a standby.
@@ -176,13 +185,17 @@ impl Office {
 /// Boards that are asked for one specification at a time.
 const SPEC_ASKED_MAX: usize = 6;
 
-/// Asks for the order behind a row: its boards, and some others.
+/// Asks for the order behind a row: its boards, the voters, who got it with the table, and some others.
 fn want_spec(turn: &mut Turn<'_>, row: &Row) {
-    let me = turn.me.id();
     let named = [Some(row.active), row.standby].into_iter().flatten();
-    let mut asked: Vec<NodeId> = named.chain(turn.links.usable().copied()).collect();
-    asked.retain(|node| *node != me);
-    asked.truncate(SPEC_ASKED_MAX);
+    let newest = turn.directory.newest();
+    let voters = newest.map(|newest| newest.table.electorate()).unwrap_or_default();
+    let mut asked: Vec<NodeId> = Vec::with_capacity(SPEC_ASKED_MAX);
+    for node in named.chain(voters).chain(turn.links.usable().copied()) {
+        if node != turn.me.id() && !asked.contains(&node) && asked.len() < SPEC_ASKED_MAX {
+            asked.push(node);
+        }
+    }
     for node in asked {
         turn.send(node, WantSpec { hash: row.spec });
     }

@@ -28,6 +28,8 @@ pub struct Myself {
     pub admission: Option<Signed<Admission>>,
     record: NodeRecord,
     signed: Signed<NodeRecord>,
+    /// The highest incarnation of an earlier life.
+    used: Incarnation,
     /// The highest incarnation that is durably reserved.
     reserved: Incarnation,
 }
@@ -53,7 +55,7 @@ impl Myself {
             extensions: List::new(),
         };
         let signed = seal(&config, &record);
-        Self { config, belonging, admission, record, signed, reserved: used }
+        Self { config, belonging, admission, record, signed, used, reserved: used }
     }
 
     /// This node's id.
@@ -79,6 +81,11 @@ impl Myself {
     /// The same, signed.
     pub fn signed(&self) -> &Signed<NodeRecord> {
         &self.signed
+    }
+
+    /// Whether this is an incarnation that this very life has taken.
+    pub fn is_of_this_life(&self, incarnation: Incarnation) -> bool {
+        self.used < incarnation && incarnation <= self.record.incarnation
     }
 
     /// The incarnation up to which to reserve next, if few enough are left.

@@ -40,6 +40,8 @@ pub(super) struct Fetch {
     peer: BoardIndex,
     peer_life: u32,
     gives_up: Nanos,
+    /// Bytes that have not left the other board yet.
+    left: u64,
     stage: Stage,
 }
 
@@ -47,7 +49,7 @@ pub(super) struct Fetch {
 enum Stage {
     /// The request reaches the other board: what is there to compare with.
     Asks(Vec<ManifestHash>),
-    /// The last byte has arrived.
+    /// It arrives, piece by piece: a rate may change meanwhile.
     Arrives(Packed),
     /// The disk has done what it was asked for.
     Synced,
@@ -227,6 +229,7 @@ impl World {
             peer,
             peer_life: 0,
             gives_up: now + PATIENCE,
+            left: 0,
             stage,
         };
         self.later(now + takes, Task::Fetch(Box::new(fetch)));
@@ -269,6 +272,9 @@ impl World {
         let fetch = Fetch { stage: Stage::Synced, ..fetch };
         match stage {
             Stage::Asks(theirs) => self.pack(Fetch { peer_life: life, ..fetch }, &theirs),
+            Stage::Arrives(packed) if fetch.left > 0 && life == peer_life => {
+                self.carry(Fetch { stage: Stage::Arrives(packed), ..fetch }, 0);
+            }
             Stage::Arrives(packed) => self.unpack(fetch, &packed, life == peer_life),
             Stage::Synced | Stage::There => {}
         }
@@ -286,15 +292,24 @@ impl World {
                 return self.fetch_ends(fetch, Err(Failure::Refused(error.to_string())));
             }
         };
+        let left = self.bytes_of(&fetch.instance);
+        let crossing = self.crossing(peer, board);
+        self.carry(Fetch { stage: Stage::Arrives(packed), left, ..fetch }, crossing);
+    }
+
+    /// The next piece leaves the other board, as much as it can send in [`PIECE`], and is here after that and
+    /// `crossing`.
+    fn carry(&mut self, fetch: Fetch, crossing: Nanos) {
         let per_second = match self.plan.link {
             LinkLaw::Wan => 1_000_000,
             LinkLaw::Lan => 20_000_000,
         };
-        let bulk = self.bytes_of(&fetch.instance) * SECOND / per_second;
-        let bulk = bulk.max(self.net.weather.bulk(peer, self.bytes_of(&fetch.instance)));
-        let at = self.now + self.crossing(peer, board) + bulk;
-        let fetch = Fetch { stage: Stage::Arrives(packed), ..fetch };
-        self.later(at, Task::Fetch(Box::new(fetch)));
+        let takes = fetch.left * SECOND / per_second;
+        let takes = takes.max(self.net.weather.bulk(fetch.peer, fetch.left)).max(1);
+        let piece = takes.min(PIECE);
+        let sent = u128::from(fetch.left) * u128::from(piece) / u128::from(takes);
+        let left = fetch.left - sent as u64;
+        self.later(self.now + crossing + piece, Task::Fetch(Box::new(Fetch { left, ..fetch })));
     }
 
     /// A state could not be packed: if that is because it cannot be read, the node is told.
@@ -511,3 +526,5 @@ const PATIENCE: Nanos = 20 * SECOND;
 const LOOK_AGAIN: Nanos = 250 * MILLI;
 /// A lost packet is repeated after this, then after twice, four times as long.
 const RETRANSMISSION: Nanos = 200 * MILLI;
+/// So much of a state is on its way at once.
+const PIECE: Nanos = SECOND;

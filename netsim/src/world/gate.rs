@@ -24,6 +24,8 @@ const HELLO_TIMEOUT: Nanos = 10 * SECOND;
 const FLUSH_TIMEOUT: Nanos = 300 * MILLI;
 /// Connections to one peer.
 const CONNS_PER_PEER_MAX: usize = 4;
+/// Frames that wait to be sent to one peer; more are dropped.
+const FRAMES_WAITING_MAX: usize = 1024;
 /// Kinds of message that pass before admission: `Hello` and `Refused`.
 pub(super) const HELLO_KINDS: [u16; 2] = [1, 2];
 /// … and what is said but once on a connection, so that no protocol repeats it: these and `Welcome`.
@@ -42,6 +44,9 @@ impl World {
         let begins = frame.first_chunk::<2>().is_some_and(|kind| is_greeting(*kind));
         if self.plan.carrier == Carrier::Datagrams && !begins {
             return self.net.post(self.now, conn, end, frame, &mut self.queue);
+        }
+        if self.net.waiting(conn, end) >= FRAMES_WAITING_MAX {
+            return;
         }
         self.net.send(self.now, conn, end, Load::Frame(frame), &mut self.queue);
     }

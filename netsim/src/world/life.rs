@@ -208,6 +208,7 @@ impl World {
         let began = std::mem::take(&mut state.host.began);
         state.host = Host::new(states, seed, u64::from(board) | u64::from(state.life) << 16);
         state.host.began = began;
+        state.has_lost |= had_any;
         self.see(board, What::Service(&ServiceEvent::StateLost));
         had_any
     }

@@ -181,7 +181,8 @@ impl World {
     fn let_go(&self, row: &Row) -> bool {
         let of = |node: &NodeId| self.boards.iter().find(|board| board.id == *node);
         let named = || [Some(row.active), row.standby].into_iter().flatten();
-        let there = |node| of(&node).is_some_and(|b| b.node.is_some() || b.has_left);
+        let there =
+            |node| of(&node).is_some_and(|b| b.has_left || (b.node.is_some() && !b.has_lost));
         !row.lost
             && named().all(there)
             && named().any(|node| of(&node).is_some_and(|board| board.has_left))

@@ -113,7 +113,9 @@ impl Source {
             return false;
         }
         let asked = self.closing || self.commits.iter().any(|commit| commit.part_of.is_none());
-        let taken = self.newest.is_none_or(|(newest, _)| {
+        // What it began with may be another state by now: whether that is taken says nothing.
+        let newest = self.newest.filter(|(newest, _)| newest.epoch == self.hosting.epoch);
+        let taken = newest.is_none_or(|(newest, _)| {
             let busy = |node: &NodeId| self.offered.get(node).is_some_and(|(id, _)| *id == newest);
             !self.hosting.targets.iter().all(busy)
         });
@@ -392,7 +394,12 @@ impl Copies {
                 let confirmed = turn.holdings.confirmed(instance, target);
                 let id = match source.offered.get(target) {
                     Some((_, at)) if turn.now < *at + OFFER_AGAIN => continue,
-                    Some((id, _)) if turn.holdings.own(instance).any(|own| own == *id) => *id,
+                    Some((id, _))
+                        if id.epoch == newest.epoch
+                            && turn.holdings.own(instance).any(|own| own == *id) =>
+                    {
+                        *id
+                    }
                     _ if confirmed >= Some(newest) => continue,
                     // It cannot be read any more; the next one is offered.
                     _ if turn.holdings.own(instance).all(|own| own != newest) => continue,

@@ -24,23 +24,8 @@ fn asked(board: &mut Surroundings) -> (Vec<CheckpointId>, Vec<CheckpointId>) {
 
 /// An active whose first state the standby holds, and whose second one it has offered.
 fn active(board: &mut Surroundings) -> (Copies, Instance, NodeId, [CheckpointId; 2]) {
-    let standby = board.peer(1);
-    let mut spec = ServiceSpec { state: Some(Text::capped("data")), ..spec() };
-    spec.replicate.commit = Commit::Standby;
-    let spec = board.specs.put(order(1, Action::Run(Box::new(spec)))).unwrap();
-    let row = row("kv", board.turn(0).me.id(), Some(standby));
-    let (instance, epoch) = (row.instance(), row.epoch);
-    let hosting = Hosting {
-        epoch,
-        base: None,
-        spec,
-        targets: vec![standby],
-        required: vec![standby],
-        restoring: None,
-        began_is_durable: true,
-        runs: true,
-        resumed: false,
-    };
+    let (standby, hosting) = runs(board);
+    let (instance, epoch) = (kv(), hosting.epoch);
     let mut copies = Copies::default();
     copies.on_hosting(&mut board.turn(0), instance.clone(), hosting);
     let states = [1, 2].map(|seq| CheckpointId { epoch, seq });
@@ -51,6 +36,30 @@ fn active(board: &mut Surroundings) -> (Copies, Instance, NodeId, [CheckpointId;
     copies.on_captured(&mut board.turn(60_010), &instance, states[1], Ok(1));
     assert_eq!(asked(board), (states.to_vec(), states.to_vec()));
     (copies, instance, standby, states)
+}
+
+/// The standby, and what is said of an instance that runs under its third right.
+fn runs(board: &mut Surroundings) -> (NodeId, Hosting) {
+    let standby = board.peer(1);
+    let mut spec = ServiceSpec { state: Some(Text::capped("data")), ..spec() };
+    spec.replicate.commit = Commit::Standby;
+    let spec = board.specs.put(order(1, Action::Run(Box::new(spec)))).unwrap();
+    let hosting = Hosting {
+        epoch: row("kv", standby, None).epoch,
+        base: None,
+        spec,
+        targets: vec![standby],
+        required: vec![standby],
+        restoring: None,
+        began_is_durable: true,
+        runs: true,
+        resumed: false,
+    };
+    (standby, hosting)
+}
+
+fn kv() -> Instance {
+    Instance { service: Text::capped("kv"), ordinal: 0 }
 }
 
 #[test]
@@ -101,4 +110,25 @@ fn a_handover_whose_last_state_is_spoilt_is_told_so() {
     assert_eq!(final_ones(&mut copies), 0, "it is not the newest");
     copies.on_spoilt(&mut board.turn(60_030), &instance, &states[1..]);
     assert_eq!(final_ones(&mut copies), 1);
+}
+
+#[test]
+fn what_it_was_to_begin_with_is_offered_no_more_once_it_has_begun_and_was_captured() {
+    let mut board = Surroundings::new();
+    let (_, hosting) = runs(&mut board);
+    let base = CheckpointId { epoch: Epoch(2), seq: 9 };
+    board.holdings.put(&kv(), base);
+    let mut copies = Copies::default();
+    let begins = Hosting { base: Some(base), runs: false, ..hosting.clone() };
+    copies.on_hosting(&mut board.turn(0), kv(), begins);
+    assert_eq!(asked(&mut board).1, [base]);
+    copies.on_hosting(&mut board.turn(100), kv(), hosting.clone());
+    copies.handle_timeout(&mut board.turn(600));
+    let (captures, offers) = asked(&mut board);
+    assert_eq!(offers, [base], "it is all that there is");
+    let first = CheckpointId { epoch: hosting.epoch, seq: 1 };
+    assert_eq!(captures, [first]);
+    copies.on_captured(&mut board.turn(610), &kv(), first, Ok(1));
+    copies.handle_timeout(&mut board.turn(1_200));
+    assert_eq!(asked(&mut board).1, [first]);
 }

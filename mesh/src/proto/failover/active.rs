@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::handover::Handover;
 use super::renewal::Lease;
-use super::{Failover, INSTANCES_MAX, Kept, Notice, Office, want_spec};
+use super::{Failover, INSTANCES_MAX, Kept, Notice, Office, Ran, want_spec};
 use crate::proto::bounded::{List, Text};
 use crate::proto::copies::Hosting;
 use crate::proto::holdings::Holdings;
@@ -365,7 +365,7 @@ impl Failover {
     /// This board is to run what `row` says. Returns whether that is news.
     fn assign(&mut self, turn: &mut Turn<'_>, row: Row) -> bool {
         let instance = row.instance();
-        let found = self.found.remove(&instance);
+        let ran = self.found.remove(&instance);
         let now = turn.now;
         let known = self.assignments.get(&instance).map(|assignment| assignment.row.clone());
         if known.as_ref().is_some_and(|known| known.age() >= row.age()) {
@@ -409,8 +409,11 @@ impl Failover {
         assignment.claim_at = now;
         let runs = !matches!(assignment.run, Run::Idle | Run::Waiting(_));
         let stops = runs && (restarts || assignment.row.retiring);
-        if let Some(found) = found {
-            self.adopt(turn, instance, found);
+        if let Some(Ran { found, exit }) = ran {
+            self.adopt(turn, instance.clone(), found);
+            if let Some(exit) = exit {
+                self.on_ended(turn, &instance, exit);
+            }
             return true;
         }
         if stops {
@@ -430,7 +433,7 @@ impl Failover {
             self.adopt(turn, instance, found);
         } else if self.found.len() < INSTANCES_MAX {
             // Its lease ends by itself if no row ever claims it.
-            self.found.insert(instance, found);
+            self.found.insert(instance, Ran { found, exit: None });
         }
     }
 
@@ -572,7 +575,11 @@ impl Failover {
             | Report::Lost { epoch }
                 if self.is_of_another_right(instance, epoch) => {}
             Report::Started { ports, .. } => self.on_started(turn, instance, &ports),
-            Report::Ended { exit, .. } => self.on_ended(turn, instance, exit),
+            Report::Ended { epoch, exit } => match self.found.get_mut(instance) {
+                // Whether it is started again is for a row to say.
+                Some(ran) if ran.found.epoch == epoch => ran.exit = Some(exit),
+                _ => self.on_ended(turn, instance, exit),
+            },
             Report::Lost { .. } => {
                 if let Some(assignment) = self.assignments.get_mut(instance) {
                     // It was to stop: what it would have begun with is the next one's business.

@@ -80,7 +80,6 @@ impl Failover {
 
     fn claim_of(&self, turn: &Turn<'_>, assignment: &Assignment) -> Option<Claimed> {
         let row = &assignment.row;
-        let instance = row.instance();
         if row.retiring {
             // A shim of an earlier life may not have been found yet; its lease is over by then.
             let found = turn.now >= assignment.former_until;
@@ -113,6 +112,13 @@ impl Failover {
             let over = turn.now >= assignment.former_until;
             return over.then_some(Claimed::Filled);
         }
+        self.claim_about_copies(turn, assignment)
+    }
+
+    /// Whether whoever stands by, or is to, is of use.
+    fn claim_about_copies(&self, turn: &Turn<'_>, assignment: &Assignment) -> Option<Claimed> {
+        let row = &assignment.row;
+        let instance = row.instance();
         // Silence alone may be this board's link; a standby that the others hold for dead, too, is waited for
         // half as long. One that is not ready protects nothing yet: another may as well begin.
         let takeover = self.preset.lease + self.preset.grace;
@@ -131,22 +137,34 @@ impl Failover {
         let left = |node: &NodeId| {
             turn.members.get(node).is_some_and(|member| member.standing == Standing::Left)
         };
+        let standby = row.standby;
+        let granted =
+            standby.and_then(|standby| assignment.lease.sent(&standby)).unwrap_or_default();
+        let useless = |node: &NodeId| {
+            let drained = turn.directory.newest().is_some_and(|n| n.table.makes_way(node));
+            // Until it has begun here a drained former active is needed: perhaps nobody else could start it.
+            let drained = drained && !assignment.is_unused();
+            silent(granted) || drained || unable(node) || left(node)
+        };
+        let holds = |node: &NodeId| {
+            let id = turn.holdings.confirmed(&instance, node);
+            id.is_some_and(|id| assignment.counts(turn.holdings, id))
+        };
         if let Some(fill) = row.fill {
+            // The standby is of use after all: where states are made faster than the other board takes them,
+            // that one may never hold as much.
+            let back = standby.is_some_and(|standby| holds(&standby) && !useless(&standby));
+            let back = back && !row.ready && row.able != Some(false);
             let silent = !turn.members.is_up(&fill) && silent(assignment.learnt);
             let makes_way = turn.directory.newest().is_some_and(|n| n.table.makes_way(&fill));
             let gone = silent || left(&fill) || makes_way;
-            return (gone || unable(&fill)).then_some(Claimed::AbortFill);
+            return (gone || back || unable(&fill)).then_some(Claimed::AbortFill);
         }
-        let standby = row.standby?;
-        let holds = turn.holdings.confirmed(&instance, &standby);
-        if !row.ready && holds.is_some_and(|id| assignment.counts(turn.holdings, id)) {
+        let standby = standby?;
+        if !row.ready && holds(&standby) {
             return Some(Claimed::Ready);
         }
-        let granted = assignment.lease.sent(&standby).unwrap_or_default();
-        let drained = turn.directory.newest().is_some_and(|n| n.table.makes_way(&standby));
-        // Until it has begun here a drained former active is needed: perhaps nobody else could start it.
-        let drained = drained && !assignment.is_unused();
-        let useless = silent(granted) || drained || unable(&standby) || left(&standby);
+        let useless = useless(&standby);
         if !useless && assignment.needs_another(turn.now) {
             return Some(Claimed::NeedAnother);
         }
@@ -403,8 +421,9 @@ impl Failover {
             return;
         }
         if office.reign.is_none() {
-            // A new reign begins with a table.
-            self.appoint_at = Time::NEVER;
+            // A new reign begins with a table. One that was interrupted goes on without.
+            let interrupted = office.master == Some(turn.me.id());
+            self.appoint_at = if interrupted { turn.now + APPOINT_INTERVAL } else { Time::NEVER };
             return;
         }
         self.appoint_at = turn.now + APPOINT_INTERVAL;

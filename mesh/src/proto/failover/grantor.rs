@@ -70,7 +70,7 @@ impl Failover {
         };
         let silent = turn.now < self.silent_until
             && row.standby == Some(me)
-            && !self.still_binds(&renew, turn.now);
+            && !self.still_binds(turn, &renew);
         let full =
             self.granted.len() >= INSTANCES_MAX && !self.granted.contains_key(&renew.instance);
         if lease < self.preset.heartbeat || silent || full {
@@ -91,11 +91,11 @@ impl Failover {
 
     /// Whether a promise to this active, which this board made before it restarted and has forgotten, binds
     /// it at this moment. Then it has promised nothing to anybody else since, nor taken over itself, and may
-    /// go on with it. The active shows how long its lease rests on this board's word when it asks. However
-    /// long that was on its way, it was sent in this life: a connection does not outlive a process.
-    fn still_binds(&self, renew: &Renew, now: Time) -> bool {
+    /// go on with it. The active shows how long its lease rests on this board's word when it asks, and whom it
+    /// asked: however long that was on its way, it was sent in this life.
+    fn still_binds(&self, turn: &Turn<'_>, renew: &Renew) -> bool {
         let left = Duration::from_millis(u64::from(renew.left_ms)).min(self.preset.lease);
-        nested(left) > now.since(self.born)
+        turn.me.is_of_this_life(renew.life) && nested(left) > turn.now.since(self.born)
     }
 
     /// Extends the promise, if that is allowed.

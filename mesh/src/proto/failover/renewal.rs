@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::active::Run;
 use super::{Failover, Office};
-use crate::proto::id::NodeId;
+use crate::proto::id::{Incarnation, NodeId};
 use crate::proto::io::Effect;
 use crate::proto::machine::Time;
 use crate::proto::order::Instance;
@@ -94,15 +94,16 @@ impl Failover {
             grantors.extend(one.map_or(masters, |master| vec![master]));
         }
         let lease_ms = u32::try_from(self.preset.lease.as_millis()).unwrap_or(u32::MAX);
-        let epoch = row.epoch;
+        let (epoch, members) = (row.epoch, &*turn.members);
         let renews: Vec<(NodeId, Renew)> = grantors
             .into_iter()
             .map(|grantor| {
                 let acked = assignment.lease.sent(&grantor).map_or(0, |sent| sent.0);
                 let left = assignment.lease.left(&grantor, turn.now).as_millis();
                 let left_ms = u32::try_from(left).unwrap_or(u32::MAX);
+                let life = members.get(&grantor).map_or(Incarnation(0), |it| it.incarnation());
                 let (instance, sent) = (instance.clone(), turn.now.0);
-                (grantor, Renew { instance, epoch, sent, acked, left_ms, lease_ms })
+                (grantor, Renew { instance, epoch, sent, acked, left_ms, life, lease_ms })
             })
             .collect();
         for (at, (grantor, renew)) in renews.iter().enumerate() {

@@ -7,8 +7,8 @@ mod operator;
 mod standby;
 
 use super::*;
-use crate::proto::bounded::Text;
-use crate::proto::id::PublicKey;
+use crate::proto::bounded::{List, Text};
+use crate::proto::id::{Incarnation, PublicKey};
 use crate::proto::io::{Effect, Event, Exit, Report};
 use crate::proto::journal::Record;
 use crate::proto::order::Action;

@@ -253,9 +253,13 @@ impl Node {
     /// The first instance that needs this board: before it is leaving, as nobody would be ready to carry on;
     /// then, until somebody else does.
     fn needing(&self, now: Time, leaving: bool) -> Option<Instance> {
-        let rows = self.directory.newest().map(|newest| &newest.table.rows);
         let needs = |row: &&Row| self.needs_me(row, now, leaving);
-        rows.into_iter().flatten().find(needs).map(Row::instance)
+        let row = match self.directory.newest() {
+            Some(newest) => newest.table.rows.iter().find(needs),
+            // A board that was started again and has met nobody knows what was its own.
+            None => self.failover.assignments().map(|(_, it)| &it.row).find(needs),
+        };
+        row.map(Row::instance)
     }
 
     /// A stopped instance whose state no other board will ever hold as it is. Asked before anything has moved.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::proto::bounded::Text;
-use crate::proto::id::{Epoch, NodeId};
+use crate::proto::id::{Epoch, Incarnation, NodeId};
 use crate::proto::order::{Instance, SignedOrder};
 use crate::proto::specs::SpecHash;
 use crate::proto::table::CheckpointId;
@@ -70,6 +70,9 @@ pub struct Renew {
     /// How long what this very grantor granted lasts still on the active's clock when this is sent,
     /// milliseconds: a grantor that restarted knows by it what it has promised. 0: it is over.
     pub left_ms: u32,
+    /// The newest incarnation of the grantor that the active knows: what was meant for an earlier life says
+    /// nothing about how much of a promise is left in this one.
+    pub life: Incarnation,
     /// The length of the lease asked for, milliseconds.
     pub lease_ms: u32,
 }

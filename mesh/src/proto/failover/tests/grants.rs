@@ -4,7 +4,8 @@ use super::*;
 
 fn renew(epoch: u64, sent_ms: u64, acked_ms: u64) -> Renew {
     let (sent, acked) = (at(sent_ms).0, at(acked_ms).0);
-    Renew { instance: kv(), epoch: Epoch(epoch), sent, acked, left_ms: 0, lease_ms: 1_500 }
+    let (epoch, life) = (Epoch(epoch), Incarnation(1));
+    Renew { instance: kv(), epoch, sent, acked, left_ms: 0, life, lease_ms: 1_500 }
 }
 
 /// What this board grants then: milliseconds, and whether as master.
@@ -130,6 +131,13 @@ fn after_a_restart_a_standby_grants_nothing_until_what_it_forgot_is_over_or_show
     };
     assert!(!asks(&mut bench, 100, 0));
     assert!(!asks(&mut bench, 100, 102), "98 % of that is over");
+    for life in [0, 2] {
+        let of_another = Renew { left_ms: 1_400, life: Incarnation(life), ..renew(3, 100, 0) };
+        assert!(
+            granted(&mut bench, 100, one, of_another).is_none(),
+            "it was meant for life {life}"
+        );
+    }
     assert!(asks(&mut bench, 100, 103), "its word for this one binds at this moment");
     let free = promised(Duration::from_millis(1_500)).as_millis() as u64;
     let mut bench = Bench::after(1_500);

@@ -49,6 +49,7 @@ fn silence_counts_from_what_was_heard_last_and_never_while_a_promise_binds() {
         sent: at(sent_ms).0,
         acked: at(acked_ms).0,
         left_ms: 0,
+        life: Incarnation(1),
         lease_ms,
     };
     bench.act(1_000, |f, turn, office| f.on_renew(turn, office, one, renew(990, 0, 1_500)));
@@ -120,6 +121,26 @@ fn the_order_behind_a_new_row_is_asked_for_where_it_lacks_and_only_there() {
         asked.collect::<BTreeSet<_>>().len()
     };
     assert_eq!((wants(true), wants(false)), (0, 2));
+}
+
+#[test]
+fn the_order_behind_a_row_is_asked_of_those_who_decide_however_many_others_are_there() {
+    let asked = |decides: bool| {
+        let mut bench = Bench::new();
+        let last = (3..12).map(|number| bench.around.peer(number)).max().unwrap();
+        let row = row("kv", bench.one, Some(bench.me));
+        bench.follows(0, vec![row.clone()]);
+        let mut announced = bench.around.directory.newest().unwrap().clone();
+        announced.table.version.number += 1;
+        announced.table.voters = List::capped(decides.then_some(last));
+        assert!(bench.around.directory.put(announced));
+        bench.around.effects();
+        let sent = bench.sent(0, |_, turn, _| want_spec(turn, &row));
+        let asked: BTreeSet<NodeId> = sent.iter().map(|(to, _)| *to).collect();
+        (sent.len(), asked.len(), asked.contains(&last))
+    };
+    assert_eq!(asked(false), (6, 6, false), "nobody is asked twice");
+    assert_eq!(asked(true), (6, 6, true));
 }
 
 #[test]

@@ -79,6 +79,29 @@ fn a_board_that_is_being_filled_and_is_gone_is_given_up() {
 }
 
 #[test]
+fn a_fill_is_given_up_for_a_standby_that_is_of_use_after_all() {
+    let claims = |change: fn(&mut Row), held: bool, granted: bool| {
+        let (mut bench, row) = running(true, |_| ());
+        let (one, two) = (bench.one, bench.two);
+        if granted {
+            bench.grant(8_900, one, &row);
+        }
+        if held {
+            bench.around.holdings.confirm(&kv(), one, state(3, 4));
+        }
+        let row = &mut assignment(&mut bench).row;
+        (row.fill, row.ready, row.able) = (Some(two), false, None);
+        change(row);
+        claims(&mut bench, 9_000)
+    };
+    assert_eq!(claims(|_| (), true, true), Some(Claimed::AbortFill));
+    assert_eq!(claims(|_| (), false, true), None, "it holds nothing");
+    assert_eq!(claims(|_| (), true, false), None, "it is silent still");
+    assert_eq!(claims(|row| row.able = Some(false), true, true), None);
+    assert_eq!(claims(|row| row.ready = true, true, true), None, "it is replaced");
+}
+
+#[test]
 fn a_filled_board_takes_over_once_what_the_former_standby_granted_has_run_out() {
     let (mut bench, _) = running(true, |_| ());
     (assignment(&mut bench).switching, assignment(&mut bench).former_until) = (Some(9), at(2_000));

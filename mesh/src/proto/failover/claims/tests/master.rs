@@ -347,8 +347,13 @@ fn a_row_without_a_standby_gets_one_ready_where_there_is_no_state() {
         assert_eq!(looks(&mut bench, 1_010).len(), 1);
         bench.office.changing.insert(kv(), false);
         assert_eq!(looks(&mut bench, 2_010), []);
-        bench.office = Office::default();
+        let reign = bench.office.reign.take();
+        (bench.office.master, bench.office.changing) = (Some(bench.me), Default::default());
         assert_eq!(looks(&mut bench, 3_010), []);
+        bench.office.reign = reign;
+        assert_eq!(looks(&mut bench, 4_010).len(), 1, "it was interrupted only");
+        bench.office = Office::default();
+        assert_eq!(looks(&mut bench, 5_010), []);
         assert_eq!(bench.failover.appoint_at, Time::NEVER);
     }
     let Mastery { mut bench, .. } =

@@ -33,6 +33,24 @@ fn what_a_shim_runs_still_is_gone_on_with_if_it_is_of_this_right_and_order() {
     }
 }
 
+#[test]
+fn what_ended_before_its_row_was_known_does_not_run_and_goes_on_under_that_right() {
+    let mut bench = Bench::new();
+    let hash = bench.runs(true);
+    let row = Row { spec: hash, base: state(2, 7), ..row("kv", bench.me, Some(bench.one)) };
+    bench
+        .report(0, Report::Found(Found { epoch: Epoch(3), spec: None, ports: Default::default() }));
+    assert_eq!(bench.report(5, ended(Exit::Fenced)), []);
+    bench.follows(10, vec![row.clone()]);
+    assert_eq!(assignment(&mut bench).run, Run::Idle);
+    let effects = bench.grant(20, bench.one, &row);
+    let begins = |e: &Effect| match e {
+        Effect::Start { begin, .. } => Some(*begin),
+        _ => None,
+    };
+    assert_eq!(effects.iter().find_map(begins), Some(Begin::GoOn { after_power_cut: None }));
+}
+
 impl Bench {
     fn spec_digest(&mut self) -> crate::proto::id::Digest16 {
         let hash = self.runs(false);
