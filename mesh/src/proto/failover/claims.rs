@@ -5,6 +5,7 @@
 //! the table. See 3b.1 to 3b.4.
 
 use super::active::{Assignment, Run};
+use super::orders::Noted;
 use super::{Failover, Fill, Kept, Notice, Office, Rest, Why};
 use crate::proto::authority::changes::{Change, What};
 use crate::proto::id::{Epoch, NodeId};
@@ -13,7 +14,7 @@ use crate::proto::machine::Time;
 use crate::proto::ops::Purpose;
 use crate::proto::order::Instance;
 use crate::proto::placement::choose_standby;
-use crate::proto::table::{CheckpointId, Row};
+use crate::proto::table::{CheckpointId, ORDERS_MAX, Row};
 use crate::proto::turn::Turn;
 use crate::proto::wire::failover::{Claim, Claimed};
 use crate::proto::wire::gossip::Standing;
@@ -291,7 +292,10 @@ impl Failover {
             }
         };
         if let Some(changed) = changed.filter(|changed| *changed != row) {
-            self.change(&row, Some(changed));
+            let newest = turn.directory.newest();
+            let room = newest.is_some_and(|newest| newest.table.orders.len() < ORDERS_MAX);
+            let order = self.desk.order_behind(&row, &changed).filter(|_| room);
+            self.change_by(order, &row, Some(changed));
         }
     }
 
@@ -597,6 +601,10 @@ impl Failover {
     }
 
     fn change(&mut self, row: &Row, changed: Option<Row>) {
+        self.change_by(None, row, changed);
+    }
+
+    fn change_by(&mut self, order: Option<Noted>, row: &Row, changed: Option<Row>) {
         self.notices.push(Notice::Change(Box::new(Change {
             id: NOBODY,
             what: What::Row {
@@ -604,7 +612,7 @@ impl Failover {
                 made_for: Some(row.revision),
                 row: changed,
             },
-            order: None,
+            order,
         })));
     }
 }

@@ -144,6 +144,15 @@ const CODES: [&str; 18] = [
     "unknown",
 ];
 
+/// What the table notes of an order: the first half of its nonce, and until when it is valid (unix seconds).
+pub(super) type Noted = (u64, u64);
+
+fn noted(order: &Order) -> Noted {
+    let mut half = [0; 8];
+    half.copy_from_slice(&order.nonce[..8]);
+    (u64::from_le_bytes(half), order.expires)
+}
+
 /// What the asker is told.
 type Answer = Result<(), (&'static str, String)>;
 
@@ -169,6 +178,23 @@ impl Desk {
             _ => None,
         };
         self.open.iter().filter_map(passed).collect()
+    }
+
+    /// The order that a change of the right carries out, to be noted with it: sent once more it is not carried
+    /// out again.
+    pub(super) fn order_behind(&self, before: &Row, after: &Row) -> Option<Noted> {
+        let instance = before.instance();
+        self.open.values().find_map(|open| match &open.stage {
+            Stage::Passed(OnItsWay { passed, order, .. })
+                if passed.instance == instance
+                    && passed.epoch == before.epoch
+                    && after.epoch != before.epoch
+                    && passed.is_done(after) =>
+            {
+                Some(noted(order))
+            }
+            _ => None,
+        })
     }
 
     /// Whether an operator wants that board to start the instance, whatever the row says.
@@ -577,6 +603,10 @@ impl Failover {
         signed: &SignedOrder,
     ) {
         if is_passed(&order.action) {
+            let newest = turn.directory.newest();
+            if newest.is_some_and(|newest| newest.table.orders.contains(&noted(&order))) {
+                return tell(turn, asker, Ok(()));
+            }
             return self.pass(turn, office, asker, &order, signed);
         }
         let hash = signed.hash();
@@ -634,9 +664,7 @@ impl Failover {
         match decided {
             Err(error) => self.desk.close(turn, id, Err(error)),
             Ok(what) => {
-                let mut half = [0; 8];
-                half.copy_from_slice(&order.nonce[..8]);
-                let order = Some((u64::from_le_bytes(half), order.expires));
+                let order = Some(noted(order));
                 self.notices.push(Notice::Change(Box::new(Change { id, what, order })));
             }
         }

@@ -138,15 +138,26 @@ impl Failover {
         }
     }
 
-    /// From when on this board may ask for the instance: the active silent for T + t since it was heard
-    /// last, or since this board became its standby; no promise of this board to it, remembered or not.
-    fn free_to_take(&self, row: &Row) -> Time {
+    /// Whether the active was heard by its standby, this board, within the last two heartbeats: it is not known
+    /// to be gone before others have missed it, too.
+    pub(crate) fn hears_active(&self, row: &Row, now: Time) -> bool {
+        now.since(self.heard_active(row)) <= self.preset.heartbeat * 2
+    }
+
+    /// When the active was heard last, or this board became its standby; never: it is not.
+    fn heard_active(&self, row: &Row) -> Time {
         let instance = row.instance();
         let learnt = self.vigils.get(&instance).map_or(Time::NEVER, |vigil| vigil.learnt);
         let granted = self.granted.get(&instance);
         let mine = granted.filter(|g| g.to == row.active && g.epoch == row.epoch);
-        let heard = mine.map_or(learnt, |granted| granted.heard.max(learnt));
-        let silence = heard + self.preset.lease + self.preset.grace;
+        mine.map_or(learnt, |granted| granted.heard.max(learnt))
+    }
+
+    /// From when on this board may ask for the instance: the active silent for T + t since it was heard
+    /// last, or since this board became its standby; no promise of this board to it, remembered or not.
+    fn free_to_take(&self, row: &Row) -> Time {
+        let granted = self.granted.get(&row.instance());
+        let silence = self.heard_active(row) + self.preset.lease + self.preset.grace;
         let promise = granted.map_or(Time::default(), |granted| granted.promise.until());
         silence.max(promise).max(self.silent_until)
     }

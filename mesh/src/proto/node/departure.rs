@@ -307,7 +307,9 @@ impl Node {
         }
         // Its active may be dead, and this board the one to take over, or about to be.
         let takes = self.failover.may_be_given(&row.instance(), now);
-        takes || !self.members.is_up(&row.active) || (leaving && row.fill.is_some())
+        let gone =
+            !self.members.is_up(&row.active) || (leaving && !self.failover.hears_active(row, now));
+        takes || gone || (leaving && row.fill.is_some())
     }
 
     /// The rows that name this board.

@@ -420,3 +420,35 @@ fn the_answer_of_the_master_is_told_as_it_is_and_unknown_words_as_a_refusal() {
     assert_eq!(told(false, false, "of-the-future").as_deref(), Some("refused"));
     assert_eq!(told(true, true, ""), None, "nobody asked that one");
 }
+
+#[test]
+fn what_another_board_has_carried_out_is_noted_with_its_change_and_not_passed_on_again() {
+    let mut bench = Bench::new();
+    bench.reigns(60_000);
+    let (one, two) = (bench.one, bench.two);
+    let row = Row { ready: true, able: Some(true), ..row("kv", one, Some(two)) };
+    bench.follows(0, vec![row.clone()]);
+    bench.orders(100, moves());
+    let claim = |claim| Claim { instance: kv(), epoch: row.epoch, revision: row.revision, claim };
+    let mut noted = |from, claimed| {
+        bench.failover.take_notices();
+        bench.act(200, |f, turn, office| f.on_claim(turn, office, from, claim(claimed)));
+        bench.change().map(|change| change.order)
+    };
+    assert_eq!(noted(two, Claimed::Able(false)), Some(None), "that is not what was ordered");
+    let noted = noted(one, Claimed::Release { to: two, last: state(3, 4) });
+    let Some(Some(noted)) = noted else { panic!("{noted:?}") };
+    let passes = |bench: &mut Bench, ms| {
+        let sent =
+            bench.sent(ms, |f, turn, office| f.on_order(turn, office, OP, order(7, moves())));
+        sent.len()
+    };
+    bench.follows(300, vec![Row { epoch: Epoch(4), released: true, active: two, ..row.clone() }]);
+    assert_eq!(passes(&mut bench, 300), 1, "it is not noted yet");
+    let mut announced = bench.around.directory.newest().unwrap().clone();
+    announced.table.version.number += 1;
+    announced.table.orders = vec![noted];
+    assert!(bench.around.directory.put(announced));
+    assert_eq!(bench.says(moves()).as_deref(), Some(""), "it is done");
+    assert_eq!(passes(&mut bench, 400), 0);
+}

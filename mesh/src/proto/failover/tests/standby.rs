@@ -66,6 +66,21 @@ fn silence_counts_from_what_was_heard_last_and_never_while_a_promise_binds() {
 }
 
 #[test]
+fn an_active_is_heard_for_two_heartbeats_after_its_last_word() {
+    let mut bench = vigil(false, |_| ());
+    let row = row("kv", bench.one, Some(bench.me));
+    let hears = |bench: &mut Bench, ms| bench.failover.hears_active(&row, at(ms));
+    assert!(hears(&mut bench, 500) && !hears(&mut bench, 501), "since it stands by");
+    let one = bench.one;
+    let (instance, life) = (kv(), Incarnation(1));
+    let sent = at(1_000).0;
+    let renew =
+        Renew { instance, epoch: Epoch(3), sent, acked: 0, left_ms: 0, life, lease_ms: 1_500 };
+    bench.act(1_000, |f, turn, office| f.on_renew(turn, office, one, renew));
+    assert!(hears(&mut bench, 1_500) && !hears(&mut bench, 1_501));
+}
+
+#[test]
 fn it_takes_over_with_the_newest_state_that_goes_on_and_only_if_the_row_calls_it_ready() {
     let from = |change: fn(&mut Row), own: &[(u64, u64)]| {
         let mut bench = vigil(true, change);
