@@ -29,7 +29,7 @@ mod reign;
 mod voter;
 
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::rand_core::Rng;
 
@@ -41,6 +41,7 @@ use super::journal::Record;
 use super::machine::{Time, Timeout};
 use super::ops::Purpose;
 use super::promises::{Preset, Promise, promised};
+use super::specs::SpecHash;
 use super::table::{Table, Version};
 use super::turn::Turn;
 use changes::{Change, Moving, Verdict};
@@ -68,6 +69,8 @@ pub struct Authority {
     table: Table,
     /// A newer one that waits for the orders that it names, and the term in which it was sent.
     offered: Option<(Term, Box<Table>)>,
+    /// When each order that is missing here was asked for.
+    wanted: BTreeMap<SpecHash, Time>,
     /// The version of the newest table that is durable here.
     durable: Version,
     /// The newest version that is known to be chosen.
@@ -153,6 +156,7 @@ impl Authority {
             durable: table.version,
             table,
             offered: None,
+            wanted: BTreeMap::new(),
             committed: Version::default(),
             role: Role::Follower,
             promise,

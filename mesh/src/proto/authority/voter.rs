@@ -181,14 +181,19 @@ impl Authority {
 
     /// Asks for orders that these tables name and this board lacks: whoever decides, the boards that the row
     /// names, and everybody else nearby. A master may lack one too: it was told of the table when its mesh was
-    /// recovered by force.
-    pub(super) fn want_specs(&self, turn: &mut Turn<'_>) {
+    /// recovered by force. Each is asked for once in half a heartbeat, however often somebody says the same.
+    pub(super) fn want_specs(&mut self, turn: &mut Turn<'_>) {
         let me = turn.me.id();
-        let rows = self.tables().flat_map(|table| &table.rows);
         let missing = self.tables().flat_map(|table| turn.specs.missing(table));
         let missing: BTreeSet<_> = missing.take(WANTED_AT_ONCE).collect();
-        for hash in missing {
-            let row = rows.clone().find(|row| row.spec == hash);
+        let (now, again) = (turn.now, self.preset.heartbeat / 2);
+        self.wanted.retain(|hash, at| missing.contains(hash) && now.since(*at) < again);
+        let due: Vec<_> =
+            missing.iter().filter(|hash| !self.wanted.contains_key(*hash)).copied().collect();
+        self.wanted.extend(due.iter().map(|hash| (*hash, now)));
+        for hash in due {
+            let rows = self.tables().flat_map(|table| &table.rows);
+            let row = rows.into_iter().find(|row| row.spec == hash);
             let named = row.into_iter().flat_map(|row| [Some(row.active), row.standby]);
             let mut asked: BTreeSet<NodeId> = self.table.electorate();
             asked.extend(named.chain([self.master]).flatten());

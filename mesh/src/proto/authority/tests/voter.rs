@@ -241,6 +241,22 @@ fn a_table_is_taken_once_the_orders_that_it_names_are_here_and_only_then_confirm
 }
 
 #[test]
+fn an_order_is_asked_for_once_in_half_a_heartbeat_however_often_a_table_names_it() {
+    let mut bench = Bench::new();
+    let (one, before) = (bench.one, bench.authority.durable);
+    let table = naming(&bench, run(1).hash(), [one; 2]);
+    let mut asks = |ms| {
+        let app = App { table: Some(table.clone()), committed: before, ..heartbeat(NEXT, ms) };
+        let effects = bench.act(ms, |a, turn| a.on_app(turn, one, app));
+        let wants = |e: &&Effect| matches!(e, Effect::Send { message: Message::WantSpec(_), .. });
+        effects.iter().filter(wants).count()
+    };
+    let once = asks(100);
+    assert!(once >= 1);
+    assert_eq!([asks(101), asks(224), asks(225), asks(226)], [0, 0, once, 0]);
+}
+
+#[test]
 fn a_table_of_another_term_or_an_older_one_is_not_taken() {
     let mut bench = Bench::new();
     let (one, two) = (bench.one, bench.two);
