@@ -191,8 +191,16 @@ pub(crate) fn messages() -> Vec<Message> {
         .into(),
         AppOk { term: Term(1), sent: 1, durable: last }.into(),
         Submit { seq: 1, order: SCENE.orders[0].clone() }.into(),
-        Renew { instance: instance(), epoch, sent: 1, acked: 0, left_ms: 700, lease_ms: 1500 }
-            .into(),
+        Renew {
+            instance: instance(),
+            epoch,
+            sent: 1,
+            acked: 0,
+            left_ms: 700,
+            life: Incarnation(2),
+            lease_ms: 1500,
+        }
+        .into(),
         Claim {
             instance: instance(),
             epoch,
