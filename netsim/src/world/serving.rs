@@ -181,8 +181,10 @@ impl World {
     fn let_go(&self, row: &Row) -> bool {
         let of = |node: &NodeId| self.boards.iter().find(|board| board.id == *node);
         let named = || [Some(row.active), row.standby].into_iter().flatten();
+        // Who has lost states is excused until it holds one of this service again.
+        let robbed = |b: &Board| b.has_lost && !b.host.store.has_any(&row.instance());
         let there =
-            |node| of(&node).is_some_and(|b| b.has_left || (b.node.is_some() && !b.has_lost));
+            |node| of(&node).is_some_and(|b| b.has_left || (b.node.is_some() && !robbed(b)));
         !row.lost
             && named().all(there)
             && named().any(|node| of(&node).is_some_and(|board| board.has_left))

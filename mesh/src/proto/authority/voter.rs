@@ -192,8 +192,7 @@ impl Authority {
             missing.iter().filter(|hash| !self.wanted.contains_key(*hash)).copied().collect();
         self.wanted.extend(due.iter().map(|hash| (*hash, now)));
         for hash in due {
-            let rows = self.tables().flat_map(|table| &table.rows);
-            let row = rows.into_iter().find(|row| row.spec == hash);
+            let row = self.tables().flat_map(|table| &table.rows).find(|row| row.spec == hash);
             let named = row.into_iter().flat_map(|row| [Some(row.active), row.standby]);
             let mut asked: BTreeSet<NodeId> = self.table.electorate();
             asked.extend(named.chain([self.master]).flatten());
