@@ -254,12 +254,14 @@ impl Node {
     /// then, until somebody else does.
     fn needing(&self, now: Time, leaving: bool) -> Option<Instance> {
         let needs = |row: &&Row| self.needs_me(row, now, leaving);
-        let row = match self.directory.newest() {
-            Some(newest) => newest.table.rows.iter().find(needs),
-            // A board that was started again and has met nobody knows what was its own.
-            None => self.failover.assignments().map(|(_, it)| &it.row).find(needs),
+        let Some(newest) = self.directory.newest() else {
+            // A board that was started again and has met nobody cannot know who else holds what it ran, or
+            // what lies in its store.
+            let mut ran = self.failover.assignments().map(|(_, assignment)| &assignment.row);
+            let held = || self.holdings.instances().next().cloned();
+            return ran.find(needs).map(Row::instance).or_else(held);
         };
-        row.map(Row::instance)
+        newest.table.rows.iter().find(needs).map(Row::instance)
     }
 
     /// A stopped instance whose state no other board will ever hold as it is. Asked before anything has moved.
