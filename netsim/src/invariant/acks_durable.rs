@@ -4,8 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hedgerow::proto::id::OpId;
 use hedgerow::proto::io::Effect;
-use hedgerow::proto::journal::Record;
+use hedgerow::proto::journal::{Durable, Record};
 use hedgerow::proto::order::Instance;
 use hedgerow::proto::table::CheckpointId;
 use hedgerow::proto::wire::Message;
@@ -18,8 +19,12 @@ use crate::service::ServiceEvent;
 #[derive(Default)]
 pub(super) struct AcksDurable {
     stored: BTreeSet<(BoardIndex, Instance, CheckpointId)>,
-    /// The newest right under which each board began an instance.
+    /// The newest right under which each board began an instance. A power cut may take the memory of it, and
+    /// with it all that came of it: nothing is captured before the beginning is on the disk.
     began: BTreeMap<(BoardIndex, Instance), u64>,
+    /// Beginnings that are written and not on the disk yet, and those that are.
+    writing: BTreeMap<(BoardIndex, OpId), (Instance, u64)>,
+    remembered: BTreeMap<(BoardIndex, Instance), u64>,
     /// The newest right that has this state for its base: until it is used that is what others get of it.
     bases: BTreeMap<(Instance, CheckpointId), u64>,
 }
@@ -35,7 +40,7 @@ impl Invariant for AcksDurable {
     }
 
     fn wants(&self) -> u16 {
-        kind::SERVICE | kind::SENT | kind::LIFE | kind::EFFECT
+        kind::SERVICE | kind::SENT | kind::LIFE | kind::EFFECT | kind::DURABLE
     }
 
     fn on(&mut self, seen: &Observation<'_>, findings: &mut Findings) {
@@ -62,6 +67,12 @@ impl Invariant for AcksDurable {
                 let (at, rule) = (seen.at, self.name());
                 findings.push(Finding { at, rule, board: Some(board), text });
             }
+            What::Boot(boot) => self.recall(board, boot.durable),
+            What::Durable(op) => {
+                if let Some((instance, epoch)) = self.writing.remove(&(board, op)) {
+                    self.remembered.insert((board, instance), epoch);
+                }
+            }
             What::DiskLost | What::Service(ServiceEvent::StateLost) => {
                 self.stored.retain(|(of, ..)| *of != board);
             }
@@ -74,12 +85,33 @@ impl Invariant for AcksDurable {
             What::Service(ServiceEvent::Begins { instance, epoch, .. }) => {
                 self.began.insert((board, instance.clone()), *epoch);
             }
-            what => {
-                if let Some((_, Record::Assigned(row))) = what.record() {
+            what => match what.record() {
+                Some((_, Record::Assigned(row))) => {
                     let of = self.bases.entry((row.instance(), row.base)).or_default();
                     *of = row.epoch.0.max(*of);
                 }
+                Some((op, Record::Began(instance, epoch))) => {
+                    self.writing.insert((board, op), (instance.clone(), epoch.0));
+                }
+                _ => {}
+            },
+        }
+    }
+}
+
+impl AcksDurable {
+    /// A board is back and knows of its beginnings only those that were on the disk, or in its cache when the
+    /// process alone ended.
+    fn recall(&mut self, board: BoardIndex, durable: &Durable) {
+        for tenure in durable.assigned.values() {
+            if let Some(epoch) = tenure.began {
+                let known = self.remembered.entry((board, tenure.row.instance())).or_default();
+                *known = epoch.0.max(*known);
             }
         }
+        self.writing.retain(|(of, _), _| *of != board);
+        self.began.retain(|(of, _), _| *of != board);
+        let own = self.remembered.iter().filter(|((of, _), _)| *of == board);
+        self.began.extend(own.map(|(key, epoch)| (key.clone(), *epoch)));
     }
 }
