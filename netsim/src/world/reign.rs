@@ -108,18 +108,20 @@ impl World {
 
     /// Whether nobody can be elected although all who decide are there or have left by their own word: then
     /// boards were let go that were needed. By the newest table that was ever chosen: where its voters lost their
-    /// disks, an older one may be the newest that is left.
+    /// disks, an older one may be the newest that is left. And by the newest that is left: in a change of voters that
+    /// was never chosen boards may decide that lost their disks meanwhile.
     pub(super) fn needed_who_left(&self) -> bool {
-        let electorate = &self.deciders.electorate;
+        let chosen = &self.deciders.electorate;
+        let Some(left) = self.newest_table().map(Table::electorate) else { return false };
         // A mesh that everybody has left needs nobody.
-        if self.newest_table().is_none_or(|table| table.electorate().is_empty()) {
+        if left.is_empty() {
             return false;
         }
         let there = |id: &_| {
             let of = self.boards.iter().find(|board| board.id == *id);
             of.is_some_and(|board| board.node.is_some() || board.has_left)
         };
-        !self.can_elect() && !electorate.is_empty() && electorate.iter().all(there)
+        !self.can_elect() && !chosen.is_empty() && chosen.union(&left).all(there)
     }
 
     /// Whether three living boards decide, if three are there.
