@@ -42,7 +42,7 @@ pub enum Input {
     WallClock(u64),
     /// The addresses under which this node can be reached have changed.
     Addresses(List<Address, ADDRESSES_MAX>),
-    /// A node (of whatever mesh) was noticed on the LAN.
+    /// A node (of whatever mesh) was noticed on the LAN, or has answered where another one was dialled.
     Discovered {
         /// Who it says it is.
         node: NodeId,

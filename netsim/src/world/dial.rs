@@ -6,10 +6,11 @@
 
 use hedgerow::proto::bounded::List;
 use hedgerow::proto::id::NodeId;
+use hedgerow::proto::io::Input;
 use hedgerow::proto::ticket::{ADDRESSES_MAX, Address};
 
 use super::World;
-use crate::board::{self, Wake};
+use crate::board::{self, Board, Wake};
 use crate::faults::Fault;
 use crate::plan::DIAL_TIMEOUT;
 use crate::queue::{BoardIndex, Due};
@@ -47,6 +48,8 @@ enum Phase {
     Shaken,
     /// Over; the node is told why.
     Failed(&'static str),
+    /// Over: another node answers there.
+    Other,
 }
 
 impl World {
@@ -94,6 +97,12 @@ impl World {
         }
         match (dial.phase, dial.target) {
             (Phase::Failed(why), _) => self.dial_failed(dial, why),
+            (Phase::Other, target) => {
+                self.dial_failed(dial, "somebody else answers there");
+                if let Some(target) = target {
+                    self.discovered(dial.from, target);
+                }
+            }
             (Phase::Vain, _) if self.now < dial.deadline => {
                 let takes = dial.deadline - self.now;
                 self.dial_ends(number, dial, takes, Phase::Vain);
@@ -121,8 +130,7 @@ impl World {
             return self.dial_ends(number, dial, round_trip, Phase::Failed("connection refused"));
         }
         if self.boards[usize::from(target)].id != dial.peer {
-            let why = "somebody else answers there";
-            return self.dial_ends(number, dial, round_trip, Phase::Failed(why));
+            return self.dial_ends(number, dial, round_trip, Phase::Other);
         }
         if self.net.paused[usize::from(target)] || self.net.paused[usize::from(dial.from)] {
             self.feel_pause(target);
@@ -183,6 +191,13 @@ impl World {
         if !state.peers.contains_key(&dial.peer) {
             self.wake(dial.from, Wake::DialFailed(dial.peer, why));
         }
+    }
+
+    /// A board learns who has answered instead of the one that it dialled.
+    fn discovered(&mut self, by: BoardIndex, answered: BoardIndex) {
+        let Board { id: node, roams, .. } = self.boards[usize::from(answered)];
+        let address = board::address(answered, roams);
+        self.wake(by, Wake::Input(Box::new(Input::Discovered { node, address })));
     }
 
     /// The relay that a dial goes over, where a NAT keeps it out and there is one.

@@ -191,7 +191,15 @@ impl Gate {
                 | PeerCondition::Disconnected
                 | PeerCondition::NotDialing,
             ) => {}
-            error => self.emit(SwarmEvent::DialFailed { peer, reason: why_not_dialled(error) }),
+            error => {
+                self.emit(SwarmEvent::DialFailed { peer, reason: why_not_dialled(error) });
+                // A board with a new card has a new key and its former address: perhaps it is a member by now.
+                if let DialError::WrongPeerId { obtained, address } = error
+                    && let Some(peer) = key::node_id(obtained)
+                {
+                    self.emit(SwarmEvent::Discovered { peer, address: without_peer(address) });
+                }
+            }
         }
     }
 }

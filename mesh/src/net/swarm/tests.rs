@@ -354,6 +354,14 @@ async fn dial_a_stranger_by_the_wrong_name(listen: &str) {
         })
         .await;
     assert_eq!(failed, somebody_else);
+    let (found, at) = a
+        .wait(|event| match event {
+            SwarmEvent::Discovered { peer, address } => Some((peer, address)),
+            _ => None,
+        })
+        .await;
+    assert_eq!(found, b.id, "who it is that answers there");
+    assert!(b.swarm.listen_addresses().contains(&at), "{at}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
