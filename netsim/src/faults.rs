@@ -179,6 +179,14 @@ pub enum Fault {
         /// Which board.
         node: BoardIndex,
     },
+    /// A copy of the board's card, without states of services, starts on a board that was never on: both have one
+    /// key and one journal. When the fault ends the copy is switched off, and the card is gone.
+    ClonedIdentity {
+        /// Whose.
+        node: BoardIndex,
+        /// On which board.
+        onto: BoardIndex,
+    },
     /// Fsyncs of the journal fail: the process stops itself, and is started again a second later.
     FsyncError {
         /// Which board.

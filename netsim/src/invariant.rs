@@ -23,6 +23,7 @@ mod lost_disk;
 mod no_lasting_false_down;
 mod no_wrong_byte;
 mod one_container;
+mod one_identity;
 mod one_order;
 mod one_view;
 mod one_vote;
@@ -65,6 +66,7 @@ pub fn all(boards: usize) -> Vec<Box<dyn Invariant>> {
         Box::new(incarnations::Incarnations::default()),
         Box::new(journal_keeps::JournalKeeps::new(boards)),
         Box::new(no_lasting_false_down::NoLastingFalseDown::default()),
+        Box::new(one_identity::OneIdentity::default()),
         Box::new(one_view::OneView::default()),
         Box::new(answers_wait::AnswersWait::new(boards)),
         Box::new(chosen_is_kept::ChosenIsKept::new(boards)),

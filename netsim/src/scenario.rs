@@ -218,6 +218,7 @@ fn plan(path: &Path, text: &str) -> Result<Plan, Wrong> {
         let span = table.span();
         let timed = fault(text, table, boards)?;
         known_service(&plan, &span, timed.fault.service())?;
+        spare_board(&plan, &span, &timed.fault)?;
         known_service(&plan, &span, timed.cue.as_ref().and_then(Cue::service))?;
         plan.schedule.push(timed);
     }
@@ -264,6 +265,19 @@ fn known_service(plan: &Plan, at: &Range<usize>, named: Option<&str>) -> Result<
     }
     let what = format!("there is no service `{name}`: give it a [[service]] of its own");
     Err(Wrong { at: at.clone(), what })
+}
+
+/// A copy of a card needs a board to be put into.
+fn spare_board(plan: &Plan, at: &Range<usize>, fault: &Fault) -> Result<(), Wrong> {
+    match fault {
+        Fault::ClonedIdentity { node, onto } if node == onto || !plan.late.contains(onto) => {
+            let what = format!(
+                "`onto` must be a board that is not on by itself: say late = [{onto}], and name it in no `join`"
+            );
+            Err(Wrong { at: at.clone(), what })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn fault(text: &str, table: Spanned<Table>, boards: BoardIndex) -> Result<Timed, Wrong> {
@@ -554,6 +568,10 @@ mod tests {
             (
                 "\n[[fault]]\nat = \"1s\"\ndo = \"flood\"\nnode = 1\nto = 1\nper-second = 9\n",
                 "must be another board",
+            ),
+            (
+                "\n[[fault]]\nat = \"1s\"\ndo = \"cloned-identity\"\nnode = 1\nonto = 2\n",
+                "late = [2]",
             ),
             ("\n[[fault]]\nat = \"1s\"\ndo = \"nat\"\nnode = 1\nexpires = \"0s\"\n", "more than 0"),
             ("\n[[fault]]\nat = \"1s\"\ndo = \"join-storm\"\nnodes = []\n", "names no board"),

@@ -12,6 +12,7 @@
 //! - `news`: hard facts, told to everyone once.
 //! - `digest`: what a push missed is found by comparing hashes, with neighbours and now and then
 //!   with a random member; dead members are dialled now and then, so that split halves merge.
+//! - [`twins`]: two boards with one key are found out and refused.
 //!
 //! A node that hears too few of those it watches is *isolated* and judges nobody for a while, or for
 //! as long as it hears nobody at all. Gossip is a hint:
@@ -25,6 +26,7 @@ pub mod outbox;
 mod refute;
 pub mod rings;
 pub mod suspicion;
+pub mod twins;
 pub mod watch;
 
 use core::time::Duration;
@@ -46,6 +48,7 @@ use super::wire::gossip::{Answer, Ask, Fact, Joined, Probe, ProbeAck, ROUTE_MAX,
 use outbox::Outbox;
 use rings::Rings;
 use suspicion::Suspicions;
+use twins::Twins;
 use watch::{Step, Watch};
 
 /// Questions about one member that wait for its next ack.
@@ -85,6 +88,7 @@ pub struct Membership {
     /// See `slowness_now`, when it was last judged.
     slowness: u32,
     wander_at: Time,
+    twins: Twins,
     notices: Vec<Notice>,
 }
 
@@ -106,6 +110,8 @@ pub enum Notice {
     Revoked(Revocation, Box<Signed<Revocation>>),
     /// A newer table is known.
     Chosen,
+    /// This peer is two boards with one key.
+    Twins(NodeId),
 }
 
 impl Membership {
@@ -126,6 +132,7 @@ impl Membership {
             isolated: None,
             slowness: 1000,
             wander_at: now + timing.wander_interval / 4,
+            twins: Twins::default(),
             notices: Vec::new(),
         }
     }
@@ -183,10 +190,21 @@ impl Membership {
         if let Some(watched) = self.watches.get_mut(&peer) {
             watched.watch.renew(turn.now);
         }
+        self.twins.begins(peer, turn.now);
         // One side of every new link compares; towards a stranger both have much to say.
         if !known || turn.me.id() < peer {
             self.send_summary(turn, peer);
         }
+    }
+
+    /// Whether a peer that says hello with this record is refused: two boards have its key.
+    pub(crate) fn refuses(
+        &mut self,
+        peer: &NodeId,
+        record: &Signed<NodeRecord>,
+        now: Time,
+    ) -> bool {
+        self.twins.refuses(peer, record, now)
     }
 
     /// The last connection to `peer` is gone.
@@ -194,6 +212,7 @@ impl Membership {
         self.outbox.drop_link(&peer);
         self.compare.drop_link(&peer);
         self.told.remove(&peer);
+        self.twins.ends(&peer);
         let asks = self.watches.get_mut(&peer).is_some_and(|w| w.watch.on_link_lost(turn.now));
         if asks && turn.members.is_up(&peer) {
             self.ask_others(turn, peer);
@@ -201,6 +220,10 @@ impl Membership {
     }
 
     pub(crate) fn on_probe(&mut self, turn: &mut Turn<'_>, from: NodeId, probe: Probe) {
+        if self.twins.on_probe(from, probe.seq, turn.now) {
+            self.twins.refuse(from, turn.now);
+            return self.notices.push(Notice::Twins(from));
+        }
         let view = turn.view_hash();
         turn.send(from, ProbeAck { seq: probe.seq, view });
         self.on_view(turn, from, probe.view);
@@ -438,9 +461,21 @@ impl Membership {
         let isolated = of >= ISOLATION_MIN && silent * 4 >= of * 3;
         if isolated != self.isolated.is_some() {
             self.isolated = isolated.then_some(turn.now);
+            if !isolated {
+                self.begin_anew(turn);
+            }
             self.suspicions.restart(turn.now);
             let count = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
             turn.event(Event::Isolated { silent: count(silent), of: count(of), isolated });
+        }
+    }
+
+    /// This node hears others again. What it alone held against somebody until now, nobody could refute.
+    fn begin_anew(&mut self, turn: &Turn<'_>) {
+        for node in self.suspicions.withdraw(&turn.me.id()) {
+            if let Some(watched) = self.watches.get_mut(&node) {
+                watched.watch.renew(turn.now);
+            }
         }
     }
 

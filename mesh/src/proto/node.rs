@@ -46,6 +46,8 @@ use super::wire::hello::Refusal;
 
 /// A peer that refused this node, or was refused, is not dialled for that long.
 const SHUN: Duration = Duration::from_secs(60);
+/// … nor for that long where another board has the same key.
+const TWIN_PAUSE: Duration = Duration::from_secs(10);
 /// A node that was noticed on the LAN is wanted that long, to find out whether it is a member.
 const CURIOSITY: Duration = Duration::from_secs(20);
 /// Between two attempts to reach the boards named in the ticket while nobody else is known.
@@ -284,6 +286,9 @@ impl Node {
             return;
         }
         self.let_in = true;
+        if self.last_refusal.is_some_and(|(by, _, by_me)| !by_me && by == from) {
+            self.last_refusal = None;
+        }
         let office = self.office(now);
         let (Parts { membership, authority, failover, copies, topics }, mut turn) =
             self.turn(now, out);
@@ -407,6 +412,7 @@ impl Node {
                     self.ops.persist(Record::Member(joined), Purpose::Memory, out);
                 }
                 Notice::Refute(incarnation) => self.rise(now, incarnation, out),
+                Notice::Twins(node) => self.drop_twins(now, node, out),
                 Notice::Revoked(revocation, signed) => {
                     self.ops.persist(Record::Revocation(signed), Purpose::Memory, out);
                     let target = revocation.target.to_string();

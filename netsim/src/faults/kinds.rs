@@ -88,6 +88,7 @@ impl Fault {
             Self::BitRot { .. } => "bit-rot",
             Self::MisdirectedWrite { .. } => "misdirected-write",
             Self::RestoredSnapshot { .. } => "restored-snapshot",
+            Self::ClonedIdentity { .. } => "cloned-identity",
             Self::FsyncError { .. } => "fsync-error",
             Self::FullDisk { .. } => "full-disk",
             Self::Garbage { .. } => "garbage",
@@ -179,6 +180,7 @@ impl Fault {
                 [from.as_slice(), to].concat()
             }
             Self::Garbage { node, to }
+            | Self::ClonedIdentity { node, onto: to }
             | Self::Truncated { node, to }
             | Self::Replay { node, to }
             | Self::StaleTerm { node, to }
@@ -249,7 +251,7 @@ impl Fault {
     /// Whether it switches a board on for the first time.
     pub fn brings(&self, board: BoardIndex) -> bool {
         match self {
-            Self::Join { node } => *node == board,
+            Self::Join { node } | Self::ClonedIdentity { onto: node, .. } => *node == board,
             Self::JoinStorm { nodes } => nodes.contains(&board),
             _ => false,
         }

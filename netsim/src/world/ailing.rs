@@ -190,6 +190,23 @@ impl World {
         true
     }
 
+    /// A copy of a board's card, without the states of services, starts on a board that was never on. False: that
+    /// shows when somebody meets both.
+    pub(super) fn copy_card(&mut self, from: BoardIndex, onto: BoardIndex) -> bool {
+        let original = &self.boards[usize::from(from)];
+        let (keypair, image, has_run) =
+            (original.keypair.clone(), original.disk.image(), original.life > 0);
+        let copy = self.board(onto);
+        if !has_run || copy.life > 0 {
+            return false;
+        }
+        (copy.id, copy.keypair, copy.is_member) = (keypair.public(), keypair, true);
+        copy.disk.put_back(image);
+        self.see(onto, What::SetBack);
+        self.switch_on(onto);
+        false
+    }
+
     pub(super) fn feel_failed_disk(&mut self, board: BoardIndex) {
         let faults = [Fault::FsyncError { node: board }, Fault::FullDisk { node: board }];
         self.feel(|fault| faults.contains(fault));

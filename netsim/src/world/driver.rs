@@ -8,12 +8,14 @@ use hedgerow::proto::io::{Command, Effect, Event, Input, Reply};
 use hedgerow::proto::journal::Record;
 use hedgerow::proto::machine::Time;
 use hedgerow::proto::wire;
+use hedgerow::proto::wire::hello::Refusal;
 
 use super::World;
 use super::gate::HELLO_KINDS;
 use super::shim::Start;
 use super::task::Task;
 use crate::board::{self, Wake};
+use crate::faults::Fault;
 use crate::observe::What;
 use crate::queue::{BoardIndex, Due};
 use crate::time::{MILLI, Nanos, SECOND};
@@ -223,6 +225,16 @@ impl World {
         match event {
             Event::MemberDown { node, .. } => self.note_blame(board, node, true),
             Event::Suspected { node, .. } => self.note_blame(board, node, false),
+            Event::Refused { node, reason: Refusal::Twins } => {
+                let boards = &self.boards;
+                let is = |board: &BoardIndex| boards[usize::from(*board)].id == *node;
+                let doubles: Vec<BoardIndex> = (0..self.plan.boards).filter(is).collect();
+                let both = |fault: &Fault| match fault {
+                    Fault::ClonedIdentity { node, onto } => doubles == [*node, *onto],
+                    _ => false,
+                };
+                self.feel(both);
+            }
             Event::TableChosen { term, number, .. } => self.deciders.chosen(*term, *number),
             Event::Left => {
                 let state = self.board(board);

@@ -62,6 +62,7 @@ impl World {
                 self.take_image(number, *node);
                 false
             }
+            Fault::ClonedIdentity { node, onto } => self.copy_card(*node, *onto),
             Fault::StateLost { node } => {
                 self.cut_power(*node);
                 self.boards[usize::from(*node)].wanted && self.lose_state(*node)
@@ -159,6 +160,11 @@ impl World {
                     self.felt.insert(number);
                 }
                 self.switch_on_if_wanted(*node);
+            }
+            Fault::ClonedIdentity { onto, .. } => {
+                self.cut_power(*onto);
+                self.board(*onto).wanted = false;
+                self.lose_disk(*onto);
             }
             Fault::Blackout { nodes } => {
                 nodes.iter().for_each(|node| self.switch_on_if_wanted(*node));

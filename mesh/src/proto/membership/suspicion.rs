@@ -58,6 +58,14 @@ impl Suspicions {
         self.open.remove(subject).is_some()
     }
 
+    /// Drops every suspicion that only `by` has. Returns against whom.
+    pub fn withdraw(&mut self, by: &NodeId) -> Vec<NodeId> {
+        let alone = |(_, suspicion): &(&NodeId, &Suspicion)| suspicion.by.iter().eq([by]);
+        let against: Vec<NodeId> = self.open.iter().filter(alone).map(|(node, _)| *node).collect();
+        self.open.retain(|node, _| !against.contains(node));
+        against
+    }
+
     /// The suspicion against `subject`.
     pub fn get(&self, subject: &NodeId) -> Option<&Suspicion> {
         self.open.get(subject)

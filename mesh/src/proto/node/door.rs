@@ -1,6 +1,6 @@
 //! The door: who is let in. Before a peer's hello has passed, nothing else of it is listened to.
 
-use super::{Node, Parts, SHUN};
+use super::{Node, Parts, SHUN, TWIN_PAUSE};
 use crate::proto::admission;
 use crate::proto::bounded::Text;
 use crate::proto::id::NodeId;
@@ -16,6 +16,9 @@ impl Node {
         // connection still looks alive here. It has not heard ours: say it again.
         if self.admitted.contains(&peer) && !hello.answer {
             out.push(Effect::Send { to: peer, message: self.me.hello(true).into() });
+        }
+        if self.membership.refuses(&peer, &hello.record, now) {
+            return self.refuse(now, peer, Refusal::Twins, out);
         }
         let unix = self.clock.unix_at(now);
         match admission::judge(hello, &peer, &self.me, &self.members, unix) {
@@ -34,6 +37,9 @@ impl Node {
         let admission::Accepted { record, mut joined, first, ticket_issued } = accepted;
         self.clock.saw(ticket_issued, now);
         self.admitted.insert(peer);
+        if self.last_refusal.is_some_and(|(who, _, by_me)| by_me && who == peer) {
+            self.last_refusal = None;
+        }
         self.links.on_admitted(peer, now);
         out.push(Effect::Admit { peer });
         if let Some(first) = first {
@@ -56,10 +62,16 @@ impl Node {
         out.push(Effect::Disconnect { peer });
         self.refused.insert(peer);
         out.push(Effect::Event(Event::Refused { node: peer, reason }));
-        if !self.let_in {
+        if !self.let_in || reason == Refusal::Twins {
             self.last_refusal = Some((peer, reason, true));
         }
         self.links.shun(&peer, now + SHUN);
+    }
+
+    /// Two boards have the key of a peer that was let in.
+    pub(super) fn drop_twins(&mut self, now: Time, node: NodeId, out: &mut Effects) {
+        self.admitted.remove(&node);
+        self.refuse(now, node, Refusal::Twins, out);
     }
 
     pub(super) fn on_refused(
@@ -73,7 +85,9 @@ impl Node {
         self.last_refusal = Some((from, refused.reason, false));
         let why = format!("refused: {}", refused.reason.advice());
         self.links.on_failure(&from, why, now, &mut self.rng);
-        self.links.shun(&from, now + SHUN);
+        // Whoever refuses a copy sees by its coming back that it is there still.
+        let pause = if refused.reason == Refusal::Twins { TWIN_PAUSE } else { SHUN };
+        self.links.shun(&from, now + pause);
         if !self.let_in {
             // It passed this side's judgement, but a node that nobody lets in has no members.
             self.members.remove(&from);

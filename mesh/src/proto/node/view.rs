@@ -8,6 +8,7 @@ use crate::proto::members::Member;
 use crate::proto::table::Row;
 use crate::proto::ticket::Revoked;
 use crate::proto::wire::gossip::Standing;
+use crate::proto::wire::hello::Refusal;
 
 impl Node {
     pub(super) fn status(&self, now: Time) -> StatusView {
@@ -58,6 +59,9 @@ impl Node {
             names.join(", ")
         };
         let voters = voters.len();
+        if self.is_refused_as_twin() {
+            return "the others refuse this board: nothing is known of them".to_owned();
+        }
         if up * 2 <= voters {
             let (until, gone) = match (&down[..], &left[..]) {
                 ([], left) => (String::new(), format!("{} left", named(left))),
@@ -164,8 +168,8 @@ impl Node {
         let (silent, of) = self.membership.silent();
         let others_up = self.members.up().count().saturating_sub(1);
         let refused = self.last_refusal.map(|(node, refusal, by_me)| match by_me {
-            false => format!("{} refused this node: {}", node.short(), refusal.advice()),
-            true => format!("{} is not let in here: {}", node.short(), refusal.advice()),
+            false => format!("{} refused this node: {}", self.name_of(&node), refusal.advice()),
+            true => format!("{} is not let in here: {}", self.name_of(&node), refusal.advice()),
         });
         match &self.phase {
             Phase::Fresh | Phase::Starting => {
@@ -181,6 +185,9 @@ impl Node {
                     "no board named in the ticket answers yet; check that one of them is up and that its addresses can be reached from here".to_owned()
                 }),
             ),
+            Phase::Running if self.is_refused_as_twin() => {
+                (ViewState::Isolated, refused.unwrap_or_default())
+            }
             Phase::Running if self.members.len() <= 1 => (
                 ViewState::Alone,
                 "no other board has joined; make a ticket with `hedgerow ticket new` and run `hedgerow join TICKET` on another board".to_owned(),
@@ -195,6 +202,11 @@ impl Node {
             ),
             Phase::Running => (ViewState::Whole, refused.unwrap_or_default()),
         }
+    }
+
+    /// Whether members refuse this board since another one has its key.
+    fn is_refused_as_twin(&self) -> bool {
+        self.last_refusal.is_some_and(|(_, reason, by_me)| reason == Refusal::Twins && !by_me)
     }
 
     fn node_view(&self, now: Time, node: &NodeId, member: &Member) -> NodeView {

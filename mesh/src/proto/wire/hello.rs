@@ -70,6 +70,8 @@ pub enum Refusal {
     UnknownAdmitter,
     /// The mesh is full.
     Full,
+    /// Two boards have this key.
+    Twins,
 }
 
 impl Refusal {
@@ -98,6 +100,9 @@ impl Refusal {
                 "the member that admitted this board is unknown here; try again when more boards are up, or join with a new ticket"
             }
             Self::Full => "the mesh has reached its limit of members",
+            Self::Twins => {
+                "two boards run with this one's key: one is a copy of the other's data folder. On the copy stop `hedgerow up`, move that folder away and join with a ticket of its own; the other one is let in again within a minute"
+            }
         }
     }
 }

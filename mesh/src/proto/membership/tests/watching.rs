@@ -307,3 +307,54 @@ fn who_can_ask_nobody_waits_no_longer_than_who_is_not_alone_with_it() {
     assert!(!silent_from(&mut bench, 2_599));
     assert!(silent_from(&mut bench, 2_600));
 }
+
+/// Found by netsim: a board that had been refused by all for a while condemned one of them as soon as it heard the
+/// others again, and all of them believed it for some seconds.
+#[test]
+fn who_hears_others_again_condemns_nobody_by_what_it_alone_has_seen_meanwhile() {
+    let mut bench = Bench::new(4);
+    let [one, two, three, four] = bench.peers[..] else { panic!() };
+    for peer in [one, two, three] {
+        bench.act(2_000, |m, turn| m.on_link_lost(turn, peer));
+    }
+    for ms in (2_000..9_000).step_by(500) {
+        bench.act(ms, Membership::handle_timeout);
+    }
+    assert!(bench.membership.suspicions.get(&one).is_some_and(|s| s.by.len() == 1));
+    // Somebody else misses it, too.
+    bench.facts(9_000, four, Fact::Alert { subject: two, incarnation: FIRST, by: four });
+    for peer in [three, four] {
+        let next = bench.membership.watches[&peer].watch.clone().probe_now(at(60_000));
+        bench.ack(9_000, peer, next.expect("the last one is long under way") - 1);
+    }
+    bench.act(9_000, Membership::handle_timeout);
+    assert!(!bench.membership.is_isolated());
+    let suspected: Vec<NodeId> = bench.membership.suspicions.subjects().collect();
+    assert_eq!(suspected, [two], "that of somebody else stays");
+    assert!(!bench.membership.watches[&one].watch.is_silent(), "it is judged anew");
+}
+
+/// A copy of a peer's card: what two boards say arrives as from one.
+#[test]
+fn a_peer_whose_probes_are_those_of_two_is_named_and_not_answered() {
+    let mut bench = Bench::new(1);
+    let peer = bench.peers[0];
+    let (record, joined) = (board(1, |_| ()).record().clone(), board(1, |_| ()).joined());
+    bench.act(1_000, |m, turn| m.on_admitted(turn, peer, record.clone(), joined.clone()));
+    bench.membership.take_notices();
+    let view = bench.around.turn(0).view_hash();
+    let mut answered = 0;
+    for nr in 1..=5_u64 {
+        for seq in [900 + nr, nr] {
+            let probe = Probe { seq, view };
+            answered += bench.sent(2_000, |m, turn| m.on_probe(turn, peer, probe)).len();
+        }
+    }
+    assert_eq!(answered, 9);
+    assert_eq!(bench.membership.take_notices(), [Notice::Twins(peer)]);
+    let signed = board(1, |_| ()).signed().clone();
+    assert!(bench.membership.refuses(&peer, &signed, at(3_000)));
+    assert!(!bench.membership.refuses(&bench.me.clone(), &signed, at(3_000)));
+    let later = at(2_000) + twins::REFUSED_FOR;
+    assert!(!bench.membership.refuses(&peer, &signed, later), "only one has come since");
+}
