@@ -17,7 +17,8 @@ pub(super) struct OneIdentity {
     alive: BTreeMap<BoardIndex, NodeId>,
     /// Identities that two boards had at a time.
     double: BTreeSet<NodeId>,
-    /// Boards that say again what they have said.
+    /// Identities of boards that say again what they have said, and those boards.
+    echoes: BTreeSet<NodeId>,
     echo: BTreeSet<BoardIndex>,
 }
 
@@ -41,14 +42,17 @@ impl Invariant for OneIdentity {
                     self.double.insert(boot.node);
                 }
                 self.alive.insert(seen.board, boot.node);
+                if self.echo.contains(&seen.board) {
+                    self.echoes.insert(boot.node);
+                }
             }
             What::Gone { .. } => drop(self.alive.remove(&seen.board)),
             What::Fault(Fault::Replay { node, .. } | Fault::Flood { node, .. }, true) => {
                 self.echo.insert(*node);
+                self.echoes.extend(self.alive.get(node));
             }
             What::Effect(Effect::Event(Event::Refused { node, reason: Refusal::Twins })) => {
-                let echoes = self.alive.iter().any(|(b, n)| n == node && self.echo.contains(b));
-                if !self.double.contains(node) && !echoes {
+                if !self.double.contains(node) && !self.echoes.contains(node) {
                     let text = format!("holds {} for two boards", node.short());
                     let (at, rule) = (seen.at, self.name());
                     findings.push(Finding { at, rule, board: Some(seen.board), text });
