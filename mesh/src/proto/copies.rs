@@ -60,6 +60,8 @@ pub struct Hosting {
     pub spec: SpecHash,
     /// The standby, and the board that is to become it.
     pub targets: Vec<NodeId>,
+    /// The board that takes the place of a standby which is ready, once it holds as much.
+    pub successor: Option<NodeId>,
     /// Who must hold a state before a commit that is part of it is answered; nobody: none is.
     pub required: Vec<NodeId>,
     /// A state that an operator wants it to be started from: it may be older than any that is needed

@@ -26,6 +26,10 @@ const UNABLE_AGAIN: Duration = Duration::from_secs(5);
 const LINK_ERRAND: Duration = Duration::from_secs(30);
 /// After a capture failed.
 const CAPTURE_AGAIN: Duration = Duration::from_secs(1);
+/// So long the next capture waits for the board that is to become standby to hold the last one …
+const SUCCESSOR_PATIENCE: Duration = Duration::from_secs(5);
+/// … and after that so long not again.
+const SUCCESSOR_AGAIN: Duration = Duration::from_secs(40);
 /// Checkpoints are not made more often than that, whatever a service file says.
 const EVERY_MIN: Duration = Duration::from_millis(10);
 
@@ -41,6 +45,10 @@ pub struct Source {
     newest: Option<(CheckpointId, Time)>,
     /// When the next capture is due.
     next_at: Time,
+    /// Until when the next capture waits for the standby's successor, if it does.
+    waits: Option<Time>,
+    /// Before that it does not wait once more.
+    waits_again: Time,
     /// What each target is fetching, and when it was offered last.
     offered: BTreeMap<NodeId, (CheckpointId, Time)>,
     commits: Vec<Waiting>,
@@ -78,6 +86,8 @@ impl Source {
             capturing: None,
             newest: None,
             next_at: now,
+            waits: None,
+            waits_again: now,
             offered: BTreeMap::new(),
             commits: Vec::new(),
             closing: false,
@@ -103,7 +113,8 @@ impl Source {
     pub(super) fn due(&self) -> Option<Time> {
         let offers = self.offered.values().map(|(_, at)| *at + OFFER_AGAIN);
         let commits = self.commits.iter().filter_map(|commit| commit.until);
-        let capture = (self.wants_capture() && self.capturing.is_none()).then_some(self.next_at);
+        let next_at = self.waits.map_or(self.next_at, |until| until.max(self.next_at));
+        let capture = (self.wants_capture() && self.capturing.is_none()).then_some(next_at);
         offers.chain(commits).chain(capture).min()
     }
 
@@ -121,6 +132,23 @@ impl Source {
         });
         let worth_it = !self.hosting.targets.is_empty() && (taken || asked);
         (self.hosting.runs || self.closing) && (worth_it || self.by_hand)
+    }
+
+    /// Whether the next capture waits for the standby's successor, which holds `confirmed`. A standby that takes
+    /// states faster would stay for ever: its successor counts only once it holds as much.
+    fn waits_for_successor(&mut self, confirmed: Option<CheckpointId>, now: Time) -> bool {
+        let newest = self.newest.map(|(newest, _)| newest);
+        // Its first state is a whole one, and may take long.
+        let begun = confirmed.is_some_and(|id| id.epoch == self.hosting.epoch);
+        if self.hosting.successor.is_none() || !begun || confirmed >= newest || self.closing {
+            self.waits = None;
+        } else if self.waits.is_none() && now >= self.waits_again {
+            self.waits = Some(now + SUCCESSOR_PATIENCE);
+            self.waits_again = now + SUCCESSOR_PATIENCE + SUCCESSOR_AGAIN;
+        } else if self.waits.is_some_and(|until| until <= now) {
+            self.waits = None;
+        }
+        self.waits.is_some()
     }
 
     /// Whether a word of `node` about a state concerns this right.
@@ -377,7 +405,11 @@ impl Copies {
     /// Captures what is due, offers what is complete, forgets what nobody needs.
     fn proceed(&mut self, turn: &mut Turn<'_>, instance: &Instance) {
         let Some(source) = self.sources.get_mut(instance) else { return };
-        if source.capturing.is_none() && source.wants_capture() && source.next_at <= turn.now {
+        let successor = source.hosting.successor;
+        let confirmed = successor.and_then(|node| turn.holdings.confirmed(instance, &node));
+        let due =
+            source.capturing.is_none() && source.wants_capture() && source.next_at <= turn.now;
+        if due && !source.waits_for_successor(confirmed, turn.now) {
             source.seq += 1;
             let id = CheckpointId { epoch: source.hosting.epoch, seq: source.seq };
             let last = source.closing;

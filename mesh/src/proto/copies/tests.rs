@@ -5,7 +5,7 @@ use crate::proto::order::Action;
 use crate::proto::order::samples::{order, spec};
 use crate::proto::spec::{Commit, ServiceSpec};
 use crate::proto::table::samples::row;
-use crate::proto::turn::samples::Surroundings;
+use crate::proto::turn::samples::{Surroundings, at};
 use crate::proto::wire::Message;
 use crate::proto::wire::copies::Stored;
 
@@ -49,6 +49,7 @@ fn runs(board: &mut Surroundings) -> (NodeId, Hosting) {
         base: None,
         spec,
         targets: vec![standby],
+        successor: None,
         required: vec![standby],
         restoring: None,
         began_is_durable: true,
@@ -131,4 +132,50 @@ fn what_it_was_to_begin_with_is_offered_no_more_once_it_has_begun_and_was_captur
     copies.on_captured(&mut board.turn(610), &kv(), first, Ok(1));
     copies.handle_timeout(&mut board.turn(1_200));
     assert_eq!(asked(&mut board).1, [first]);
+}
+
+/// Found by netsim: a drained standby took states faster than its successor, which never held as much.
+#[test]
+fn the_next_state_waits_for_the_successor_of_the_standby_but_not_for_long() {
+    let mut board = Surroundings::new();
+    let (mut copies, instance, standby, states) = active(&mut board);
+    let (_, hosting) = runs(&mut board);
+    let next = board.peer(2);
+    let both = vec![standby, next];
+    let filling = Hosting { targets: both, successor: Some(next), ..hosting };
+    copies.on_hosting(&mut board.turn(60_020), instance.clone(), filling);
+    let stored = |copies: &mut Copies, board: &mut Surroundings, ms, from, id| {
+        let stored = Stored { instance: kv(), id };
+        copies.on_stored(&mut board.turn(ms), from, &stored);
+    };
+    stored(&mut copies, &mut board, 60_030, standby, states[1]);
+    board.effects();
+    // Nothing is there yet: the first one may take long.
+    copies.on_commit(&mut board.turn(60_040), &instance, 1);
+    let third = CheckpointId { seq: 3, ..states[1] };
+    assert_eq!(asked(&mut board).0, [third]);
+    copies.on_captured(&mut board.turn(60_050), &instance, third, Ok(1));
+    stored(&mut copies, &mut board, 60_060, standby, third);
+    stored(&mut copies, &mut board, 60_070, next, states[1]);
+    assert_eq!(asked(&mut board).1, [third, third], "the successor gets the newest next");
+    copies.on_commit(&mut board.turn(61_000), &instance, 2);
+    assert_eq!(asked(&mut board).0, [], "the standby is ahead");
+    stored(&mut copies, &mut board, 62_000, next, third);
+    let fourth = CheckpointId { seq: 4, ..third };
+    assert_eq!(asked(&mut board).0, [fourth], "both hold the same");
+    copies.on_captured(&mut board.turn(62_010), &instance, fourth, Ok(1));
+    stored(&mut copies, &mut board, 62_020, standby, fourth);
+    copies.on_commit(&mut board.turn(110_000), &instance, 3);
+    assert_eq!(asked(&mut board).0, []);
+    let due = copies.poll_timeout().expect("offers are repeated").at;
+    assert!(due <= at(115_000), "{due:?}");
+    copies.handle_timeout(&mut board.turn(114_999));
+    assert_eq!(asked(&mut board).0, []);
+    copies.handle_timeout(&mut board.turn(115_000));
+    let fifth = CheckpointId { seq: 5, ..third };
+    assert_eq!(asked(&mut board).0, [fifth], "it is waited for no longer");
+    copies.on_captured(&mut board.turn(115_010), &instance, fifth, Ok(1));
+    stored(&mut copies, &mut board, 115_020, standby, fifth);
+    copies.on_commit(&mut board.turn(120_000), &instance, 4);
+    assert_eq!(asked(&mut board).0, [CheckpointId { seq: 6, ..third }], "nor again so soon");
 }

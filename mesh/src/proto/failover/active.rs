@@ -674,6 +674,7 @@ impl Failover {
             spec: row.spec,
             base: (gives && assignment.has_base_only()).then_some(row.base),
             targets: row.standby.into_iter().chain(row.fill).collect(),
+            successor: row.fill.filter(|_| row.ready && !switches),
             required,
             restoring: assignment.restoring.map(|(at, _)| at),
             runs: assignment.run == Run::Running,
