@@ -7,7 +7,8 @@
 //! # caught-by: scenario reused-incarnation
 //! ```
 //!
-//! `caught-by` is `scenario NAME`, `campaign A..B` or `campaign A..B chaos`. The exam copies the tracked files of the
+//! `caught-by` is `scenario NAME`, `campaign A..B`, `campaign A..B chaos`, or `unit-tests` of the core: for what no
+//! schedule is known to show, since something else comes to the rescue. The exam copies the tracked files of the
 //! workspace to a temporary folder once, checks that the unbroken node passes, then applies one patch
 //! after the other, builds in one target folder of its own, and runs what must notice. The shipped
 //! code has no switch for any of this. The table says which rule noticed a mutant, and at which seed.
@@ -25,7 +26,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -40,6 +41,10 @@ pub mod sampled;
 
 /// Other seeds that a directed scenario is tried with.
 const OTHER_SEEDS: u64 = 200;
+/// What notices a mutant that no schedule shows.
+const UNIT_TESTS: &str = "unit-tests";
+/// They take two seconds.
+const UNIT_TESTS_PATIENCE: Duration = Duration::from_secs(30);
 /// How long one failure is shrunk.
 const SHRINK_BUDGET: &str = "120s";
 
@@ -69,7 +74,7 @@ pub fn run(only: Option<&str>, random: Option<&Random>) -> Result<bool> {
     copy.build().context("the unbroken workspace does not build")?;
     let checks: BTreeSet<&Vec<String>> = mutants.iter().map(|mutant| &mutant.caught_by).collect();
     for check in checks {
-        let notice = copy.notices(check)?;
+        let notice = noticed(&copy, check)?;
         ensure!(
             notice.is_none(),
             "the unbroken node fails `netsim {}`: mend that first",
@@ -100,7 +105,7 @@ fn examine(copy: &Copy, mutant: &Mutant) -> Result<(&'static str, String)> {
     copy.apply(&mutant.patch, false)?;
     let result = match copy.build() {
         Err(_) => ("no build", String::new()),
-        Ok(()) => match copy.notices(&mutant.caught_by)? {
+        Ok(()) => match noticed(copy, &mutant.caught_by)? {
             Some(notice) => ("caught", notice.how()),
             None => match notices_with_another_seed(copy, &mutant.caught_by)? {
                 Some(notice) => ("caught", notice.how()),
@@ -110,6 +115,16 @@ fn examine(copy: &Copy, mutant: &Mutant) -> Result<(&'static str, String)> {
     };
     copy.apply(&mutant.patch, true)?;
     Ok(result)
+}
+
+/// What notices that something is wrong with the node in the copy.
+fn noticed(copy: &Copy, check: &[String]) -> Result<Option<Notice>> {
+    if *check != [UNIT_TESTS] {
+        return copy.notices(check);
+    }
+    let tests = copy.build_tests()?.context("the unit tests do not build")?;
+    let failing = copy.failing_test(&tests, UNIT_TESTS_PATIENCE)?;
+    Ok(failing.map(|test| Notice::of(&test)))
 }
 
 /// How a directed scenario fails with another seed than its own, with which the unbroken node passes.
@@ -260,14 +275,16 @@ fn mutant(patch: &Path) -> Result<Mutant> {
             .find_map(|line| line.strip_prefix("# ")?.strip_prefix(name)?.strip_prefix(": "))
             .with_context(|| format!("{} has no line `# {name}: …`", patch.display()))
     };
-    let caught_by = match field("caught-by")?.split_once(' ') {
+    let caught_by = field("caught-by")?;
+    let caught_by = match caught_by.split_once(' ') {
+        None if caught_by == UNIT_TESTS => vec![caught_by.to_owned()],
         Some(("scenario", name)) => vec!["run".to_owned(), name.to_owned()],
         Some(("campaign", rest)) => {
             let (seeds, schedule) = rest.split_once(' ').unwrap_or((rest, "swarm"));
             ["campaign", "--seeds", seeds, "--schedule", schedule].map(str::to_owned).to_vec()
         }
         _ => bail!(
-            "{}: `caught-by` is `scenario NAME`, `campaign A..B` or `campaign A..B chaos`",
+            "{}: `caught-by` is `scenario NAME`, `campaign A..B`, `campaign A..B chaos` or `{UNIT_TESTS}`",
             patch.display()
         ),
     };

@@ -51,12 +51,12 @@ impl Invariant for OneIdentity {
                 self.echo.insert(*node);
                 self.echoes.extend(self.alive.get(node));
             }
-            What::Effect(Effect::Event(Event::Refused { node, reason: Refusal::Twins })) => {
-                if !self.double.contains(node) && !self.echoes.contains(node) {
-                    let text = format!("holds {} for two boards", node.short());
-                    let (at, rule) = (seen.at, self.name());
-                    findings.push(Finding { at, rule, board: Some(seen.board), text });
-                }
+            What::Effect(Effect::Event(Event::Refused { node, reason: Refusal::Twins }))
+                if !self.double.contains(node) && !self.echoes.contains(node) =>
+            {
+                let text = format!("holds {} for two boards", node.short());
+                let (at, rule) = (seen.at, self.name());
+                findings.push(Finding { at, rule, board: Some(seen.board), text });
             }
             _ => {}
         }

@@ -63,14 +63,15 @@ impl Failover {
         let asked = Duration::from_millis(u64::from(renew.lease_ms)).min(self.preset.lease);
         // The right to run may be moving at this moment: then nobody gets more of it (L4).
         let moves = office.changing.get(&renew.instance).is_some_and(|moves| *moves);
+        let stands = row.standby == Some(me);
         let (lease, as_master) = match office.reign {
+            // The word of a standby outlasts a reign. While another board takes its place only a master's counts.
+            _ if stands && row.fill.is_none() => (asked, false),
             Some((_, until)) if !moves => (asked.min(nested(until.since(turn.now))), true),
-            _ if row.standby == Some(me) => (asked, false),
+            _ if stands => (asked, false),
             _ => return,
         };
-        let silent = turn.now < self.silent_until
-            && row.standby == Some(me)
-            && !self.still_binds(turn, &renew);
+        let silent = turn.now < self.silent_until && stands && !self.still_binds(turn, &renew);
         let full =
             self.granted.len() >= INSTANCES_MAX && !self.granted.contains_key(&renew.instance);
         if lease < self.preset.heartbeat || silent || full {

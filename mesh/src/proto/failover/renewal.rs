@@ -23,6 +23,8 @@ const GRANTS_KEPT: u32 = 8;
 pub struct Lease {
     grants: BTreeMap<NodeId, Granted>,
     pub(super) renew_at: Time,
+    /// When there was a new link to the standby.
+    linked: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +36,7 @@ struct Granted {
 
 impl Lease {
     pub(super) fn new(now: Time) -> Self {
-        Self { grants: BTreeMap::new(), renew_at: now }
+        Self { grants: BTreeMap::new(), renew_at: now, linked: None }
     }
 
     /// Until when the instance may run, by this board's clock.
@@ -51,6 +53,13 @@ impl Lease {
     /// When the newest request was sent that this grantor has granted.
     pub(super) fn sent(&self, grantor: &NodeId) -> Option<Time> {
         self.grants.get(grantor).map(|granted| granted.sent)
+    }
+
+    /// Whether this standby, which was linked just now, has granted nothing since: perhaps it was started again,
+    /// and does not know yet what it stands by for. What it may go on with ends soon.
+    fn hurries(&self, standby: &NodeId, now: Time, heartbeat: Duration) -> bool {
+        let granted = |linked| self.sent(standby).is_some_and(|sent| sent >= linked);
+        self.linked.is_some_and(|linked| now < linked + heartbeat * 2 && !granted(linked))
     }
 
     /// How long it may run still by the word of this grantor alone.
@@ -73,13 +82,15 @@ impl Failover {
         if !assignment.is_wanted() || turn.now < assignment.lease.renew_at {
             return;
         }
-        assignment.lease.renew_at = turn.now + heartbeat;
+        let standby = assignment.row.standby.filter(|_| !assignment.is_switching());
+        let hurries =
+            standby.is_some_and(|node| assignment.lease.hurries(&node, turn.now, heartbeat));
+        assignment.lease.renew_at = turn.now + if hurries { heartbeat / 4 } else { heartbeat };
         // What is being given up needs no more of it, and nobody is to promise any.
         if assignment.handover.is_some_and(|handover| !handover.can_be_undone()) {
             return;
         }
         let row = &assignment.row;
-        let standby = row.standby.filter(|_| !assignment.is_switching());
         let fresh = |node: &NodeId, within: Duration| {
             assignment.lease.sent(node).is_some_and(|sent| turn.now.since(sent) <= within)
         };
@@ -115,6 +126,16 @@ impl Failover {
             } else {
                 turn.links.want_until(*grantor, turn.now + LINK_ERRAND, turn.now);
                 turn.send(*grantor, renew.clone());
+            }
+        }
+    }
+
+    /// There is a link to `peer`, perhaps anew: a standby that was started again goes on with what it has promised
+    /// only while that lasts, so it is asked at once and often.
+    pub(crate) fn on_linked(&mut self, peer: NodeId, now: Time) {
+        for assignment in self.assignments.values_mut() {
+            if assignment.row.standby == Some(peer) {
+                (assignment.lease.renew_at, assignment.lease.linked) = (now, Some(now));
             }
         }
     }

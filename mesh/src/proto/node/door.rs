@@ -52,8 +52,9 @@ impl Node {
             let name = record.name.to_string();
             out.push(Effect::Event(Event::Admitted { node: peer, name }));
         }
-        let (Parts { membership, .. }, mut turn) = self.turn(now, out);
+        let (Parts { membership, failover, .. }, mut turn) = self.turn(now, out);
         membership.on_admitted(&mut turn, peer, record, joined);
+        failover.on_linked(peer, now);
     }
 
     pub(super) fn refuse(&mut self, now: Time, peer: NodeId, reason: Refusal, out: &mut Effects) {

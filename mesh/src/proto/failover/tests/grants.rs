@@ -78,6 +78,43 @@ fn a_master_grants_nothing_while_the_right_moves_unless_it_stands_by() {
     assert_eq!(grants(true, true), Some((1_500, false)));
 }
 
+/// Found by a reviewer's schedules: a master that stood by was started again, and its active had nothing left to go
+/// on with, since what it had been granted ended with the reign.
+#[test]
+fn a_master_that_stands_by_promises_as_a_standby_unless_another_takes_its_place() {
+    let grants = |fill| {
+        let mut bench = Bench::new();
+        let (me, one) = (bench.me, bench.one);
+        let fill = if fill { Some(bench.two) } else { None };
+        bench.follows(0, vec![Row { fill, ..row("kv", one, Some(me)) }]);
+        bench.reigns(1_100);
+        granted(&mut bench, 100, one, renew(3, 90, 0))
+    };
+    assert_eq!(grants(false), Some((1_500, false)));
+    assert_eq!(grants(true), Some((980, true)), "that one counts the silence soon");
+}
+
+#[test]
+fn an_active_asks_at_once_when_the_link_to_its_standby_is_back() {
+    let (mut bench, row) = super::active::running(true, |_| ());
+    let standby = row.standby.unwrap();
+    let asks = |bench: &mut Bench, ms| {
+        let sent = bench.sent(ms, Failover::handle_timeout);
+        sent.iter().any(|(to, m)| *to == standby && matches!(m, Message::Renew(_)))
+    };
+    assert!(asks(&mut bench, 1_000) && !asks(&mut bench, 1_001));
+    bench.failover.on_linked(bench.me, at(1_002));
+    assert!(!asks(&mut bench, 1_002), "that is not its standby");
+    bench.failover.on_linked(standby, at(1_003));
+    assert!(asks(&mut bench, 1_003) && !asks(&mut bench, 1_065));
+    assert!(asks(&mut bench, 1_066), "it may not have known yet what it is asked about");
+    bench.grant(1_070, standby, &row);
+    assert!(asks(&mut bench, 1_130) && !asks(&mut bench, 1_379), "now it has granted");
+    bench.failover.on_linked(standby, at(2_000));
+    let often = (2_000..4_000).filter(|ms| asks(&mut bench, *ms)).count();
+    assert_eq!(often, 8 + 6, "for two heartbeats, and then as usual");
+}
+
 #[test]
 fn an_active_that_does_not_hear_what_is_granted_is_granted_no_more_after_a_lease() {
     let mut bench = Bench::new();
