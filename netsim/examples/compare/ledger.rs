@@ -16,6 +16,8 @@ pub(crate) struct Counts {
     pub(crate) kinds: BTreeMap<&'static str, u64>,
     /// Lives of boards that were held for dead by somebody while they ran.
     pub(crate) false_losses: u64,
+    /// The most peers that a board was connected with at a time, voters aside. Nothing where there are no connections.
+    pub(crate) most_links: usize,
 }
 
 /// See the module.
@@ -24,6 +26,9 @@ pub(crate) struct Ledger {
     /// Observer × subject: holds it for alive.
     up: Vec<bool>,
     runs: Vec<bool>,
+    /// With how many peers each board is connected.
+    links: Vec<usize>,
+    voters: BTreeSet<BoardIndex>,
     /// Board and life.
     falsely: BTreeSet<(BoardIndex, u64)>,
     counts: Counts,
@@ -39,6 +44,8 @@ impl Ledger {
             boards,
             up: vec![true; boards * boards],
             runs: vec![true; boards],
+            links: vec![0; boards],
+            voters: BTreeSet::new(),
             falsely: BTreeSet::new(),
             counts: Counts::default(),
             crashed: None,
@@ -47,7 +54,11 @@ impl Ledger {
 
     /// What was counted since it was last asked.
     pub(crate) fn take(&mut self) -> Counts {
-        std::mem::take(&mut self.counts)
+        let counts = std::mem::take(&mut self.counts);
+        for board in 0..self.boards {
+            self.note_links(board);
+        }
+        counts
     }
 
     /// How many boards run.
@@ -71,7 +82,27 @@ impl Ledger {
         *self.counts.kinds.entry(kind).or_default() += bytes as u64;
     }
 
+    /// A board has a connection with one peer more, or one less.
+    pub(crate) fn linked(&mut self, board: BoardIndex, on: bool) {
+        let board = usize::from(board);
+        let links = &mut self.links[board];
+        *links = if on { *links + 1 } else { links.saturating_sub(1) };
+        self.note_links(board);
+    }
+
+    /// Those that decide have limits of their own.
+    pub(crate) fn voters(&mut self, voters: BTreeSet<BoardIndex>) {
+        self.voters = voters;
+    }
+
+    fn note_links(&mut self, board: usize) {
+        if !self.voters.contains(&(board as BoardIndex)) {
+            self.counts.most_links = self.counts.most_links.max(self.links[board]);
+        }
+    }
+
     pub(crate) fn crash(&mut self, at: Nanos, who: BoardIndex) {
+        self.links[usize::from(who)] = 0;
         self.runs[usize::from(who)] = false;
         let holdouts = (0..self.boards).filter(|by| self.counts_on(*by, who)).count();
         self.crashed = Some((who, holdouts, (holdouts == 0).then_some(at)));

@@ -8,9 +8,9 @@
 //! and which of the bars that we set ourselves were held:
 //!
 //! ```text
-//! system                N loss trials  median     p99     max never false/node-h    B/s msg/s   CPU s
-//! ours, streams        32   0%      6    2.72    3.22    3.22     0         0.00    185   8.3     2.0
-//! foca lan, 40 B id    32   0%      6    8.48   11.26   11.26     0         0.00    218   2.1     0.1
+//! system                N loss trials  median     p99     max never false/node-h    B/s msg/s links   CPU s
+//! ours, streams        32   0%      6    3.26    3.63    3.63     0         0.00    119   8.3    12     2.0
+//! foca lan, 40 B id    32   0%      6    8.48   11.26   11.26     0         0.00    218   2.1     -     0.1
 //! ```
 //!
 //! foca runs by its own presets, unchanged. `lan` has the probe interval of ours, 1 s; `wan` probes
@@ -194,7 +194,7 @@ impl Line {
             at.map_or_else(|| "never".to_owned(), |at| format!("{:.2}", at as f64 / SECOND as f64))
         };
         format!(
-            "{:<18} {:>4} {:>3}% {:>6} {:>7} {:>7} {:>7} {:>5} {:>12.2} {:>6.0} {:>5.1} {:>7.1}",
+            "{:<18} {:>4} {:>3}% {:>6} {:>7} {:>7} {:>7} {:>5} {:>12.2} {:>6.0} {:>5.1} {:>5} {:>7.1}",
             self.contestant.name(),
             self.boards,
             self.loss,
@@ -206,6 +206,10 @@ impl Line {
             result.false_per_hour(),
             result.bytes_per_second(),
             result.messages_per_second(),
+            match result.most_links {
+                0 => "-".to_owned(),
+                most => most.to_string(),
+            },
             result.cpu.as_secs_f64(),
         )
     }
@@ -234,10 +238,11 @@ fn say(text: &str) -> Result<()> {
 }
 
 const HEAD: &str = "system                N loss trials  median     p99     max never \
-                    false/node-h    B/s msg/s   CPU s";
+                    false/node-h    B/s msg/s links   CPU s";
 const NOTES: &str = "
 Times in seconds from the power cut of one board until the last running one holds it for dead.
 false/node-h: lives (incarnations, identities) of running boards that somebody held for dead.
 B/s, msg/s: sent per board and second while nothing happens; payload only, no headers of UDP, QUIC or TLS.
+links: the most peers that a board was connected with meanwhile; boards that decide aside, whose limits are others.
 CPU: of the whole cell; at the first loss with forming, ours with codec, signatures and trace hash.
 ";

@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use hedgerow::proto::config::MembershipTiming;
 use hedgerow::proto::id::NodeId;
-use hedgerow::proto::io::{Effect, Event};
+use hedgerow::proto::io::{Effect, Event, Input};
+use hedgerow::proto::journal::Record;
 use hedgerow_netsim::faults::Fault;
 use hedgerow_netsim::net::datagram::Carrier;
 use hedgerow_netsim::observe::{Observation, Watcher, What};
@@ -80,6 +81,12 @@ impl Watcher for Scribe {
         match what {
             What::Boot(boot) => drop(self.boards.insert(boot.node, board)),
             What::Gone { .. } => ledger.crash(at, board),
+            What::Input(Input::Connected { .. }) => ledger.linked(board, true),
+            What::Input(Input::Disconnected { .. }) => ledger.linked(board, false),
+            What::Effect(Effect::Persist { record: Record::Table(table), .. }) => {
+                let board_of = |node: &NodeId| self.boards.get(node).copied();
+                ledger.voters(table.electorate().iter().filter_map(board_of).collect());
+            }
             What::Sent(Effect::Send { message, .. }, frame) => {
                 ledger.sent(message.name(), frame.len());
             }

@@ -12,7 +12,7 @@ struct Bar {
     holds: fn(&Line) -> bool,
 }
 
-const BARS: [Bar; 6] = [
+const BARS: [Bar; 7] = [
     Bar {
         words: "one crash known to all: median within 2.5 s at up to 5 % loss",
         applies: |line| line.loss <= 5,
@@ -42,6 +42,11 @@ const BARS: [Bar; 6] = [
         words: "at most 400 payload bytes per board and second idle, at 20 % loss",
         applies: |line| line.loss == 20,
         holds: |line| line.result.bytes_per_second() <= 400.0,
+    },
+    Bar {
+        words: "at most 16 connected peers on a board that does not decide, idle",
+        applies: |_| true,
+        holds: |line| line.result.most_links <= 16,
     },
 ];
 

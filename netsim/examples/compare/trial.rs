@@ -64,6 +64,8 @@ pub(crate) struct Result {
     pub(crate) idle_bytes: u64,
     pub(crate) idle_messages: u64,
     pub(crate) idle_kinds: BTreeMap<&'static str, u64>,
+    /// The most peers that a board was connected with meanwhile, voters aside.
+    pub(crate) most_links: usize,
     /// Board-time in which those were counted.
     pub(crate) idle_time: Nanos,
     pub(crate) cpu: Duration,
@@ -121,6 +123,7 @@ impl Trial {
         let counts = result.add_false(system, idle);
         (result.idle_bytes, result.idle_messages) = (counts.bytes, counts.messages);
         result.idle_kinds = counts.kinds;
+        result.most_links = counts.most_links;
         result.idle_time = running * idle;
         for (moment, victim) in victims.take(self.crashes) {
             system.run_until(now + moment);
@@ -160,6 +163,7 @@ impl Result {
         for (kind, bytes) in &other.idle_kinds {
             *self.idle_kinds.entry(kind).or_default() += bytes;
         }
+        self.most_links = self.most_links.max(other.most_links);
         self.idle_time += other.idle_time;
         self.cpu += other.cpu;
     }
