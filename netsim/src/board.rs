@@ -53,6 +53,8 @@ pub struct Board {
     pub has_left: bool,
     /// States that it held were lost, though its journal was not.
     pub has_lost: bool,
+    /// When it is started next it gets a ticket that names these.
+    pub led_to: Vec<BoardIndex>,
     /// It was told to leave whatever comes of it.
     pub is_forced_out: bool,
     /// Counts its pauses; the last one ends them all.
@@ -157,6 +159,7 @@ impl Board {
             is_member: index == 0,
             has_left: false,
             has_lost: false,
+            led_to: Vec::new(),
             is_forced_out: false,
             pauses: 0,
             stutters: None,

@@ -101,9 +101,16 @@ pub struct Blame {
 impl Evidence {
     /// Running members in groups that no knowledge of each other's present identity connects.
     pub fn islands(&self) -> Vec<Vec<BoardIndex>> {
+        self.islands_by(|a, b| !matches!(self.state(b, a), Ok("unknown" | "left") | Err(_)))
+    }
+
+    /// Running members in groups that nothing connects which one `knows` of another.
+    pub(crate) fn islands_by(
+        &self,
+        knows: impl Fn(BoardIndex, BoardIndex) -> bool,
+    ) -> Vec<Vec<BoardIndex>> {
         let mut islands: Vec<Vec<BoardIndex>> = Vec::new();
         for board in self.members() {
-            let knows = |a, b| !matches!(self.state(b, a), Ok("unknown" | "left") | Err(_));
             let touches = |island: &Vec<BoardIndex>| {
                 island.iter().any(|other| knows(board, *other) || knows(*other, board))
             };

@@ -30,6 +30,7 @@ pub(crate) fn join(context: &Context, given: &str, then_up: bool) -> Outcome {
     let home = Home::open(&context.home)?;
     let _lock = home.lock()?;
     refuse_if_taken(context, &home, &body)?;
+    let known = folder::belonging(&home)?.is_some_and(|known| known.admitted && !known.left);
     let node = home.node_id()?;
     settings::write_template(&home)?;
     folder::keep_ticket(&home, &ticket)?;
@@ -44,6 +45,11 @@ pub(crate) fn join(context: &Context, given: &str, then_up: bool) -> Outcome {
     context.show(&prepared, |prepared| {
         let mut lines =
             vec![format!("Ticket for the mesh {} ({}) kept.", prepared.mesh_name, prepared.mesh)];
+        if known {
+            let what = "This board is a member already: when it is started next it looks for the \
+                        boards that the ticket names, in case it has lost their addresses.";
+            lines.push(text::wrap(what, 0));
+        }
         lines.extend(prepared.warnings.iter().map(|warning| text::wrap(warning, 2)));
         if !then_up {
             lines.push("Next:".to_owned());
@@ -55,7 +61,6 @@ pub(crate) fn join(context: &Context, given: &str, then_up: bool) -> Outcome {
 
 fn refuse_if_taken(context: &Context, home: &Home, body: &TicketBody) -> Outcome {
     let place = context.home.display();
-    let up = context.command("up");
     if let Some(known) = folder::belonging(home)? {
         if known.mesh != body.mesh {
             let message = format!(
@@ -64,13 +69,6 @@ fn refuse_if_taken(context: &Context, home: &Home, body: &TicketBody) -> Outcome
                 known.mesh, body.mesh_name, body.mesh
             );
             return Err(Failure::new(Exit::Ticket, "other-mesh", message));
-        }
-        if known.admitted && !known.left {
-            let message = format!(
-                "this board is a member of {} already and needs no ticket; start it with `{up}`",
-                body.mesh_name
-            );
-            return Err(Failure::new(Exit::Folder, "belongs-already", message));
         }
     } else if let Some(pending) = folder::pending_ticket(home)? {
         let pending = pending.body();

@@ -37,7 +37,7 @@ use super::myself::Myself;
 use super::ops::{Ops, Purpose};
 use super::order::SignedOrder;
 use super::specs::Specs;
-use super::ticket::{Address, Revoked};
+use super::ticket::{Address, Bootstrap, Revoked};
 use super::topics::Topics;
 use super::turn::Turn;
 use super::wire::Message;
@@ -487,12 +487,17 @@ impl Node {
             return;
         }
         let Ok(ticket) = self.me.belonging.credential.ticket.peek() else { return };
-        for first in &ticket.bootstrap {
-            if first.node != self.me.id() {
-                self.links.want_until(first.node, now + BOOTSTRAP_INTERVAL * 2, now);
-                for address in first.addresses.iter().rev() {
-                    self.links.learn(first.node, address);
-                }
+        for first in ticket.bootstrap {
+            self.look_for(&first, now + BOOTSTRAP_INTERVAL * 2, now);
+        }
+    }
+
+    /// Wants a link to a board that a ticket names.
+    fn look_for(&mut self, contact: &Bootstrap, until: Time, now: Time) {
+        if contact.node != self.me.id() {
+            self.links.want_until(contact.node, until, now);
+            for address in contact.addresses.iter().rev() {
+                self.links.learn(contact.node, address);
             }
         }
     }

@@ -1,7 +1,10 @@
 //! Asking the boards what they see: for a scenario's expectations, and after all faults have ended
 //! until everything has converged.
 
+use std::collections::BTreeMap;
+
 use super::World;
+use crate::board;
 use crate::evidence::Evidence;
 use crate::expect::Expect;
 use crate::queue::{BoardIndex, Due};
@@ -59,8 +62,8 @@ impl World {
         }
         let evidence = self.evidence();
         if self.now - healed >= OPERATOR_LOOKS && self.settling_since.is_none() {
-            self.settling_since =
-                Some(if self.rejoin_stranded(&evidence) { self.now } else { healed });
+            let helped = self.rejoin_stranded(&evidence) || self.lead_together(&evidence);
+            self.settling_since = Some(if helped { self.now } else { healed });
         }
         let healed = self.settling_since.unwrap_or(healed);
         let after = self.now - healed;
@@ -141,6 +144,37 @@ impl World {
             self.switch_on(*board);
         }
         !stranded.is_empty()
+    }
+
+    /// Boards that know each other by addresses only that are nobody's any more can never meet. An operator sees
+    /// that, and starts one of them again with a ticket that names boards of the rest. True if there were any.
+    fn lead_together(&mut self, evidence: &Evidence) -> bool {
+        let present: BTreeMap<String, BoardIndex> = self
+            .boards
+            .iter()
+            .filter(|board| board.node.is_some())
+            .map(|board| (board::address(board.index, board.roams).to_string(), board.index))
+            .collect();
+        let islands = evidence.islands_by(|from, to| {
+            let Some(Some(view)) = evidence.views.get(&from) else { return false };
+            let linked = view
+                .nodes
+                .iter()
+                .any(|node| node.path == "linked" && node.node == evidence.ids[usize::from(to)]);
+            let mut addresses = view.nodes.iter().flat_map(|node| &node.addresses);
+            linked || addresses.any(|address| present.get(address) == Some(&to))
+        });
+        let Some(main) = islands.iter().rev().max_by_key(|island| island.len()).cloned() else {
+            return false;
+        };
+        let first_of_others = islands.iter().filter(|island| **island != main).map(|it| it[0]);
+        let lost: Vec<BoardIndex> = first_of_others.collect();
+        for board in &lost {
+            self.crash(*board, "its operator starts it again with a ticket");
+            self.board(*board).led_to.clone_from(&main);
+            self.switch_on(*board);
+        }
+        !lost.is_empty()
     }
 
     /// The horizon came first.

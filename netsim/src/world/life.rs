@@ -89,6 +89,7 @@ impl World {
             Err(error) => return self.find("nodes-recover", Some(board), error.to_string()),
         }
         (state.has_left, state.is_forced_out) = (false, false);
+        state.led_to = Vec::new();
         state.running_since = now;
         state.armed = None;
         if std::mem::take(&mut state.rotten) {
@@ -104,7 +105,7 @@ impl World {
     /// What a life is told, with a ticket where an operator would give one.
     fn config(&self, board: BoardIndex, durable: &Durable) -> Option<Config> {
         let state = &self.boards[usize::from(board)];
-        if durable.belonging.is_some() && !durable.left {
+        if durable.belonging.is_some() && !durable.left && state.led_to.is_empty() {
             return Some(state.config(self.plan.timing, self.plan.preset, None));
         }
         // Whom an operator would name: boards that are up and in, the founder first.
@@ -112,10 +113,12 @@ impl World {
             .boards
             .iter()
             .filter(|other| other.index != board && other.node.is_some() && other.is_member)
+            .filter(|other| state.led_to.is_empty() || state.led_to.contains(&other.index))
             .take(BOOTSTRAP_NODES_MAX)
             .map(|other| (board::address(other.index, other.roams), other.id))
             .collect();
-        let contacts = if state.is_founder { Vec::new() } else { contacts };
+        let founds = state.is_founder && state.led_to.is_empty();
+        let contacts = if founds { Vec::new() } else { contacts };
         if contacts.is_empty() && !state.is_founder {
             return None;
         }

@@ -3,6 +3,7 @@
 //! Before a node says anything, the mesh it belongs to and a block of incarnations are durable: a
 //! restart can then never use an incarnation twice, and never forgets where it belongs.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::ChaCha8Rng;
@@ -51,6 +52,9 @@ pub enum RecoverError {
     HasLeft,
 }
 
+/// Boards that a new ticket names are looked for that long.
+const CONTACTS_WANTED: Duration = Duration::from_secs(60);
+
 impl Node {
     /// A node that remembers `durable` and whose store holds the states `held`. `seed` is fresh
     /// randomness for this life.
@@ -73,8 +77,12 @@ impl Node {
             (Some(known), Some(offered)) if known.mesh != offered.mesh => {
                 return Err(RecoverError::OtherMesh);
             }
-            // A board that was admitted keeps its credential: the new ticket may be revoked.
-            (Some(known), _) if !durable.left && durable.admission.is_some() => known,
+            // A board that was admitted, or founded the mesh, keeps its credential: the new ticket may be revoked.
+            (Some(known), _)
+                if !durable.left && (durable.admission.is_some() || is_founders(&known)) =>
+            {
+                known
+            }
             (_, Some(offered)) => offered,
             (Some(_), None) if durable.left => return Err(RecoverError::HasLeft),
             (Some(known), None) => known,
@@ -90,8 +98,7 @@ impl Node {
         let admission = durable.admission.filter(|signed| {
             signed.peek().is_ok_and(|a| a.ticket == belonging.credential.ticket.digest())
         });
-        let founded =
-            belonging.credential.ticket.peek().is_ok_and(|body| body.bootstrap.is_empty());
+        let founded = is_founders(&belonging);
         let mut node = Self {
             let_in: founded || admission.is_some(),
             me: Myself::new(config, belonging, admission, durable.incarnation),
@@ -133,10 +140,9 @@ impl Node {
         }
     }
 
-    /// Whether this node founded the mesh: its ticket names nobody to contact first.
+    /// Whether this node founded the mesh.
     fn is_founder(&self) -> bool {
-        let ticket = self.me.belonging.credential.ticket.peek();
-        ticket.is_ok_and(|body| body.bootstrap.is_empty())
+        is_founders(&self.me.belonging)
     }
 
     fn recall(
@@ -189,7 +195,22 @@ impl Node {
         for peer in self.links.connected() {
             out.push(Effect::Send { to: peer, message: self.me.hello(false).into() });
         }
+        self.look_for_contacts(now);
     }
+
+    /// A ticket that was given for this life: a member that has lost the addresses of all others, or those of a part
+    /// of the mesh, is led back by it.
+    fn look_for_contacts(&mut self, now: Time) {
+        let Some(ticket) = &self.me.config().ticket else { return };
+        for contact in ticket.body().bootstrap {
+            self.look_for(&contact, now + CONTACTS_WANTED, now);
+        }
+    }
+}
+
+/// Whether this is the belonging of the node that founded the mesh: its ticket names nobody to contact first.
+fn is_founders(belonging: &Belonging) -> bool {
+    belonging.credential.ticket.peek().is_ok_and(|body| body.bootstrap.is_empty())
 }
 
 /// The version of the table below which this board believes no announcement: it has acted on that one. What it

@@ -198,7 +198,7 @@ impl Node {
             ),
             Phase::Running if others_up == 0 => (
                 ViewState::Alone,
-                "every other member is down or left; `hedgerow why NODE` says what is known of each".to_owned(),
+                "every other member is down or left; `hedgerow why NODE` says what is known of each. If they run and have other addresses now, a new ticket leads back to them: `hedgerow ticket new` there, `hedgerow join TICKET` here".to_owned(),
             ),
             Phase::Running => (ViewState::Whole, refused.unwrap_or_default()),
         }
