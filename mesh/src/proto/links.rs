@@ -146,7 +146,10 @@ impl Links {
     /// Remembers an address of a node, whether it is a member or not.
     pub fn learn(&mut self, node: NodeId, address: &Address) {
         if !self.book.contains_key(&node) && self.book.len() >= BOOK_MAX {
-            return;
+            // Somebody may answer with another key each time: those that nobody wants make room.
+            let idle = self.book.keys().find(|known| !self.peers.contains_key(*known)).copied();
+            let Some(idle) = idle else { return };
+            self.book.remove(&idle);
         }
         let addresses = self.book.entry(node).or_default();
         let others = addresses.iter().filter(|known| *known != address).cloned();
@@ -198,6 +201,13 @@ impl Links {
         link.failures = link.failures.saturating_add(1);
         link.retry_at = now + backoff + jitter(backoff, rng.next_u32());
         link.last_error = Some(why);
+    }
+
+    /// Do not dial `peer` before `until`; who wants it wants it still.
+    pub fn put_off(&mut self, peer: &NodeId, until: Time) {
+        if let Some(link) = self.peers.get_mut(peer) {
+            link.retry_at = until;
+        }
     }
 
     /// Do not dial `peer` before `until`, and want it no more.
@@ -363,6 +373,35 @@ mod tests {
         assert!(!links.on_disconnected(&peer, "closed".to_owned(), now), "it never could be used");
         links.handle_timeout(now + RETRY_MIN, &members, &mut effects);
         assert!(matches!(effects.as_slice(), [_, Effect::Connect { .. }]));
+    }
+
+    #[test]
+    fn addresses_of_nodes_that_nobody_wants_make_room_and_others_stay() {
+        let (now, at) = (Time(1), Text::capped("/ip4/192.0.2.1/tcp/4711"));
+        let mut links = Links::default();
+        let wanted: Vec<NodeId> = (0..BOOK_MAX as u16 / 2).map(node).collect();
+        for node in &wanted {
+            links.learn(*node, &at);
+            links.want_until(*node, now + RETRY_MAX, now);
+        }
+        let newest = node(500);
+        (200..=500).for_each(|nr| links.learn(node(nr), &at));
+        assert_eq!(links.book.len(), BOOK_MAX);
+        assert!(wanted.iter().chain([&newest]).all(|node| links.book.contains_key(node)));
+    }
+
+    /// Found by a reviewer: two members that had refused each other for a while were linked no more.
+    #[test]
+    fn a_peer_that_is_put_off_is_dialled_later_if_it_is_wanted_still() {
+        let (members, peer) = (Members::default(), node(1));
+        let (mut links, mut effects) = (Links::default(), Effects::default());
+        links.want_standing(&BTreeSet::from([peer]), Time(1));
+        let later = Time(1) + RETRY_MAX;
+        links.put_off(&peer, later);
+        links.handle_timeout(later - RETRY_MIN, &members, &mut effects);
+        assert_eq!(effects.as_slice(), []);
+        links.handle_timeout(later, &members, &mut effects);
+        assert!(matches!(effects.as_slice(), [Effect::Connect { .. }]));
     }
 
     #[test]

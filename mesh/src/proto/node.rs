@@ -46,8 +46,10 @@ use super::wire::hello::Refusal;
 
 /// A peer that refused this node, or was refused, is not dialled for that long.
 const SHUN: Duration = Duration::from_secs(60);
-/// … nor for that long where another board has the same key.
+/// … nor for that long where two boards have one key. Whoever refuses them sees by that that both are there still.
 const TWIN_PAUSE: Duration = Duration::from_secs(10);
+/// Where two boards have one key they are refused again and again; after so long without that it is over.
+const TWINS_SHOWN: Duration = Duration::from_secs(60);
 /// A node that was noticed on the LAN is wanted that long, to find out whether it is a member.
 const CURIOSITY: Duration = Duration::from_secs(20);
 /// Between two attempts to reach the boards named in the ticket while nobody else is known.
@@ -73,8 +75,8 @@ pub struct Node {
     refused: BTreeSet<NodeId>,
     /// Whether this node founded the mesh, or any member has ever let it in.
     let_in: bool,
-    /// The last refusal, for `status`: who, why, and whether this node was the one that refused.
-    last_refusal: Option<(NodeId, Refusal, bool)>,
+    /// For `status`.
+    last_refusal: Option<LastRefusal>,
     directory: Directory,
     authority: Authority,
     failover: Failover,
@@ -88,6 +90,16 @@ pub struct Node {
     called_at: Time,
     stalls: stalls::Stalls,
     rng: ChaCha8Rng,
+}
+
+/// The last refusal.
+#[derive(Clone, Copy, Debug)]
+struct LastRefusal {
+    /// Who refused this node, or was refused.
+    node: NodeId,
+    reason: Refusal,
+    by_me: bool,
+    at: Time,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -286,7 +298,7 @@ impl Node {
             return;
         }
         self.let_in = true;
-        if self.last_refusal.is_some_and(|(by, _, by_me)| !by_me && by == from) {
+        if self.last_refusal.is_some_and(|last| !last.by_me && last.node == from) {
             self.last_refusal = None;
         }
         let office = self.office(now);

@@ -207,6 +207,15 @@ impl World {
         false
     }
 
+    /// The copy of a card is gone, and its board is not started again. Its identity is not lost: another one has it.
+    pub(super) fn scrap_copy(&mut self, board: BoardIndex) {
+        let seed = self.plan.seed;
+        let copy = self.board(board);
+        (copy.wanted, copy.is_member) = (false, false);
+        copy.disk.wipe();
+        copy.new_identity(seed);
+    }
+
     pub(super) fn feel_failed_disk(&mut self, board: BoardIndex) {
         let faults = [Fault::FsyncError { node: board }, Fault::FullDisk { node: board }];
         self.feel(|fault| faults.contains(fault));

@@ -163,8 +163,7 @@ impl World {
             }
             Fault::ClonedIdentity { onto, .. } => {
                 self.cut_power(*onto);
-                self.board(*onto).wanted = false;
-                self.lose_disk(*onto);
+                self.scrap_copy(*onto);
             }
             Fault::Blackout { nodes } => {
                 nodes.iter().for_each(|node| self.switch_on_if_wanted(*node));

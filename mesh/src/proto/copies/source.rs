@@ -140,7 +140,11 @@ impl Source {
         let newest = self.newest.map(|(newest, _)| newest);
         // Its first state is a whole one, and may take long.
         let begun = confirmed.is_some_and(|id| id.epoch == self.hosting.epoch);
-        if self.hosting.successor.is_none() || !begun || confirmed >= newest || self.closing {
+        let late = |commit: &Waiting| {
+            commit.until.is_some_and(|until| until <= now + SUCCESSOR_PATIENCE * 2)
+        };
+        let hurries = self.closing || self.by_hand || self.commits.iter().any(late);
+        if self.hosting.successor.is_none() || !begun || confirmed >= newest || hurries {
             self.waits = None;
         } else if self.waits.is_none() && now >= self.waits_again {
             self.waits = Some(now + SUCCESSOR_PATIENCE);

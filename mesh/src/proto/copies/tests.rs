@@ -179,3 +179,34 @@ fn the_next_state_waits_for_the_successor_of_the_standby_but_not_for_long() {
     copies.on_commit(&mut board.turn(120_000), &instance, 4);
     assert_eq!(asked(&mut board).0, [CheckpointId { seq: 6, ..third }], "nor again so soon");
 }
+
+/// Found by a reviewer: a commit that must be answered soon would have ended as unknown.
+#[test]
+fn neither_a_commit_that_must_be_answered_soon_nor_an_operator_waits_for_the_successor() {
+    let captures = |patience_ms: u32, by_hand| {
+        let mut board = Surroundings::new();
+        let (mut copies, instance, standby, states) = active(&mut board);
+        let (_, hosting) = runs(&mut board);
+        let next = board.peer(2);
+        let mut spec = ServiceSpec { state: Some(Text::capped("data")), ..spec() };
+        (spec.replicate.commit, spec.replicate.commit_timeout_ms) = (Commit::Standby, patience_ms);
+        let spec = board.specs.put(order(2, Action::Run(Box::new(spec)))).unwrap();
+        let targets = vec![standby, next];
+        let filling = Hosting { targets, successor: Some(next), spec, ..hosting };
+        copies.on_hosting(&mut board.turn(60_020), instance.clone(), filling);
+        for (from, id) in [(next, states[0]), (standby, states[1])] {
+            let stored = Stored { instance: kv(), id };
+            copies.on_stored(&mut board.turn(60_030), from, &stored);
+        }
+        board.effects();
+        match by_hand {
+            true => copies.capture_now(&mut board.turn(61_000), &instance),
+            false => copies.on_commit(&mut board.turn(61_000), &instance, 1),
+        }
+        asked(&mut board).0.len()
+    };
+    assert_eq!(captures(0, false), 0, "it may wait for as long as it takes");
+    assert_eq!(captures(10_001, false), 0);
+    assert_eq!(captures(10_000, false), 1);
+    assert_eq!(captures(0, true), 1);
+}

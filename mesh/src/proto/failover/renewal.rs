@@ -133,8 +133,11 @@ impl Failover {
     /// There is a link to `peer`, perhaps anew: a standby that was started again goes on with what it has promised
     /// only while that lasts, so it is asked at once and often.
     pub(crate) fn on_linked(&mut self, peer: NodeId, now: Time) {
+        let heartbeat = self.preset.heartbeat;
         for assignment in self.assignments.values_mut() {
-            if assignment.row.standby == Some(peer) {
+            // Whoever says hello again and again is not asked each time.
+            let rests = assignment.lease.linked.is_some_and(|linked| now < linked + heartbeat);
+            if assignment.row.standby == Some(peer) && !rests {
                 (assignment.lease.renew_at, assignment.lease.linked) = (now, Some(now));
             }
         }

@@ -1,6 +1,6 @@
 //! The door: who is let in. Before a peer's hello has passed, nothing else of it is listened to.
 
-use super::{Node, Parts, SHUN, TWIN_PAUSE};
+use super::{LastRefusal, Node, Parts, SHUN, TWIN_PAUSE};
 use crate::proto::admission;
 use crate::proto::bounded::Text;
 use crate::proto::id::NodeId;
@@ -37,7 +37,7 @@ impl Node {
         let admission::Accepted { record, mut joined, first, ticket_issued } = accepted;
         self.clock.saw(ticket_issued, now);
         self.admitted.insert(peer);
-        if self.last_refusal.is_some_and(|(who, _, by_me)| by_me && who == peer) {
+        if self.last_refusal.is_some_and(|last| last.by_me && last.node == peer) {
             self.last_refusal = None;
         }
         self.links.on_admitted(peer, now);
@@ -64,9 +64,17 @@ impl Node {
         self.refused.insert(peer);
         out.push(Effect::Event(Event::Refused { node: peer, reason }));
         if !self.let_in || reason == Refusal::Twins {
-            self.last_refusal = Some((peer, reason, true));
+            self.last_refusal = Some(LastRefusal { node: peer, reason, by_me: true, at: now });
         }
-        self.links.shun(&peer, now + SHUN);
+        self.keep_away(now, &peer, reason);
+    }
+
+    /// Nobody asks again at once. A member stays one whatever its copy does, and is wanted still.
+    fn keep_away(&mut self, now: Time, peer: &NodeId, reason: Refusal) {
+        match reason {
+            Refusal::Twins => self.links.put_off(peer, now + TWIN_PAUSE),
+            _ => self.links.shun(peer, now + SHUN),
+        }
     }
 
     /// Two boards have the key of a peer that was let in.
@@ -82,13 +90,17 @@ impl Node {
         refused: &Refused,
         out: &mut Effects,
     ) {
+        if refused.reason == Refusal::Twins && self.members.get(&from).is_none() {
+            let what = "it says that two boards have this one's key, and is no member".to_owned();
+            self.links.shun(&from, now + SHUN);
+            return out.push(Effect::Event(Event::Misbehaved { node: from, what }));
+        }
         let text: String = refused.text.chars().filter(|c| !c.is_control()).collect();
-        self.last_refusal = Some((from, refused.reason, false));
+        let reason = refused.reason;
+        self.last_refusal = Some(LastRefusal { node: from, reason, by_me: false, at: now });
         let why = format!("refused: {}", refused.reason.advice());
         self.links.on_failure(&from, why, now, &mut self.rng);
-        // Whoever refuses a copy sees by its coming back that it is there still.
-        let pause = if refused.reason == Refusal::Twins { TWIN_PAUSE } else { SHUN };
-        self.links.shun(&from, now + pause);
+        self.keep_away(now, &from, reason);
         if !self.let_in {
             // It passed this side's judgement, but a node that nobody lets in has no members.
             self.members.remove(&from);

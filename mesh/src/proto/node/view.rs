@@ -1,6 +1,6 @@
 //! What a node says of itself and of the mesh when it is asked.
 
-use super::{Node, Phase};
+use super::{LastRefusal, Node, Phase, TWINS_SHOWN};
 use crate::proto::id::NodeId;
 use crate::proto::io::{MasterView, NodeView, Reply, ReplyError, StatusView, ViewState, WhyView};
 use crate::proto::machine::Time;
@@ -167,9 +167,12 @@ impl Node {
     fn view(&self) -> (ViewState, String) {
         let (silent, of) = self.membership.silent();
         let others_up = self.members.up().count().saturating_sub(1);
-        let refused = self.last_refusal.map(|(node, refusal, by_me)| match by_me {
-            false => format!("{} refused this node: {}", self.name_of(&node), refusal.advice()),
-            true => format!("{} is not let in here: {}", self.name_of(&node), refusal.advice()),
+        let refused = self.refusal_to_show().map(|last| {
+            let (name, advice) = (self.name_of(&last.node), last.reason.advice());
+            match last.by_me {
+                false => format!("{name} refused this node: {advice}"),
+                true => format!("{name} is not let in here: {advice}"),
+            }
         });
         match &self.phase {
             Phase::Fresh | Phase::Starting => {
@@ -206,7 +209,15 @@ impl Node {
 
     /// Whether members refuse this board since another one has its key.
     fn is_refused_as_twin(&self) -> bool {
-        self.last_refusal.is_some_and(|(_, reason, by_me)| reason == Refusal::Twins && !by_me)
+        self.refusal_to_show().is_some_and(|last| last.reason == Refusal::Twins && !last.by_me)
+    }
+
+    /// The last refusal, unless it is over by now.
+    fn refusal_to_show(&self) -> Option<LastRefusal> {
+        let is_over = |last: &LastRefusal| {
+            last.reason == Refusal::Twins && self.called_at >= last.at + TWINS_SHOWN
+        };
+        self.last_refusal.filter(|last| !is_over(last))
     }
 
     fn node_view(&self, now: Time, node: &NodeId, member: &Member) -> NodeView {

@@ -111,6 +111,7 @@ fn an_active_asks_at_once_when_the_link_to_its_standby_is_back() {
     bench.grant(1_070, standby, &row);
     assert!(asks(&mut bench, 1_130) && !asks(&mut bench, 1_379), "now it has granted");
     bench.failover.on_linked(standby, at(2_000));
+    bench.failover.on_linked(standby, at(2_001));
     let often = (2_000..4_000).filter(|ms| asks(&mut bench, *ms)).count();
     assert_eq!(often, 8 + 6, "for two heartbeats, and then as usual");
 }
