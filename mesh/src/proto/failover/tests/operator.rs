@@ -452,3 +452,21 @@ fn what_another_board_has_carried_out_is_noted_with_its_change_and_not_passed_on
     assert_eq!(bench.says(moves()).as_deref(), Some(""), "it is done");
     assert_eq!(passes(&mut bench, 400), 0);
 }
+
+/// Found by netsim: a board that says again and again what it has said had an order opened each time, and each of
+/// those was passed on again and again.
+#[test]
+fn an_order_that_a_board_repeats_is_open_once() {
+    let mut bench = Bench::new();
+    bench.reigns(60_000);
+    let (one, two) = (bench.one, bench.two);
+    bench.follows(0, vec![row("kv", one, Some(two))]);
+    let mut asks = |ms, from, seq| {
+        let submit = Submit { seq, order: order(7, moves()) };
+        bench.act(ms, |f, turn, office| f.on_submit(turn, office, from, submit));
+        // Each that is open is passed on once more.
+        bench.sent(ms + 500, |f, turn, office| f.pass_on(turn, office)).len()
+    };
+    assert_eq!([asks(100, two, 9), asks(1_000, two, 9)], [1, 1]);
+    assert_eq!([asks(2_000, two, 10), asks(3_000, one, 9)], [2, 3], "those are others");
+}
