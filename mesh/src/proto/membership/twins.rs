@@ -51,9 +51,9 @@ struct Refused {
 }
 
 impl Twins {
-    /// A peer that has a link begins anew: another connection, or another life.
+    /// There is a link to a peer, perhaps one more.
     pub(super) fn begins(&mut self, peer: NodeId, now: Time) {
-        self.courses.insert(peer, Course { last: 0, falls: 0, since: now });
+        self.courses.entry(peer).or_insert(Course { last: 0, falls: 0, since: now });
     }
 
     /// The last connection to a peer is gone.
@@ -151,11 +151,23 @@ mod tests {
         let found = (0..100).any(|life| {
             // A crash loop: each life says hello on a connection of its own.
             twins.begins(peer, at(life));
-            twins.on_probe(peer, 1, at(life)) || twins.on_probe(peer, 1, at(life))
+            twins.on_probe(peer, 1, at(life)) || twins.on_probe(peer, 2, at(life))
         });
         assert!(!found);
         twins.ends(&peer);
-        assert!((0..10).all(|_| !twins.on_probe(peer, 1, at(100))), "it has no link");
+        assert!((0..10).all(|_| !twins.on_probe(peer, 2, at(100))), "it has no link");
+    }
+
+    #[test]
+    fn two_that_say_hello_again_and_again_are_found_all_the_same() {
+        let mut twins = Twins::default();
+        let peer = board(1, |_| ()).id();
+        let found = (1..60).find(|second| {
+            twins.begins(peer, at(*second));
+            twins.on_probe(peer, 500 + second, at(*second))
+                || twins.on_probe(peer, *second, at(*second))
+        });
+        assert_eq!(found, Some(6));
     }
 
     /// That board after so many changes of its record.
