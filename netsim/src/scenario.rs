@@ -219,8 +219,17 @@ fn plan(path: &Path, text: &str) -> Result<Plan, Wrong> {
         let timed = fault(text, table, boards)?;
         known_service(&plan, &span, timed.fault.service())?;
         spare_board(&plan, &span, &timed.fault)?;
+        if timed.at >= plan.horizon {
+            let what = "this fault begins at or after the `horizon`, where the run ends";
+            return Err(Wrong { at: span, what: what.to_owned() });
+        }
         known_service(&plan, &span, timed.cue.as_ref().and_then(Cue::service))?;
         plan.schedule.push(timed);
+    }
+    if let Some(heal) = file.heal.as_ref().filter(|_| plan.heal_at >= Some(plan.horizon)) {
+        let what =
+            "`heal` is at or after the `horizon`, where the run ends: nothing would be judged";
+        return Err(Wrong { at: heal.span(), what: what.to_owned() });
     }
     plan.settle_within = match &file.settle {
         Some(settle) => Some(duration(settle)?),
@@ -230,6 +239,10 @@ fn plan(path: &Path, text: &str) -> Result<Plan, Wrong> {
         let span = table.span();
         let (by, expect) = expect(text, table, boards)?;
         known_service(&plan, &span, expect.service())?;
+        if by > plan.horizon {
+            let what = "`by` is after the `horizon`, where the run ends: it would not be judged";
+            return Err(Wrong { at: span, what: what.to_owned() });
+        }
         plan.expects.push((by, expect));
     }
     Ok(plan)
@@ -575,6 +588,12 @@ mod tests {
             ),
             ("\n[[fault]]\nat = \"1s\"\ndo = \"nat\"\nnode = 1\nexpires = \"0s\"\n", "more than 0"),
             ("\n[[fault]]\nat = \"1s\"\ndo = \"join-storm\"\nnodes = []\n", "names no board"),
+            (
+                "\n[[fault]]\nat = \"9h\"\ndo = \"crash\"\nnode = 1\n",
+                "begins at or after the `horizon`",
+            ),
+            ("heal = \"9h\"\n", "x.toml:4:8: `heal` is at or after the `horizon`"),
+            ("\n[[expect]]\nby = \"9h\"\nthat = \"all-up\"\n", "it would not be judged"),
             ("\n[[expect]]\nby = \"1s\"\nthat = \"al-up\"\n", "did you mean `all-up`?"),
         ] {
             let told = wrong(more);

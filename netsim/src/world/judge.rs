@@ -76,7 +76,12 @@ impl World {
             self.unsettled = None;
             let since = *self.settled_after.get_or_insert(after);
             if after - since >= LOOKS_IN_A_ROW * LOOK_INTERVAL {
-                self.over = true;
+                let last = self.plan.expects.iter().map(|(by, _)| *by).max().unwrap_or_default();
+                self.over = last < self.now;
+                if !self.over {
+                    // What is expected later is to be judged, too, and then everything must be well still.
+                    self.queue.push(last + 1, Due::Settle);
+                }
                 return;
             }
         }

@@ -101,7 +101,7 @@ impl Refusal {
             }
             Self::Full => "the mesh has reached its limit of members",
             Self::Twins => {
-                "two boards run with this one's key: one is a copy of the other's data folder. On the copy stop `hedgerow up`, move that folder away and join with a ticket of its own; the other one is let in again within a minute"
+                "two boards run with one key: one is a copy of the other's data folder. On the copy stop `hedgerow up`, move that folder away and join with a ticket of its own; the other one is let in again within a minute"
             }
         }
     }
