@@ -55,13 +55,17 @@ impl Bench {
     }
 
     fn serves(&mut self, row: &Row) {
+        self.says_it_serves(row, true);
+    }
+
+    fn says_it_serves(&mut self, row: &Row, runs: bool) {
         let serving = Serving {
             instance: row.instance(),
             epoch: row.epoch,
             life: crate::proto::id::Incarnation(1),
             stamp: 1,
             node: row.active,
-            runs: true,
+            runs,
             spec: row.spec,
             why: Text::default(),
             endpoints: Default::default(),
@@ -156,6 +160,22 @@ fn what_runs_need_not_be_recovered_and_what_does_not_cannot_be_captured() {
     assert_eq!(says(true, true, captures).as_deref(), Some(""));
     assert_eq!(says(false, true, captures).as_deref(), Some("not-serving"));
     assert_eq!(says(true, false, captures).as_deref(), Some("not-serving"));
+}
+
+/// Found by a generated mutant.
+#[test]
+fn a_word_about_a_former_right_does_not_say_that_it_runs() {
+    let captures = |epoch, runs| {
+        let mut bench = Bench::new();
+        bench.reigns(60_000);
+        let row = row("kv", bench.one, Some(bench.two));
+        bench.follows(0, vec![row.clone()]);
+        bench.says_it_serves(&Row { epoch: Epoch(epoch), ..row }, runs);
+        bench.says(Action::Checkpoint(name()))
+    };
+    assert_eq!(captures(3, true).as_deref(), Some(""));
+    assert_eq!(captures(2, true).as_deref(), Some("not-serving"));
+    assert_eq!(captures(3, false).as_deref(), Some("not-serving"));
 }
 
 #[test]
