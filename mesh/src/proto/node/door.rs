@@ -138,3 +138,114 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::io::{Input, ViewState};
+    use crate::proto::journal::Durable;
+    use crate::proto::myself::Myself;
+    use crate::proto::node::TWINS_SHOWN;
+    use crate::proto::ticket::Address;
+    use crate::proto::turn::samples::{at, board};
+    use crate::proto::wire::Message;
+    use crate::proto::wire::gossip::Probe;
+
+    /// A node that runs and has let one member in.
+    fn node() -> (Node, Myself) {
+        let (me, peer) = (board(0, |_| ()), board(1, |_| ()));
+        let durable = Durable { belonging: Some(me.belonging.clone()), ..Durable::default() };
+        let (config, seed) = (me.config().clone(), [7; 32]);
+        let mut node = Node::recover(config, seed, durable, Default::default(), at(0)).unwrap();
+        let mut out = Effects::default();
+        node.handle_timeout(at(0), &mut out);
+        let written = |effect| match effect {
+            Effect::Persist { op, .. } => Some(op),
+            _ => None,
+        };
+        for op in out.drain().filter_map(written).collect::<Vec<_>>() {
+            node.handle_input(at(1), Input::Persisted { op, result: Ok(()) }, &mut out);
+        }
+        meet(&mut node, &peer, 2);
+        says(&mut node, 3, peer.id(), peer.hello(false).into());
+        assert!(node.admitted.contains(&peer.id()));
+        (node, peer)
+    }
+
+    fn meet(node: &mut Node, peer: &Myself, ms: u64) {
+        let (peer, address) = (peer.id(), Address::default());
+        node.handle_input(at(ms), Input::Connected { peer, address }, &mut Effects::default());
+    }
+
+    fn says(node: &mut Node, ms: u64, from: NodeId, message: Message) -> Vec<Effect> {
+        let mut out = Effects::default();
+        node.handle_input(at(ms), Input::Received { from, message }, &mut out);
+        out.drain().collect()
+    }
+
+    fn twins() -> Message {
+        let reason = Refusal::Twins;
+        Refused { reason, text: Text::capped(reason.advice()) }.into()
+    }
+
+    /// Found by a reviewer: it was shown for ever, with the advice to move the data folder away.
+    #[test]
+    fn that_two_boards_have_its_key_is_shown_while_members_say_so() {
+        let (mut node, peer) = node();
+        let why = |node: &mut Node, ms| {
+            node.handle_timeout(at(ms), &mut Effects::default());
+            let status = node.status(at(ms));
+            (status.view == ViewState::Isolated, status.view_why)
+        };
+        says(&mut node, 10, peer.id(), twins());
+        let (isolated, text) = why(&mut node, 11);
+        assert!(isolated && text.starts_with("n1 refused this node: two boards"), "{text}");
+        let shown = 10 + TWINS_SHOWN.as_millis() as u64;
+        assert!(why(&mut node, shown - 1).1.contains("two boards"));
+        assert!(!why(&mut node, shown).1.contains("two boards"));
+    }
+
+    #[test]
+    fn a_stranger_does_not_make_a_board_one_of_two() {
+        let (mut node, _) = node();
+        let stranger = board(9, |_| ());
+        meet(&mut node, &stranger, 10);
+        let effects = says(&mut node, 11, stranger.id(), twins());
+        let [Effect::Event(Event::Misbehaved { node: who, .. })] = &effects[..] else {
+            panic!("{effects:?}")
+        };
+        assert_eq!(*who, stranger.id());
+        assert!(node.last_refusal.is_none());
+    }
+
+    #[test]
+    fn two_boards_are_told_and_refused_until_one_has_come_alone_for_a_while() {
+        let (mut node, peer) = node();
+        let refuses = |effects: &[Effect]| {
+            effects.iter().any(|effect| {
+                matches!(effect, Effect::Event(Event::Refused { reason: Refusal::Twins, .. }))
+            })
+        };
+        let mut refused = None;
+        for second in 1..20_u64 {
+            for seq in [500 + second, 1 + second] {
+                let probe = Probe { seq, view: 0 };
+                let effects = says(&mut node, second * 1_000, peer.id(), probe.into());
+                refused = refused.or(refuses(&effects).then_some(second));
+            }
+        }
+        assert_eq!(refused, Some(5));
+        assert!(!node.admitted.contains(&peer.id()));
+        let parts = |node: &mut Node, ms| {
+            let gone = Input::Disconnected { peer: peer.id(), why: "closed".to_owned() };
+            node.handle_input(at(ms), gone, &mut Effects::default());
+        };
+        parts(&mut node, 20_000);
+        meet(&mut node, &peer, 20_100);
+        assert!(refuses(&says(&mut node, 20_200, peer.id(), peer.hello(false).into())));
+        parts(&mut node, 45_500);
+        meet(&mut node, &peer, 46_000);
+        says(&mut node, 46_100, peer.id(), peer.hello(false).into());
+        assert!(node.admitted.contains(&peer.id()));
+    }
+}
