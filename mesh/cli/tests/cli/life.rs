@@ -7,7 +7,7 @@ use hedgerow::proto::machine::{Effects, Time};
 use hedgerow::proto::recording::{Call, Recording, digest};
 use rustix::process::Signal;
 
-use crate::board::{Board, until};
+use crate::board::{Board, finish, until};
 
 /// The first call of a recording, if any, that comes to something else than it did.
 fn differs(recording: Recording) -> Option<usize> {
@@ -104,4 +104,25 @@ fn a_recorded_life_can_be_lived_again_call_by_call() {
     let told = crate::board::finish(again, "").failure(7, "recording");
     assert!(told.contains("does not exist yet"), "{told}");
     assert_eq!(crate::board::mode(&file), 0o600, "it holds the private key");
+}
+
+/// After a restart both have other ports, and there is no mDNS: neither knows where the other one is.
+#[test]
+fn a_member_that_has_lost_the_others_is_led_back_by_a_new_ticket() {
+    let mut founder = Board::founder();
+    let mut guest = Board::guest(&founder, "guest");
+    for board in [&mut founder, &mut guest] {
+        board.signal(Signal::TERM);
+        assert_eq!(board.ends(), Some(0));
+    }
+    founder.up("founder");
+    let text = finish(guest.command(&["join", "-"]), &founder.ticket());
+    assert!(text.out.contains("is a member already"), "{text:?}");
+    guest.up("guest");
+    until("they are linked", || {
+        [&founder, &guest].iter().all(|board| {
+            let nodes = board.json(&["nodes"]);
+            nodes.as_array().unwrap().iter().any(|node| node["path"] == "linked")
+        })
+    });
 }
