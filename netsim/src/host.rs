@@ -142,6 +142,14 @@ impl Host {
         }
     }
 
+    /// What services left behind and the store of their states is gone. What keeps services from running here is of
+    /// the board, and stays.
+    pub fn lose_state(&mut self, states: States, seed: u64, board: u64) {
+        let new = Self::new(states, seed, board);
+        let Self { barren, empty, stubborn, .. } = *self;
+        *self = Self { barren, empty, stubborn, ..new };
+    }
+
     /// The agent is gone, and with it what it was doing.
     pub fn agent_gone(&mut self) {
         self.store.close();

@@ -10,7 +10,6 @@ use hedgerow::proto::ticket::BOOTSTRAP_NODES_MAX;
 use super::World;
 use crate::board::{self, Wake};
 use crate::disk::CannotOpen;
-use crate::host::Host;
 use crate::observe::{Boot, What};
 use crate::queue::{BoardIndex, Due};
 use crate::seed::{self, Purpose};
@@ -197,7 +196,7 @@ impl World {
         (state.is_founder, state.is_member) = (false, false);
         state.disk.wipe();
         state.rotten = false;
-        state.host = Host::new(states, seed, u64::from(board) | u64::from(state.life) << 16);
+        state.host.lose_state(states, seed, u64::from(board) | u64::from(state.life) << 16);
         state.new_identity(seed);
         self.introduce(board);
         self.see(board, What::DiskLost);
@@ -209,7 +208,7 @@ impl World {
         let state = self.board(board);
         let had_any = !state.host.folders.is_empty() || !state.host.store.is_empty();
         let began = std::mem::take(&mut state.host.began);
-        state.host = Host::new(states, seed, u64::from(board) | u64::from(state.life) << 16);
+        state.host.lose_state(states, seed, u64::from(board) | u64::from(state.life) << 16);
         state.host.began = began;
         state.has_lost |= had_any;
         self.see(board, What::Service(&ServiceEvent::StateLost));

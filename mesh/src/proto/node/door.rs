@@ -228,7 +228,7 @@ mod tests {
         };
         let mut refused = None;
         for second in 1..20_u64 {
-            for seq in [500 + second, 1 + second] {
+            for seq in [500 + second, 100 + second] {
                 let probe = Probe { seq, view: 0 };
                 let effects = says(&mut node, second * 1_000, peer.id(), probe.into());
                 refused = refused.or(refuses(&effects).then_some(second));

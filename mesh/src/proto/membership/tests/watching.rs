@@ -344,13 +344,13 @@ fn a_peer_whose_probes_are_those_of_two_is_named_and_not_answered() {
     bench.membership.take_notices();
     let view = bench.around.turn(0).view_hash();
     let mut answered = 0;
-    for nr in 1..=6_u64 {
-        for seq in [900 + nr, nr] {
+    for nr in 1..=5_u64 {
+        for seq in [900 + nr, 100 + nr] {
             let probe = Probe { seq, view };
             answered += bench.sent(2_000, |m, turn| m.on_probe(turn, peer, probe)).len();
         }
     }
-    assert_eq!(answered, 11);
+    assert_eq!(answered, 9);
     assert_eq!(bench.membership.take_notices(), [Notice::Twins(peer)]);
     let signed = board(1, |_| ()).signed().clone();
     assert!(bench.membership.refuses(&peer, &signed, at(3_000)));
