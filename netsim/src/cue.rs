@@ -22,6 +22,7 @@ use hedgerow::proto::wire::{MESSAGE_NAMES, Message};
 
 use crate::observe::{Observation, What};
 use crate::queue::BoardIndex;
+use crate::scenario::nearest;
 use crate::service::ServiceEvent;
 use crate::time::Nanos;
 
@@ -117,7 +118,10 @@ impl FromStr for Cue {
         };
         let known = |names: &[&'static str]| {
             names.iter().copied().find(|known| *known == name).ok_or_else(|| {
-                format!("`{name}` is nothing that a board {does}: known are {}", names.join(", "))
+                let meant = nearest(name, names.iter().copied())
+                    .map_or_else(String::new, |known| format!("did you mean `{known}`? "));
+                let known = names.join(", ");
+                format!("`{name}` is nothing that a board {does}; {meant}known are {known}")
             })
         };
         let said = || [&CLAIMS[..], MESSAGE_NAMES].concat();
@@ -171,7 +175,7 @@ mod tests {
         for (text, said) in [
             ("4 writes Saw", "no cue"),
             ("n4 writes", "no cue"),
-            ("n4 writes Swichting", "known are Belongs"),
+            ("n4 writes Swichting", "did you mean `Switching`? known are Belongs"),
             ("n4 sends Nothing", "known are Take"),
             ("n4 eats Saw", "does not `eats`"),
         ] {

@@ -79,14 +79,14 @@ enum Command {
     },
     /// Runs a failure again, by the line that it printed; or a real board's life, from a recording.
     Replay {
-        /// Such as 'swarm/1 nodes=5 seed=42', or a file made by `hedgerow up --record FILE`.
+        /// Such as 'swarm/1 nodes=5 seed=42', or a file made by `hedgerow up --record FILE`, or a scenario.
         line: String,
         #[command(flatten)]
         show: Show,
     },
     /// Makes a failing run as small as possible, and prints it as a scenario file.
     Shrink {
-        /// Such as 'swarm/1 nodes=5 schedule=chaos seed=42'.
+        /// Such as 'swarm/1 nodes=5 schedule=chaos seed=42', or a scenario.
         line: String,
         /// Stops after this long with the least that was found so far, such as 60s.
         #[arg(long, default_value = "120s", value_parser = budget)]
@@ -97,7 +97,7 @@ enum Command {
     },
     /// Makes a picture of a run: one HTML file that needs no network.
     Report {
-        /// A replay line, such as 'swarm/1 nodes=5 seed=42', or a scenario file.
+        /// A replay line, such as 'swarm/1 nodes=5 seed=42', or a scenario, by its name or file.
         run: String,
         /// Which file. Otherwise one in the current folder, named after the run.
         #[arg(long)]
@@ -180,7 +180,7 @@ fn execute(command: Command) -> Result<bool> {
         Command::Replay { line, show } if flight::is_recording(Path::new(&line)) => {
             fly(Path::new(&line), &show)
         }
-        Command::Replay { line, show } => single(&line.parse()?, &show),
+        Command::Replay { line, show } => single(&named(&line)?, &show),
         Command::Campaign { seeds, nodes, schedule, mutant: Some(mutant), .. } => {
             let seeds = format!("{}..{}", seeds.start, seeds.end);
             let words = ["campaign", "--seeds", &seeds, "--schedule", schedule.name()];
@@ -201,7 +201,7 @@ fn execute(command: Command) -> Result<bool> {
             }
             Ok(summary.failures.is_empty() && missing.is_empty())
         }
-        Command::Shrink { line, budget, out } => shrink(&line.parse()?, budget, out.as_deref()),
+        Command::Shrink { line, budget, out } => shrink(&named(&line)?, budget, out.as_deref()),
         Command::Report { run, out } => report(&run, out),
         Command::Golden { write } => golden(write),
         Command::Exam(arguments) => examine(arguments),
@@ -292,10 +292,7 @@ fn shrink(replay: &Replay, budget: Duration, out: Option<&Path>) -> Result<bool>
 
 /// False if a rule was broken.
 fn report(run: &str, out: Option<PathBuf>) -> Result<bool> {
-    let replay = match find_scenario(run) {
-        Ok(file) => Replay::scenario(file, None),
-        Err(_) => run.parse()?,
-    };
+    let replay = named(run)?;
     let Report { html, outcome } = Report::of(&replay)?;
     let out = out.unwrap_or_else(|| {
         let about = outcome.findings.first().map_or("all-held", |finding| finding.rule);
@@ -360,6 +357,17 @@ fn print_failure(replay: &Replay, findings: &[Finding]) {
     say!("replay: netsim replay '{replay}' --timeline");
 }
 
+/// Names of scenarios that are told when there is none of the given name.
+const ALIKE_SHOWN: usize = 8;
+
+/// A run, by its replay line, a scenario file or the name of one in netsim/scenarios.
+fn named(run: &str) -> Result<Replay> {
+    match run.contains(char::is_whitespace) && !Path::new(run).is_file() {
+        true => run.parse(),
+        false => Ok(Replay::scenario(find_scenario(run)?, None)),
+    }
+}
+
 fn find_scenario(name: &str) -> Result<PathBuf> {
     let given = Path::new(name);
     if given.is_file() {
@@ -384,7 +392,14 @@ fn find_scenario(name: &str) -> Result<PathBuf> {
         .filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned()))
         .collect();
     known.sort();
-    bail!("there is no scenario {name}; {} has: {}", folder.display(), known.join(", "))
+    let mut alike: Vec<&str> =
+        known.iter().map(String::as_str).filter(|known| known.contains(name)).collect();
+    alike.extend(scenario::nearest(name, known.iter().map(String::as_str)));
+    alike.truncate(ALIKE_SHOWN);
+    match alike[..] {
+        [] => bail!("there is no scenario {name}: {} has {}", folder.display(), known.len()),
+        _ => bail!("there is no scenario {name}; did you mean {}?", alike.join(", ")),
+    }
 }
 
 fn seeds(text: &str) -> Result<Range<u64>> {

@@ -45,7 +45,7 @@ use crate::service::Service;
 use crate::shelf::States;
 use crate::time::{MILLI, Nanos, PPM_MAX, SECOND};
 
-pub use write::{line, text};
+pub use write::{entry_text, line, text};
 
 /// Boards of one world.
 pub const BOARDS_MAX: BoardIndex = 1024;
@@ -276,7 +276,11 @@ fn known_service(plan: &Plan, at: &Range<usize>, named: Option<&str>) -> Result<
     if plan.services.iter().any(|service| service.name == name) {
         return Ok(());
     }
-    let what = format!("there is no service `{name}`: give it a [[service]] of its own");
+    let known = plan.services.iter().map(|service| service.name.as_str());
+    let what = match nearest(name, known) {
+        Some(known) => format!("there is no service `{name}`; did you mean `{known}`?"),
+        None => format!("there is no service `{name}`: give it a [[service]] of its own"),
+    };
     Err(Wrong { at: at.clone(), what })
 }
 
@@ -482,14 +486,31 @@ fn check_boards(at: &Range<usize>, named: &[BoardIndex], boards: BoardIndex) -> 
 fn with_suggestion(message: &str) -> String {
     let mut names = quoted(message);
     let unknown = message.starts_with("unknown").then(|| names.next()).flatten();
-    let Some(unknown) = unknown else { return message.to_owned() };
-    let nearest = names.map(|known| (distance(unknown, known), known)).min();
-    match nearest {
-        Some((distance, known)) if distance <= unknown.len().max(3) / 2 => {
-            format!("{message}; did you mean `{known}`?")
-        }
-        _ => message.to_owned(),
+    match unknown.and_then(|unknown| nearest(unknown, names)) {
+        Some(known) => format!("{message}; did you mean `{known}`?"),
+        None => without_types(message),
     }
+}
+
+/// The language's names of types mean nothing to who writes a scenario.
+fn without_types(message: &str) -> String {
+    let Some((before, expected)) = message.split_once(", expected ") else {
+        return message.to_owned();
+    };
+    let (word, more) = expected.split_once([' ', '\n']).unwrap_or((expected, ""));
+    let number = match word {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number that is not negative",
+        "i8" | "i16" | "i32" | "i64" => "a whole number",
+        _ => return message.to_owned(),
+    };
+    format!("{before}, expected {number} {more}").trim_end().to_owned()
+}
+
+/// That one of the known names that was probably meant.
+pub fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let (distance, known) =
+        known.into_iter().map(|known| (distance(unknown, known), known)).min()?;
+    (distance <= unknown.len().max(3) / 2).then_some(known)
 }
 
 fn quoted(message: &str) -> impl Iterator<Item = &str> {
@@ -595,6 +616,19 @@ mod tests {
             ("heal = \"9h\"\n", "x.toml:4:8: `heal` is at or after the `horizon`"),
             ("\n[[expect]]\nby = \"9h\"\nthat = \"all-up\"\n", "it would not be judged"),
             ("\n[[expect]]\nby = \"1s\"\nthat = \"al-up\"\n", "did you mean `all-up`?"),
+            ("loss = \"much\"\n", "expected a whole number that is not negative"),
+            (
+                "\n[[fault]]\nat = \"1s\"\ndo = \"crash\"\nnode = \"one\"\n",
+                "expected a whole number that is not negative",
+            ),
+            (
+                "[[service]]\nname = \"kv\"\nat = \"1s\"\n[[fault]]\nat = \"2s\"\ndo = \"stop\"\nservice = \"kw\"\n",
+                "did you mean `kv`?",
+            ),
+            (
+                "[[fault]]\nwhen = \"n1 writes Swichting\"\ndo = \"crash\"\nnode = 1\n",
+                "did you mean `Switching`?",
+            ),
         ] {
             let told = wrong(more);
             assert!(told.contains(said), "{said:?} is not in {told:?}");

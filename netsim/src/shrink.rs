@@ -92,9 +92,22 @@ impl Shrinker<'_> {
         Instant::now() >= self.deadline
     }
 
-    /// Nothing after the failure matters, nor what is to come true then.
+    /// Nothing after the failure matters, nor what is to come true then, nor what else is expected.
     fn cut_short(&mut self) {
         let at = self.finding.at;
+        let only = |index: usize| {
+            let mut plan = self.plan.clone();
+            plan.expects = vec![plan.expects.swap_remove(index)];
+            plan
+        };
+        let due = |index: &usize| self.plan.expects[*index].0 <= at;
+        let mut alone: Vec<Plan> = (0..self.plan.expects.len()).filter(due).map(only).collect();
+        if self.finding.rule != "expectation" {
+            let mut plan = self.plan.clone();
+            plan.expects.clear();
+            alone = vec![plan];
+        }
+        self.first_of(alone);
         let mut plan = self.plan.clone();
         plan.horizon = plan.horizon.min(at + MILLI);
         plan.schedule.retain(|timed| timed.at <= at);
@@ -286,4 +299,25 @@ fn uneven(timed: &Timed) -> Nanos {
         Nanos::from(!time.is_multiple_of(SECOND)) + Nanos::from(!time.is_multiple_of(100 * MILLI))
     };
     of(timed.at) + timed.lasts.map_or(0, of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expect::Expect;
+
+    #[test]
+    fn what_failed_first_is_what_is_made_small() {
+        let mut plan = Plan::calm(1, 3, 40 * SECOND);
+        // The one that fails later stands first.
+        let left = |node| Expect::Left { node };
+        plan.expects =
+            vec![(30 * SECOND, left(1)), (20 * SECOND, left(2)), (10 * SECOND, Expect::AllUp)];
+        let crash = Fault::Crash { node: 1 };
+        plan.schedule.push(Timed { at: SECOND, cue: None, lasts: Some(SECOND), fault: crash });
+        let shrunk = shrink(&plan, Duration::from_secs(60)).expect("nobody has left");
+        assert!(shrunk.minimal);
+        assert_eq!(shrunk.plan.expects, [(20 * SECOND, left(2))]);
+        assert!(shrunk.plan.schedule.is_empty());
+    }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use toml::{Table, Value};
 
 use super::nanos;
+use crate::expect::Expect;
 use crate::faults::Timed;
 use crate::plan::Plan;
 use crate::service::Service;
@@ -80,6 +81,11 @@ fn table(plan: &Plan) -> Table {
     let expects = plan.expects.iter().map(|(by, expect)| tagged("by", *by, expect));
     list("expect", expects.collect());
     table
+}
+
+/// An expectation as its scenario file has it, in one line.
+pub fn entry_text(by: Nanos, expect: &Expect) -> String {
+    Value::Table(tagged("by", by, expect)).to_string()
 }
 
 fn service(service: &Service) -> Table {

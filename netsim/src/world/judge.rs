@@ -8,6 +8,7 @@ use crate::board;
 use crate::evidence::Evidence;
 use crate::expect::Expect;
 use crate::queue::{BoardIndex, Due};
+use crate::scenario;
 use crate::time::{Nanos, SECOND, Seconds};
 
 /// Between two looks whether everything has converged.
@@ -27,10 +28,11 @@ struct Duty {
 
 impl World {
     pub(super) fn expect(&mut self, number: u32) {
-        let (_, expect) = self.plan.expects[number as usize].clone();
+        let (by, expect) = self.plan.expects[number as usize].clone();
         let evidence = self.evidence();
         if let Err(text) = expect.judge(&evidence) {
-            self.find("expectation", None, format!("{expect:?} does not hold: {text}"));
+            let entry = scenario::entry_text(by, &expect);
+            self.find("expectation", None, format!("{entry} does not hold: {text}"));
         }
     }
 
@@ -40,7 +42,7 @@ impl World {
             let timed = &self.plan.schedule[number as usize];
             let cue = timed.cue.as_ref().map(ToString::to_string).unwrap_or_default();
             let text = format!("`{}` has waited in vain for \"{cue}\"", timed.fault.name());
-            self.find("expectation", None, text);
+            self.find("cue-comes", None, text);
         }
     }
 

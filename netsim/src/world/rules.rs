@@ -1,10 +1,11 @@
 //! What the world itself looks after, beside the invariants: each rule in a sentence.
 
 /// Rules and what they say, for somebody who has not read the design.
-pub const RULES: [(&str, &str); 21] = [
+pub const RULES: [(&str, &str); 22] = [
     ("no-panic", "The node never panics, whatever happens to it."),
     ("deterministic", "The same seed does the same every time."),
     ("expectation", "At this time the scenario expects something to be true."),
+    ("cue-comes", "What a fault of the scenario waits for comes before the faults end."),
     (
         "timers-move-on",
         "A timer that has fired is set to a later time, so that the node does not spin.",
