@@ -38,6 +38,9 @@ mod limited;
 mod notice;
 mod results;
 pub mod sampled;
+mod shard;
+
+pub use shard::Shard;
 
 /// Other seeds that a directed scenario is tried with.
 const OTHER_SEEDS: u64 = 200;
@@ -61,11 +64,13 @@ struct Mutant {
 ///
 /// # Errors
 /// There is no git or cargo, a patch does not apply, or the unbroken node fails.
-pub fn run(only: Option<&str>, random: Option<&Random>) -> Result<bool> {
+pub fn run(only: Option<&str>, shard: Shard, random: Option<&Random>) -> Result<bool> {
     let root = workspace()?;
     let mut mutants = mutants(&root.join("netsim/mutants"))?;
+    let mut nth = 0..;
+    mutants.retain(|_| nth.next().is_some_and(|nth| shard.holds(nth)));
     mutants.retain(|mutant| only.is_none_or(|only| mutant.name.contains(only)));
-    ensure!(!mutants.is_empty(), "no mutant matches; `ls netsim/mutants` lists them");
+    ensure!(!mutants.is_empty(), "no mutant matches in this shard; `ls netsim/mutants` lists them");
     let copy = Copy::new(&root)?;
     if let Some(random) = random {
         return sit(&copy, &mutants, random);

@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Parser, Subcommand};
 use hedgerow_netsim::campaign::{self, Campaign};
-use hedgerow_netsim::exam;
-use hedgerow_netsim::exam::sampled::{self, Sample, Shard};
+use hedgerow_netsim::exam::sampled::{self, Sample};
+use hedgerow_netsim::exam::{self, Shard};
 use hedgerow_netsim::flight;
 use hedgerow_netsim::golden;
 use hedgerow_netsim::observe::{Finding, Watcher};
@@ -141,8 +141,8 @@ struct Exam {
     /// Which ones: a seed draws the same ones again.
     #[arg(long, default_value_t = 7, requires = "generated")]
     seed: u64,
-    /// Only this part of the sample, 1/4 to 4/4 for instance. Those that run at once each need a CARGO_TARGET_DIR.
-    #[arg(long, default_value = "1/1", requires = "generated")]
+    /// Only this part of the mutants, 1/4 to 4/4 for instance. Those that run at once each need a CARGO_TARGET_DIR.
+    #[arg(long, default_value = "1/1")]
     shard: Shard,
     /// Keeps what became of each in this file, and tries none that is in it already. Files of several shards may be
     /// put together.
@@ -210,9 +210,9 @@ fn execute(command: Command) -> Result<bool> {
 
 /// True if enough mutants were noticed.
 fn examine(arguments: Exam) -> Result<bool> {
-    let Exam { only, schedule, seeds, budget, shrink, .. } = arguments;
+    let Exam { only, schedule, seeds, budget, shrink, shard, .. } = arguments;
     if let Some(list) = arguments.generated {
-        let Exam { sample: size, seed, shard, results, .. } = arguments;
+        let Exam { sample: size, seed, results, .. } = arguments;
         return sampled::run(&Sample { list, size, seed, shard, results }, only.as_deref());
     }
     let campaign = |schedule: Schedule| {
@@ -221,7 +221,7 @@ fn examine(arguments: Exam) -> Result<bool> {
         let words = ["campaign", "--seeds", &seeds, "--schedule", kind, "--budget", limit];
         exam::Random { campaign: words.map(str::to_owned).to_vec(), shrink }
     };
-    exam::run(only.as_deref(), schedule.map(campaign).as_ref())
+    exam::run(only.as_deref(), shard, schedule.map(campaign).as_ref())
 }
 
 /// Replays a recording. True if the core did the same again.

@@ -16,7 +16,6 @@
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -24,6 +23,7 @@ use serde::Deserialize;
 
 use super::copy::Copy;
 use super::results::{Line, Outcome, Results};
+use super::shard::Shard;
 use super::workspace;
 use crate::seed::{Purpose, Stream};
 use crate::swarm::Schedule;
@@ -50,33 +50,6 @@ pub struct Sample {
     pub shard: Shard,
     /// Where the results are kept. Those that are in it already are not tried again.
     pub results: Option<PathBuf>,
-}
-
-/// A part of a sample, such as 1/4: the first of four.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Shard {
-    /// From 1.
-    number: usize,
-    of: usize,
-}
-
-impl FromStr for Shard {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let parts = text.split_once('/').and_then(|(number, of)| {
-            Some(Self { number: number.parse().ok()?, of: of.parse().ok()? })
-        });
-        parts
-            .filter(|shard| (1..=shard.of).contains(&shard.number))
-            .with_context(|| format!("{text}: give a shard as 1/4 to 4/4"))
-    }
-}
-
-impl Shard {
-    fn holds(self, nth: usize) -> bool {
-        nth % self.of == self.number - 1
-    }
 }
 
 /// A mutant as `cargo mutants` lists it.
@@ -301,24 +274,6 @@ mod tests {
         distinct.sort_unstable();
         distinct.dedup();
         assert_eq!(distinct.len(), 60);
-    }
-
-    #[test]
-    fn each_of_a_sample_is_in_one_shard() {
-        for of in 1..=7 {
-            for nth in 0..60 {
-                let shards = (1..=of).filter(|number| Shard { number: *number, of }.holds(nth));
-                assert_eq!(shards.count(), 1, "{nth} of {of} shards");
-            }
-        }
-    }
-
-    #[test]
-    fn shards_that_do_not_exist_are_refused() {
-        assert_eq!("4/4".parse::<Shard>().unwrap(), Shard { number: 4, of: 4 });
-        for text in ["0/4", "5/4", "0/0", "1", "a/b", "-1/4"] {
-            text.parse::<Shard>().unwrap_err();
-        }
     }
 
     #[test]
