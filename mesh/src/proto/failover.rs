@@ -151,6 +151,8 @@ pub enum Notice {
 /// A promise of an active that is durable.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Kept {
+    /// This board has that right.
+    Assigned(Instance, Epoch),
     /// An instance began under that right.
     Began(Instance, Epoch),
     /// It gave up the right to run.

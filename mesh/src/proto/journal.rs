@@ -267,7 +267,7 @@ impl Durable {
             Record::Term { term, vote, lease_ms } => {
                 self.voter = Remembered { term, vote, lease_ms };
             }
-            Record::Table(table) => self.table = Some(*table),
+            Record::Table(table) => self.accept(*table),
             Record::Identity(node) => self.identity = Some(node),
             Record::Spec(order) => {
                 let hash = order.hash();
@@ -308,6 +308,15 @@ impl Durable {
             }
             Record::Saw(version) => self.saw = self.saw.max(version),
             Record::Grants { lease_ms } => self.grants_ms = self.grants_ms.max(lease_ms),
+        }
+    }
+
+    /// What this board chose alone it has acted on, although more may have to choose the next one.
+    fn accept(&mut self, table: Table) {
+        if let Some(former) = self.table.replace(table)
+            && former.electorate().into_iter().eq(self.identity)
+        {
+            self.saw = self.saw.max(former.version);
         }
     }
 

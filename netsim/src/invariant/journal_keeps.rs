@@ -114,7 +114,16 @@ impl Sum {
             Record::Revocation(_) => self.revocations += 1,
             Record::Left => self.left = true,
             Record::Term { term, vote, lease_ms } => self.voter = (term.0, *vote, *lease_ms),
-            Record::Table(table) => self.table = Some((**table).clone()),
+            Record::Table(table) => {
+                let alone = |table: &&Table| {
+                    table.incoming.is_none()
+                        && self.identity.is_some_and(|me| *table.voters == [me])
+                };
+                if let Some(chosen) = self.table.as_ref().filter(alone) {
+                    self.saw = self.saw.max(chosen.version);
+                }
+                self.table = Some((**table).clone());
+            }
             Record::Identity(node) => self.identity = Some(*node),
             Record::Spec(order) => {
                 self.specs.insert(order.hash());

@@ -75,6 +75,9 @@ pub struct Assignment {
     pub(super) former_until: Time,
     /// The revision for which it is being written down that the standby does not count any more.
     pub(super) switch_kept_for: Option<u64>,
+    /// The right that it is durable here that this board has: under one that a power cut takes from its memory
+    /// nothing begins, or it would promise a former active what it has used up itself.
+    kept: Option<Epoch>,
     /// Under which epoch its folder was written last by a service that ran here.
     pub(super) began: Option<Epoch>,
     /// The same, durable: an earlier word is lost with the power.
@@ -149,6 +152,7 @@ impl Assignment {
             hand_over_after: now,
             former_until: now,
             switch_kept_for: None,
+            kept: None,
             began: None,
             began_kept: None,
             claim_at: now,
@@ -352,6 +356,7 @@ impl Failover {
     pub(crate) fn recall(&mut self, turn: &mut Turn<'_>, tenure: Tenure) {
         let instance = tenure.row.instance();
         let mut assignment = Assignment::new(tenure.row, turn.now);
+        assignment.kept = Some(assignment.row.epoch);
         (assignment.began, assignment.began_kept) = (tenure.began, tenure.began);
         assignment.resumed = tenure.began == Some(assignment.row.epoch);
         assignment.recall_captures(turn.holdings, &instance);
@@ -371,7 +376,8 @@ impl Failover {
         if known.as_ref().is_some_and(|known| known.age() >= row.age()) {
             return false;
         }
-        turn.persist(Record::Assigned(Box::new(row.clone())), Purpose::Memory);
+        let kept = Kept::Assigned(instance.clone(), row.epoch);
+        turn.persist(Record::Assigned(Box::new(row.clone())), Purpose::Kept(kept));
         self.note_split(turn, &instance);
         let assignment = self
             .assignments
@@ -489,7 +495,8 @@ impl Failover {
         let bound_to = self.is_bound_to(turn, instance);
         let silent = turn.now < self.silent_until;
         let Some(assignment) = self.assignments.get_mut(instance) else { return };
-        let idle = assignment.run == Run::Idle && assignment.handover.is_none();
+        let kept = assignment.kept == Some(assignment.row.epoch);
+        let idle = kept && assignment.run == Run::Idle && assignment.handover.is_none();
         // The kill bound twice: once to die in, once to have lived in.
         let lease_until = assignment.lease.until();
         if !idle || !assignment.is_wanted() || lease_until < turn.now + self.preset.kill_bound * 2 {
@@ -731,6 +738,11 @@ impl Assignment {
         if self.recalled.is_some() {
             (self.began, self.began_kept, self.resumed) = (Some(epoch), Some(epoch), true);
         }
+    }
+
+    /// It is durable that this board has this right.
+    pub(super) fn note_kept(&mut self, epoch: Epoch) {
+        self.kept = self.kept.max(Some(epoch));
     }
 
     /// From now on the folder of this instance may hold what nobody else has.

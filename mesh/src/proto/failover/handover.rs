@@ -196,10 +196,16 @@ impl Failover {
 
     /// A promise of this board as active is durable: the master may hear of it.
     pub(crate) fn on_kept(&mut self, turn: &mut Turn<'_>, kept: Kept) {
-        let (Kept::Began(instance, _) | Kept::Released(instance, _) | Kept::Switching(instance, _)) =
-            &kept;
+        let (Kept::Assigned(instance, _)
+        | Kept::Began(instance, _)
+        | Kept::Released(instance, _)
+        | Kept::Switching(instance, _)) = &kept;
         let Some(assignment) = self.assignments.get_mut(instance) else { return };
         match kept {
+            Kept::Assigned(ref instance, epoch) => {
+                assignment.note_kept(epoch);
+                self.start_if_allowed(turn, instance);
+            }
             Kept::Began(ref instance, epoch) => {
                 assignment.began_kept = assignment.began_kept.max(Some(epoch));
                 self.tell_copies(instance);

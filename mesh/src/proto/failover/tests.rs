@@ -57,8 +57,19 @@ impl Bench {
         self.around.specs.put(order(1, Action::Run(Box::new(spec)))).unwrap()
     }
 
-    /// A newer table with these rows is known.
+    /// A newer table with these rows is known, and what this board has by it is durable.
     pub(super) fn follows(&mut self, ms: u64, rows: Vec<Row>) -> Vec<Effect> {
+        let mine: Vec<Row> = rows.iter().filter(|row| row.active == self.me).cloned().collect();
+        let mut effects = self.learns(ms, rows);
+        for row in mine {
+            let kept = Kept::Assigned(row.instance(), row.epoch);
+            effects.extend(self.act(ms, |f, turn, _| f.on_kept(turn, kept)));
+        }
+        effects
+    }
+
+    /// A newer table with these rows is known.
+    pub(super) fn learns(&mut self, ms: u64, rows: Vec<Row>) -> Vec<Effect> {
         self.version += 1;
         self.around.knows(self.version, rows);
         self.act(ms, |f, turn, _| f.on_table(turn))

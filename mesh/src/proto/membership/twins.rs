@@ -22,8 +22,9 @@ const FALLS: u32 = 5;
 /// What is lost in full queues makes fewer of them fall within this.
 const FALLS_WITHIN: Duration = Duration::from_secs(30);
 /// The first numbers of a new watch, none of which counts as a fall: the very first may have been lost with the
-/// connection it went over. A board that crashes again and again falls to `n` once in `n` seconds at most, since its
-/// probes are a second apart; so it cannot come to [`FALLS`] within [`FALLS_WITHIN`] with higher ones.
+/// connection it went over. A board that crashes again and again falls to `n` once in about `n` seconds, since its
+/// probes are a second apart unless others ask for more; so it hardly comes to [`FALLS`] within [`FALLS_WITHIN`] with
+/// higher ones. A copy that crashes as often is not found out by this before it stays.
 const ANEW: u64 = FALLS_WITHIN.as_secs() / FALLS as u64;
 /// Both are refused until only one has come for so long.
 pub(super) const REFUSED_FOR: Duration = Duration::from_secs(40);

@@ -246,4 +246,32 @@ mod tests {
         assert_eq!(of(&[other], 13, 11), 11);
         assert_eq!(floor(&Durable::default(), &me), Version::default());
     }
+
+    /// Found by a reviewer: what others are to choose, too, may be said again in a later term before it is chosen.
+    #[test]
+    fn what_the_only_voter_chose_before_others_joined_it_stays_a_floor() {
+        let [me, other] = [1, 2].map(|byte| Keypair::from_seed(&[byte; 32]).public());
+        let voters = |ids: &[NodeId]| List::capped(ids.iter().copied());
+        let of = |me: NodeId, term, number, incoming| {
+            let version = Version { generation: Generation(0), term: Term(term), number };
+            let table = Table { version, voters: voters(&[me]), incoming, ..Table::default() };
+            Record::Table(Box::new(table))
+        };
+        let floor_of = |voter| {
+            let mut durable = Durable::default();
+            let joins = Some(voters(&[voter, other]));
+            let tables =
+                [of(voter, 1, 5, None), of(voter, 1, 6, joins.clone()), of(voter, 2, 7, joins)];
+            for record in [Record::Identity(me)].into_iter().chain(tables) {
+                durable.apply(record);
+            }
+            let mut again = Durable::default();
+            durable.records().into_iter().for_each(|record| again.apply(record));
+            assert_eq!(again.saw, durable.saw);
+            floor(&again, &me)
+        };
+        let chosen = Version { generation: Generation(0), term: Term(1), number: 5 };
+        assert_eq!(floor_of(me), chosen);
+        assert_eq!(floor_of(other), Version::default());
+    }
 }

@@ -45,6 +45,7 @@ fn what_begins_for_the_first_time_finds_an_empty_folder_and_what_was_moved_unuse
         board.knows(1, vec![row]);
         let mut failover = Failover::new(Preset::LAN, 0, at(0));
         failover.on_table(&mut board.turn(0));
+        failover.on_kept(&mut board.turn(0), Kept::Assigned(instance.clone(), epoch));
         let (sent, lease_ms, as_master) = (at(100).0, 1500, false);
         let grant = Grant { instance, epoch, sent, lease_ms, as_master };
         failover.on_grant(&mut board.turn(110), &Office::default(), standby, &grant);
@@ -69,6 +70,7 @@ fn a_right_that_was_given_up_frees_from_no_promise_but_to_whoever_gave_it_up() {
         board.knows(1, vec![row]);
         let mut failover = Failover::new(Preset::LAN, 0, at(0));
         failover.on_table(&mut board.turn(0));
+        failover.on_kept(&mut board.turn(0), Kept::Assigned(instance.clone(), epoch));
         failover.has_promised(&instance, to, at(5_000));
         let mut starts_at = |ms: u64| {
             let (sent, lease_ms, as_master) = (at(ms - 10).0, 1500, false);
@@ -93,6 +95,7 @@ fn what_waited_for_its_specification_starts_when_that_arrives() {
     board.knows(1, vec![row]);
     let mut failover = Failover::new(Preset::LAN, 0, at(0));
     failover.on_table(&mut board.turn(0));
+    failover.on_kept(&mut board.turn(0), Kept::Assigned(instance.clone(), epoch));
     let (sent, lease_ms, as_master) = (at(100).0, 1500, false);
     let grant = Grant { instance, epoch, sent, lease_ms, as_master };
     failover.on_grant(&mut board.turn(110), &Office::default(), standby, &grant);

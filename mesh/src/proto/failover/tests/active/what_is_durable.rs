@@ -13,6 +13,31 @@ fn hosting(bench: &mut Bench) -> Hosting {
     told.next().expect("it was told")
 }
 
+/// Found by a reviewer: a power cut took the right from a former standby that had begun under it, and it granted the
+/// former right to the former active.
+#[test]
+fn nothing_begins_under_a_right_before_it_is_durable_that_this_board_has_it() {
+    let mut bench = Bench::new();
+    let spec = bench.around.specs.put(order(1, Action::Run(Box::new(spec())))).unwrap();
+    let row = Row { spec, ..row("kv", bench.me, Some(bench.one)) };
+    let starts = |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::Start { .. }));
+    assert!(!starts(&bench.learns(0, vec![row.clone()])));
+    assert!(!starts(&bench.grant(100, bench.one, &row)));
+    let kept = |epoch| Kept::Assigned(kv(), Epoch(epoch));
+    let former = row.epoch.0 - 1;
+    assert!(!starts(&bench.act(110, |f, turn, _| f.on_kept(turn, kept(former)))));
+    assert!(starts(&bench.act(120, |f, turn, _| f.on_kept(turn, kept(row.epoch.0)))));
+    // Another right, another word; the former one was kept.
+    let next = Row { epoch: Epoch(row.epoch.0 + 1), revision: row.revision + 1, ..row };
+    bench.learns(200, vec![next.clone()]);
+    bench.act(210, |f, turn, office| {
+        f.on_report(turn, &kv(), Report::Ended { epoch: Epoch(former + 1), exit: Exit::Stopped });
+        f.run_actives(turn, office);
+    });
+    assert!(!starts(&bench.grant(300, bench.one, &next)));
+    assert!(starts(&bench.act(310, |f, turn, _| f.on_kept(turn, kept(next.epoch.0)))));
+}
+
 #[test]
 fn nothing_is_captured_before_it_is_durable_that_the_instance_began() {
     let (mut bench, row) = assigned(true, |_| ());
