@@ -148,6 +148,11 @@ impl Shelves {
         self.shelves.values().any(|shelf| shelf.has_stopped())
     }
 
+    /// Whether some syncs fail at present.
+    pub fn syncs_fail(&self) -> bool {
+        self.failing.is_some()
+    }
+
     /// The agent is gone: what it was writing has got as far as a draw says.
     pub fn close(&mut self) {
         for shelf in self.shelves.values_mut() {

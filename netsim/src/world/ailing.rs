@@ -146,6 +146,7 @@ impl World {
         }
         let pauses = self.boards[usize::from(board)].pauses;
         self.resume(board, pauses);
+        self.restart_after_failed_syncs(board);
         !sleep.stopped.is_empty()
     }
 

@@ -403,6 +403,8 @@ impl World {
             self.feel(|fault| *fault == Fault::StoreRot { node: board });
         }
         if aside {
+            // What was in it is out of the product's reach.
+            self.board(board).has_lost = true;
             self.feel(|fault| fails_syncs(fault, board));
         }
         self.see(board, What::Service(&ServiceEvent::Opened(held.clone())));
@@ -427,9 +429,15 @@ impl World {
     /// Syncs of the stores of a board fail, or no longer; then the operator starts the agent again whose
     /// stores have stopped.
     pub(super) fn fail_syncs(&mut self, board: BoardIndex, fail: Option<Syncs>) {
-        let store = &mut self.board(board).host.store;
-        store.fail_syncs(fail);
-        if fail.is_none() && store.has_stopped() && self.crash(board, "restarted by its operator") {
+        self.board(board).host.store.fail_syncs(fail);
+        self.restart_after_failed_syncs(board);
+    }
+
+    /// Once its disk works again; a board that sleeps once it is awake, too.
+    pub(super) fn restart_after_failed_syncs(&mut self, board: BoardIndex) {
+        let store = &self.board(board).host.store;
+        let waits = store.has_stopped() && !store.syncs_fail();
+        if waits && self.crash(board, "restarted by its operator") {
             self.switch_on(board);
         }
     }
