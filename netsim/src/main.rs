@@ -125,7 +125,7 @@ struct Exam {
     #[arg(long, default_value = "0..1000", value_parser = seeds, requires = "schedule")]
     seeds: Range<u64>,
     /// For each mutant begins no new run after this long.
-    #[arg(long, default_value = "60s", requires = "schedule")]
+    #[arg(long, default_value = "60s", requires = "schedule", value_parser = span)]
     budget: String,
     /// Makes the first failure of each as small as possible.
     #[arg(long, requires = "schedule")]
@@ -267,6 +267,11 @@ fn golden(write: bool) -> Result<bool> {
 
 /// False, as for every run that fails; true if this one does not.
 fn shrink(replay: &Replay, budget: Duration, out: Option<&Path>) -> Result<bool> {
+    if let Some(folder) = out.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty())
+        && !folder.is_dir()
+    {
+        bail!("{} is no folder: nothing could be written there", folder.display());
+    }
     let Some(shrunk) = shrink::shrink(&replay.plan()?, budget) else {
         say!("nothing to shrink: this run breaks no rule");
         return Ok(true);
@@ -318,6 +323,11 @@ fn single(replay: &Replay, show: &Show) -> Result<bool> {
     let outcome = campaign::run(&plan, watcher);
     let cpu = campaign::cpu_time().saturating_sub(cpu);
     print_outcome(&plan.name, &outcome, cpu);
+    if plan.heal_at.is_some() && outcome.settled_after.is_none() && outcome.findings.is_empty() {
+        say!(
+            "  whether all agree after the faults was not judged: the run ends too soon after `heal`"
+        );
+    }
     if !outcome.findings.is_empty() {
         print_failure(replay, &outcome.findings);
     }
@@ -362,7 +372,9 @@ const ALIKE_SHOWN: usize = 8;
 
 /// A run, by its replay line, a scenario file or the name of one in netsim/scenarios.
 fn named(run: &str) -> Result<Replay> {
-    match run.contains(char::is_whitespace) && !Path::new(run).is_file() {
+    let is_line = ["swarm/", "scenario/", "plan/"].iter().any(|head| run.starts_with(head))
+        || run.contains(char::is_whitespace);
+    match is_line && !Path::new(run).is_file() {
         true => run.parse(),
         false => Ok(Replay::scenario(find_scenario(run)?, None)),
     }
@@ -372,6 +384,9 @@ fn find_scenario(name: &str) -> Result<PathBuf> {
     let given = Path::new(name);
     if given.is_file() {
         return Ok(given.to_owned());
+    }
+    if given.exists() && !name.is_empty() {
+        bail!("{name} is no file: give a scenario file, or the name of one in netsim/scenarios");
     }
     let folder =
         ["netsim/scenarios", "scenarios", concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios")]
@@ -417,6 +432,11 @@ fn seeds(text: &str) -> Result<Range<u64>> {
 
 fn schedule(text: &str) -> Result<Schedule> {
     Schedule::named(text).with_context(|| format!("{text}: the schedules are swarm and chaos"))
+}
+
+/// The same, as it was given.
+fn span(text: &str) -> Result<String> {
+    budget(text).map(|_| text.to_owned())
 }
 
 fn budget(text: &str) -> Result<Duration> {

@@ -19,6 +19,7 @@
 //! A file that is wrong is told as file, line, column, what is wrong there and what was probably
 //! meant.
 
+mod sense;
 pub(crate) mod span;
 mod write;
 
@@ -35,9 +36,7 @@ use toml::{Spanned, Table, Value};
 
 use crate::cue::Cue;
 use crate::expect::Expect;
-use crate::faults::{
-    FLOOD_MAX, Fault, JUMP_MAX, KBIT_MAX, LOSS_PERCENT_MAX, MILLISECONDS_MAX, Timed,
-};
+use crate::faults::{Fault, LOSS_PERCENT_MAX, Timed};
 use crate::law::LinkLaw;
 use crate::plan::Plan;
 use crate::queue::BoardIndex;
@@ -53,7 +52,7 @@ pub const BOARDS_MAX: BoardIndex = 1024;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
-    about: String,
+    about: Spanned<String>,
     nodes: Spanned<BoardIndex>,
     #[serde(default)]
     seed: u64,
@@ -174,7 +173,10 @@ pub fn parse_line(line: &str) -> Result<Plan, ScenarioError> {
     let wrong = |what: String| ScenarioError { file: path.to_owned(), at: (1, 1), what };
     let whole: Table = toml::from_str(&format!("plan = {line}"))
         .map_err(|error| wrong(error.message().to_owned()))?;
-    let mut plan = whole.get("plan").and_then(Value::as_table).cloned().unwrap_or_default();
+    let plan = whole.get("plan").and_then(Value::as_table).filter(|_| whole.len() == 1);
+    let mut plan = plan.cloned().ok_or_else(|| {
+        wrong("what follows `plan/1` is no plan: copy the whole line after `replay:`".to_owned())
+    })?;
     plan.insert("about".to_owned(), "one run".into());
     parse(path, &plan.to_string())
 }
@@ -184,52 +186,18 @@ fn plan(path: &Path, text: &str) -> Result<Plan, Wrong> {
         at: error.span().unwrap_or(0..0),
         what: with_suggestion(error.message()),
     })?;
-    let boards = *file.nodes.get_ref();
-    if boards == 0 || boards > BOARDS_MAX {
-        let what = format!("`nodes` must be from 1 to {BOARDS_MAX}");
-        return Err(Wrong { at: file.nodes.span(), what });
-    }
-    let mut plan = Plan::calm(file.seed, boards, duration(&file.horizon)?);
-    plan.name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into());
-    debug_assert!(!file.about.is_empty());
-    plan.link = file.link;
-    plan.states = file.states;
-    plan.preset = match &file.preset {
-        None => plan.link.preset(),
-        Some(name) => Preset::named(name.get_ref()).ok_or_else(|| Wrong {
-            at: name.span(),
-            what: "`preset` is lan, sd or wan".to_owned(),
-        })?,
-    };
-    if let Some(loss) = file.loss {
-        plan.loss_percent = limited(&loss, 0, LOSS_PERCENT_MAX, "`loss`, in per cent,")?;
-    }
-    if let Some(ppm) = file.clock_ppm {
-        plan.ppm_max = limited(&ppm, 0, PPM_MAX, "`clock-ppm`")?;
-    }
-    plan.heal_at = file.heal.as_ref().map(duration).transpose()?;
-    plan.late = others(file.late, boards)?;
-    plan.strangers = others(file.strangers, boards)?;
-    plan.relays = known_boards(file.relays, boards)?.map(Spanned::into_inner).unwrap_or_default();
+    let mut plan = calm_plan(path, &file)?;
+    plan.late = others(file.late, plan.boards)?;
+    plan.strangers = others(file.strangers, plan.boards)?;
+    let relays = known_boards(file.relays, plan.boards)?;
+    plan.relays = relays.map(Spanned::into_inner).unwrap_or_default();
     for entry in file.service {
-        plan.services.push(service(entry, boards)?);
+        let service = service(entry, &plan)?;
+        plan.services.push(service);
     }
     for table in file.fault {
-        let span = table.span();
-        let timed = fault(text, table, boards)?;
-        known_service(&plan, &span, timed.fault.service())?;
-        spare_board(&plan, &span, &timed.fault)?;
-        if timed.at >= plan.horizon {
-            let what = "this fault begins at or after the `horizon`, where the run ends";
-            return Err(Wrong { at: span, what: what.to_owned() });
-        }
-        known_service(&plan, &span, timed.cue.as_ref().and_then(Cue::service))?;
+        let timed = timed(text, table, &plan)?;
         plan.schedule.push(timed);
-    }
-    if let Some(heal) = file.heal.as_ref().filter(|_| plan.heal_at >= Some(plan.horizon)) {
-        let what =
-            "`heal` is at or after the `horizon`, where the run ends: nothing would be judged";
-        return Err(Wrong { at: heal.span(), what: what.to_owned() });
     }
     plan.settle_within = match &file.settle {
         Some(settle) => Some(duration(settle)?),
@@ -237,7 +205,7 @@ fn plan(path: &Path, text: &str) -> Result<Plan, Wrong> {
     };
     for table in file.expect {
         let span = table.span();
-        let (by, expect) = expect(text, table, boards)?;
+        let (by, expect) = expect(text, table, plan.boards)?;
         known_service(&plan, &span, expect.service())?;
         if by > plan.horizon {
             let what = "`by` is after the `horizon`, where the run ends: it would not be judged";
@@ -248,10 +216,68 @@ fn plan(path: &Path, text: &str) -> Result<Plan, Wrong> {
     Ok(plan)
 }
 
-fn service(entry: Spanned<ServiceEntry>, boards: BoardIndex) -> Result<Service, Wrong> {
+/// What a file says in its first lines: boards, links and times, without anything that happens.
+fn calm_plan(path: &Path, file: &File) -> Result<Plan, Wrong> {
+    let wrong = |at, what: &str| Err(Wrong { at, what: what.to_owned() });
+    if file.about.get_ref().trim().is_empty() {
+        let what = "`about` says nothing: say in a sentence what the scenario shows";
+        return wrong(file.about.span(), what);
+    }
+    let boards = limited(&file.nodes, 1, BOARDS_MAX, "`nodes`")?;
+    let mut plan = Plan::calm(file.seed, boards, duration(&file.horizon)?);
+    plan.name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into());
+    if plan.horizon == 0 {
+        return wrong(file.horizon.span(), "`horizon` must be more than 0: the run ends there");
+    }
+    plan.link = file.link;
+    plan.states = file.states;
+    plan.preset = match &file.preset {
+        None => plan.link.preset(),
+        Some(name) => match Preset::named(name.get_ref()) {
+            Some(preset) => preset,
+            None => return wrong(name.span(), "`preset` is lan, sd or wan"),
+        },
+    };
+    if let Some(loss) = &file.loss {
+        plan.loss_percent = limited(loss, 0, LOSS_PERCENT_MAX, "`loss`, in per cent,")?;
+    }
+    if let Some(ppm) = &file.clock_ppm {
+        plan.ppm_max = limited(ppm, 0, PPM_MAX, "`clock-ppm`")?;
+    }
+    plan.heal_at = file.heal.as_ref().map(duration).transpose()?;
+    if let Some(heal) = file.heal.as_ref().filter(|_| plan.heal_at >= Some(plan.horizon)) {
+        let what =
+            "`heal` is at or after the `horizon`, where the run ends: nothing would be judged";
+        return wrong(heal.span(), what);
+    }
+    if let Some(settle) = file.settle.as_ref().filter(|_| plan.heal_at.is_none()) {
+        let what = "`settle` is the time after `heal`: without `heal` nothing is judged by it";
+        return wrong(settle.span(), what);
+    }
+    Ok(plan)
+}
+
+/// A fault, and that it can happen in this run.
+fn timed(text: &str, table: Spanned<Table>, plan: &Plan) -> Result<Timed, Wrong> {
+    let span = table.span();
+    let timed = fault(text, table, plan.boards)?;
+    known_service(plan, &span, timed.fault.service())?;
+    known_service(plan, &span, timed.cue.as_ref().and_then(Cue::service))?;
+    spare_board(plan, &span, &timed.fault)?;
+    let what = if timed.at >= plan.horizon {
+        "this fault begins at or after the `horizon`, where the run ends"
+    } else if plan.heal_at.is_some_and(|heal_at| timed.at > heal_at) {
+        "this fault begins after `heal`, when every fault is over"
+    } else {
+        return Ok(timed);
+    };
+    Err(Wrong { at: span, what: what.to_owned() })
+}
+
+fn service(entry: Spanned<ServiceEntry>, plan: &Plan) -> Result<Service, Wrong> {
     let span = entry.span();
     let entry = entry.into_inner();
-    check_boards(&span, &[entry.on], boards)?;
+    check_boards(&span, &[entry.on], plan.boards)?;
     let every = entry.every.as_ref().map(duration).transpose()?;
     let service = Service {
         name: entry.name,
@@ -263,11 +289,11 @@ fn service(entry: Spanned<ServiceEntry>, boards: BoardIndex) -> Result<Service, 
             CommitName::Async => Commit::Async,
         },
         stateful: entry.state,
-        bytes: entry.kilobytes * 1024,
+        bytes: entry.kilobytes.saturating_mul(1024),
     };
-    match service.spec().check() {
+    match sense::of_service(&service, plan, entry.kilobytes) {
         Ok(()) => Ok(service),
-        Err(error) => Err(Wrong { at: span, what: error.to_string() }),
+        Err(what) => Err(Wrong { at: span, what }),
     }
 }
 
@@ -310,41 +336,11 @@ fn fault(text: &str, table: Spanned<Table>, boards: BoardIndex) -> Result<Timed,
     let lasts = take_duration(text, &span, &mut table, "for")?;
     let fault: Fault = entry(text, &span, table, "do", "fault")?;
     check_boards(&span, &fault.boards(), boards)?;
-    let what = match &fault {
-        Fault::Loss { percent } if *percent > LOSS_PERCENT_MAX => {
-            format!("`percent` must be from 0 to {LOSS_PERCENT_MAX}")
-        }
-        Fault::ClockRate { ppm, .. } if ppm.unsigned_abs() > PPM_MAX.unsigned_abs() => {
-            format!("`ppm` must be from -{PPM_MAX} to {PPM_MAX}: the protocol assumes ± 1 %")
-        }
-        fault if fault.milliseconds().is_some_and(|ms| !(1..=MILLISECONDS_MAX).contains(&ms)) => {
-            format!("`ms` must be from 1 to {MILLISECONDS_MAX}")
-        }
-        Fault::Bandwidth { kbit, .. } if !(1..=KBIT_MAX).contains(kbit) => {
-            format!("`kbit` must be from 1 to {KBIT_MAX}")
-        }
-        Fault::Flood { per_second, .. } if !(1..=FLOOD_MAX).contains(per_second) => {
-            format!("`per-second` must be from 1 to {FLOOD_MAX}")
-        }
-        Fault::Flood { node, to, .. } if node == to => {
-            "`to` must be another board than `node`: nobody floods itself".to_owned()
-        }
-        Fault::Nat { expires: 0, .. } => {
-            "`expires` must be more than 0: a mapping that is gone at once lets nothing out"
-                .to_owned()
-        }
-        Fault::JoinStorm { nodes } if nodes.is_empty() => {
-            "`nodes` names no board: a storm needs some, such as nodes = [1, 2]".to_owned()
-        }
-        Fault::ClockJump { seconds, .. } if seconds.unsigned_abs() > JUMP_MAX => {
-            format!("`seconds` must be from -{JUMP_MAX} to {JUMP_MAX}: ten years")
-        }
-        fault if fault.is_moment() && lasts.is_some() => {
-            format!("`{}` is over at once: leave out `for`", fault.name())
-        }
-        _ => return Ok(Timed { at, cue, lasts, fault }),
-    };
-    Err(Wrong { at: span, what })
+    let timed = Timed { at, cue, lasts, fault };
+    match sense::of_fault(&timed) {
+        Ok(()) => Ok(timed),
+        Err(what) => Err(Wrong { at: span, what }),
+    }
 }
 
 /// What a fault waits for, and for how long after it.
@@ -364,7 +360,8 @@ fn take_cue(
         };
     };
     let wrong = |what| Wrong { at: place("when"), what };
-    let cue: Cue = when.as_str().unwrap_or_default().parse().map_err(wrong)?;
+    let cue = when.as_str().map_or_else(|| when.to_string(), str::to_owned);
+    let cue: Cue = cue.parse().map_err(wrong)?;
     check_boards(&place("when"), &[cue.board], boards)?;
     Ok(Some(Cue { plus: plus.unwrap_or_default(), ..cue }))
 }
@@ -379,6 +376,7 @@ fn expect(text: &str, table: Spanned<Table>, boards: BoardIndex) -> Result<(Nano
     })?;
     let expect: Expect = entry(text, &span, table, "that", "expectation")?;
     check_boards(&span, &expect.boards(), boards)?;
+    sense::of_expect(&expect).map_err(|what| Wrong { at: span, what })?;
     Ok((by, expect))
 }
 
@@ -498,12 +496,16 @@ fn without_types(message: &str) -> String {
         return message.to_owned();
     };
     let (word, more) = expected.split_once([' ', '\n']).unwrap_or((expected, ""));
-    let number = match word {
-        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number that is not negative",
-        "i8" | "i16" | "i32" | "i64" => "a whole number",
+    let (low, high) = match word {
+        "u8" => ("0".to_owned(), u64::from(u8::MAX)),
+        "u16" => ("0".to_owned(), u64::from(u16::MAX)),
+        "u32" => ("0".to_owned(), u64::from(u32::MAX)),
+        "u64" | "usize" => ("0".to_owned(), i64::MAX.unsigned_abs()),
+        "i32" => (i32::MIN.to_string(), u64::from(i32::MAX.unsigned_abs())),
+        "i64" => (i64::MIN.to_string(), i64::MAX.unsigned_abs()),
         _ => return message.to_owned(),
     };
-    format!("{before}, expected {number} {more}").trim_end().to_owned()
+    format!("{before}, expected a whole number from {low} to {high} {more}").trim_end().to_owned()
 }
 
 /// That one of the known names that was probably meant.
@@ -554,7 +556,7 @@ fn line_and_column(text: &str, at: usize) -> (usize, usize) {
 }
 
 const DURATION_HELP: &str =
-    "give a time as a number and a unit, such as \"250ms\", \"10s\" or \"2m\"";
+    "give a time as a number and a unit, such as \"250ms\", \"10s\" or \"2m\", at most \"240h\"";
 /// Clocks are exact for ten days.
 const HORIZON_MAX: Nanos = 240 * 3600 * SECOND;
 
@@ -613,13 +615,45 @@ mod tests {
                 "\n[[fault]]\nat = \"9h\"\ndo = \"crash\"\nnode = 1\n",
                 "begins at or after the `horizon`",
             ),
+            ("settle = \"9s\"\n", "x.toml:4:10: `settle` is the time after `heal`"),
+            (
+                "heal = \"20s\"\n[[fault]]\nat = \"21s\"\ndo = \"crash\"\nnode = 1\n",
+                "x.toml:5:1: this fault begins after `heal`",
+            ),
+            (
+                "[[fault]]\nat = \"1s\"\nfor = \"0s\"\ndo = \"pause\"\nnode = 1\n",
+                "`pause` for no time does nothing",
+            ),
+            (
+                "[[fault]]\nat = \"1s\"\ndo = \"garbage\"\nnode = 1\nto = 1\n",
+                "must be another board",
+            ),
+            (
+                "[[fault]]\nat = \"1s\"\ndo = \"one-way-cut\"\nfrom = [1]\nto = []\n",
+                "names no board",
+            ),
+            (
+                "[[fault]]\nat = \"1s\"\ndo = \"recover-mesh\"\nnode = 1\ndead = [1]\n",
+                "`dead` names the board that is to recover",
+            ),
+            ("[[expect]]\nby = \"1s\"\nthat = \"down\"\nnodes = []\n", "always true"),
+            (
+                "[[service]]\nname = \"kv\"\nat = \"1s\"\n[[service]]\nname = \"kv\"\nat = \"2s\"\n",
+                "x.toml:7:1: there is a service `kv` already",
+            ),
+            ("[[service]]\nname = \"kv\"\nat = \"9h\"\n", "never be ordered"),
+            (
+                "[[service]]\nname = \"kv\"\nat = \"1s\"\nkilobytes = 18014398509481984\n",
+                "`kilobytes` must be from 0 to 100000",
+            ),
+            ("[[service]]\nname = \"kv\"\nat = \"1s\"\nevery = \"0s\"\n", "`every` must be"),
             ("heal = \"9h\"\n", "x.toml:4:8: `heal` is at or after the `horizon`"),
             ("\n[[expect]]\nby = \"9h\"\nthat = \"all-up\"\n", "it would not be judged"),
             ("\n[[expect]]\nby = \"1s\"\nthat = \"al-up\"\n", "did you mean `all-up`?"),
-            ("loss = \"much\"\n", "expected a whole number that is not negative"),
+            ("loss = \"much\"\n", "expected a whole number from 0 to 255"),
             (
                 "\n[[fault]]\nat = \"1s\"\ndo = \"crash\"\nnode = \"one\"\n",
-                "expected a whole number that is not negative",
+                "expected a whole number from 0 to 65535",
             ),
             (
                 "[[service]]\nname = \"kv\"\nat = \"1s\"\n[[fault]]\nat = \"2s\"\ndo = \"stop\"\nservice = \"kw\"\n",

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::campaign;
+use crate::cue::Cue;
 use crate::faults::{Fault, Timed};
 use crate::observe::Finding;
 use crate::plan::Plan;
@@ -168,7 +169,8 @@ impl Shrinker<'_> {
         plan.strangers.retain(known);
         plan.relays.retain(known);
         plan.services.iter_mut().for_each(|service| service.board = service.board.min(boards - 1));
-        plan.schedule.retain_mut(|timed| fits(&mut timed.fault, boards));
+        let awaits = |timed: &Timed| timed.cue.as_ref().is_none_or(|cue| cue.board < boards);
+        plan.schedule.retain_mut(|timed| awaits(timed) && fits(&mut timed.fault, boards));
         plan.expects.retain(|(_, expect)| expect.boards().iter().all(known));
         plan
     }
@@ -177,7 +179,8 @@ impl Shrinker<'_> {
         for number in (0..self.plan.services.len()).rev() {
             let mut plan = self.plan.clone();
             let gone = plan.services.remove(number).name;
-            plan.schedule.retain(|timed| timed.fault.service() != Some(&gone));
+            let awaits = |timed: &Timed| timed.cue.as_ref().and_then(Cue::service) == Some(&gone);
+            plan.schedule.retain(|timed| timed.fault.service() != Some(&gone) && !awaits(timed));
             plan.expects.retain(|(_, expect)| expect.service() != Some(&gone));
             self.first_of(vec![plan]);
         }
@@ -242,9 +245,12 @@ impl Shrinker<'_> {
     }
 
     /// A failure that comes earlier now is earlier over. One that comes at the very end may be about what
-    /// has not come true by then.
+    /// has not come true by then. When a panic came nobody knows.
     fn cut_here(&mut self) {
-        if self.finding.at + MILLI < self.plan.horizon && self.plan.heal_at.is_none() {
+        if self.finding.at > 0
+            && self.finding.at + MILLI < self.plan.horizon
+            && self.plan.heal_at.is_none()
+        {
             self.plan.horizon = self.finding.at + MILLI;
         }
     }
