@@ -615,6 +615,31 @@ mod tests {
                 "\n[[fault]]\nat = \"9h\"\ndo = \"crash\"\nnode = 1\n",
                 "begins at or after the `horizon`",
             ),
+            ("heal = \"9h\"\n", "x.toml:4:8: `heal` is at or after the `horizon`"),
+            ("\n[[expect]]\nby = \"9h\"\nthat = \"all-up\"\n", "it would not be judged"),
+            ("\n[[expect]]\nby = \"1s\"\nthat = \"al-up\"\n", "did you mean `all-up`?"),
+            ("loss = \"much\"\n", "expected a whole number from 0 to 255"),
+            (
+                "\n[[fault]]\nat = \"1s\"\ndo = \"crash\"\nnode = \"one\"\n",
+                "expected a whole number from 0 to 65535",
+            ),
+            (
+                "[[service]]\nname = \"kv\"\nat = \"1s\"\n[[fault]]\nat = \"2s\"\ndo = \"stop\"\nservice = \"kw\"\n",
+                "did you mean `kv`?",
+            ),
+            (
+                "[[fault]]\nwhen = \"n1 writes Swichting\"\ndo = \"crash\"\nnode = 1\n",
+                "did you mean `Switching`?",
+            ),
+        ] {
+            let told = wrong(more);
+            assert!(told.contains(said), "{said:?} is not in {told:?}");
+        }
+    }
+
+    #[test]
+    fn what_can_mean_nothing_is_refused() {
+        for (more, said) in [
             ("settle = \"9s\"\n", "x.toml:4:10: `settle` is the time after `heal`"),
             (
                 "heal = \"20s\"\n[[fault]]\nat = \"21s\"\ndo = \"crash\"\nnode = 1\n",
@@ -647,22 +672,6 @@ mod tests {
                 "`kilobytes` must be from 0 to 100000",
             ),
             ("[[service]]\nname = \"kv\"\nat = \"1s\"\nevery = \"0s\"\n", "`every` must be"),
-            ("heal = \"9h\"\n", "x.toml:4:8: `heal` is at or after the `horizon`"),
-            ("\n[[expect]]\nby = \"9h\"\nthat = \"all-up\"\n", "it would not be judged"),
-            ("\n[[expect]]\nby = \"1s\"\nthat = \"al-up\"\n", "did you mean `all-up`?"),
-            ("loss = \"much\"\n", "expected a whole number from 0 to 255"),
-            (
-                "\n[[fault]]\nat = \"1s\"\ndo = \"crash\"\nnode = \"one\"\n",
-                "expected a whole number from 0 to 65535",
-            ),
-            (
-                "[[service]]\nname = \"kv\"\nat = \"1s\"\n[[fault]]\nat = \"2s\"\ndo = \"stop\"\nservice = \"kw\"\n",
-                "did you mean `kv`?",
-            ),
-            (
-                "[[fault]]\nwhen = \"n1 writes Swichting\"\ndo = \"crash\"\nnode = 1\n",
-                "did you mean `Switching`?",
-            ),
         ] {
             let told = wrong(more);
             assert!(told.contains(said), "{said:?} is not in {told:?}");
