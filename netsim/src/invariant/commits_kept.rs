@@ -2,7 +2,7 @@
 //!
 //! Every container begins from a state that contains all writes that a client was told to be kept. Only
 //! where no folder and no store anywhere holds such a write any more is it lost without anybody's fault:
-//! the disks of all its holders are gone. And an operator may have taken the loss upon himself, for one
+//! the disks of all its holders are gone. Not where a board deleted the last copy itself. And an operator may have taken the loss upon himself, for one
 //! beginning on one board.
 
 use std::collections::BTreeMap;
@@ -36,12 +36,14 @@ pub(super) struct CommitsKept {
     /// Beginnings for which an operator answers: of what, and from what, or else where; and under which right
     /// it ran when he ordered that.
     forgiven: BTreeMap<(Instance, Forgiven), u64>,
+    /// Acknowledged writes of each run whose last copy a board deleted.
+    deleted: BTreeMap<(Instance, u32), (u64, BoardIndex)>,
     /// The right under which each began last.
     begun: BTreeMap<Instance, u64>,
 }
 
 impl CommitsKept {
-    /// An acknowledged write that `from` does not contain although somebody has it.
+    /// An acknowledged write that `from` does not contain although somebody has it, or deleted it.
     fn lost(&self, instance: &Instance, from: Option<Point>) -> Option<(Point, BoardIndex)> {
         let runs = self.acknowledged.get(instance)?;
         let wanted = runs.iter().map(|(run, writes)| Point { run: *run, writes: *writes });
@@ -52,10 +54,31 @@ impl CommitsKept {
             let folders = self.folders.iter().filter(|((_, of), _)| of == instance);
             let in_store = stored.map(|((board, ..), state)| (board, state));
             let in_folder = folders.map(|((board, _), state)| (board, state));
-            let holder = in_store.chain(in_folder).find(|(_, state)| has(state))?.0;
+            let holder = in_store.chain(in_folder).find(|(_, state)| has(state));
+            let deleted = self.deleted.get(&(instance.clone(), wanted.run));
+            let deleted = deleted.filter(|(writes, _)| wanted.writes <= *writes);
+            let holder = holder.map(|(board, _)| board).or(deleted.map(|(_, board)| board))?;
             Some((wanted, *holder))
         };
         missing.into_iter().find_map(held)
+    }
+
+    /// Notes which acknowledged writes nobody has any more now that this board has deleted a state. A folder in which
+    /// the run goes on, or ended, has them.
+    fn delete(&mut self, board: BoardIndex, instance: &Instance, id: CheckpointId) {
+        let Some(gone) = self.stored.remove(&(board, instance.clone(), id)) else { return };
+        let Some(runs) = self.acknowledged.get(instance) else { return };
+        for (run, writes) in runs {
+            let wanted = Point { run: *run, writes: *writes };
+            let has = |state: &Point| self.ancestry.contains(Some(*state), wanted);
+            let stored = self.stored.iter().any(|((_, of, _), state)| of == instance && has(state));
+            let folder = |((_, of), state): (&(BoardIndex, Instance), &Point)| {
+                of == instance && (state.run == *run || has(state))
+            };
+            if has(&gone) && !stored && !self.folders.iter().any(folder) {
+                self.deleted.insert((instance.clone(), *run), (*writes, board));
+            }
+        }
     }
 
     fn service(&mut self, board: BoardIndex, event: &ServiceEvent) {
@@ -80,12 +103,14 @@ impl CommitsKept {
                     self.stored.insert((board, instance.clone(), *id), *point);
                 }
             }
-            ServiceEvent::Dropped { instance, id } | ServiceEvent::Spoilt { instance, id } => {
+            ServiceEvent::Dropped { instance, id } => self.delete(board, instance, *id),
+            ServiceEvent::Spoilt { instance, id } => {
                 self.stored.remove(&(board, instance.clone(), *id));
             }
             ServiceEvent::StateLost => self.lose(board),
             ServiceEvent::Anew { instance } => {
                 self.acknowledged.remove(instance);
+                self.deleted.retain(|(of, _), _| of != instance);
                 self.stored.retain(|(_, of, _), _| of != instance);
                 self.folders.retain(|(_, of), _| of != instance);
             }
@@ -136,7 +161,7 @@ impl Invariant for CommitsKept {
                         | by_order(Forgiven::On(seen.board));
                     if let Some((point, holder)) = lost.filter(|_| !forgiven) {
                         let text = format!(
-                            "{instance} begins under epoch {epoch} from {from:?}, without {point:?}, which was acknowledged and which n{holder} has"
+                            "{instance} begins under epoch {epoch} from {from:?}, without {point:?}, which was acknowledged and which n{holder} has, or deleted as the last one"
                         );
                         let (at, rule, board) = (seen.at, self.name(), Some(seen.board));
                         findings.push(Finding { at, rule, board, text });
@@ -154,5 +179,56 @@ impl Invariant for CommitsKept {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hedgerow::proto::id::Epoch;
+
+    use super::*;
+    use crate::service;
+
+    /// What is found when a service begins from nothing on board 2, after these events on board 1.
+    fn found(events: &[ServiceEvent]) -> usize {
+        let (mut rule, mut findings) = (CommitsKept::default(), Findings::default());
+        let mut see = |at, board, event: &ServiceEvent| {
+            rule.on(&Observation { at, board, what: What::Service(event) }, &mut findings);
+        };
+        for (at, event) in (1..).zip(events) {
+            see(at, 1, event);
+        }
+        see(99, 2, &begins(8, 2));
+        findings.into_vec().len()
+    }
+
+    fn begins(epoch: u64, run: u32) -> ServiceEvent {
+        let instance = service::instance("kv");
+        ServiceEvent::Begins { instance, epoch, run, from: None, stateful: true }
+    }
+
+    #[test]
+    fn the_last_copy_of_an_acknowledged_write_is_lost_with_a_disk_but_not_deleted() {
+        let (instance, point) = (service::instance("kv"), Point { run: 1, writes: 5 });
+        let id = CheckpointId { epoch: Epoch(7), seq: 1 };
+        let kept = ServiceEvent::Kept { instance: instance.clone(), id, point: Some(point) };
+        let acknowledged = ServiceEvent::Acknowledged { instance: instance.clone(), point };
+        let lost = ServiceEvent::StateLost;
+        let dropped = ServiceEvent::Dropped { instance: instance.clone(), id };
+        let spoilt = ServiceEvent::Spoilt { instance: instance.clone(), id };
+        let anew = ServiceEvent::Anew { instance };
+        let again = kept.clone();
+        let all = |last: &[&ServiceEvent]| {
+            let first = [&begins(7, 1), &kept, &acknowledged].map(Clone::clone);
+            let last = last.iter().map(|event| (*event).clone());
+            found(&first.into_iter().chain(last).collect::<Vec<_>>())
+        };
+        assert_eq!(all(&[]), 1, "a board has it");
+        assert_eq!(all(&[&lost]), 0, "its disk is gone");
+        assert_eq!(all(&[&dropped, &lost]), 0, "the folder had it still");
+        // A folder that is lost before what the store has.
+        assert_eq!(all(&[&lost, &again, &spoilt]), 0, "the disk has spoilt it");
+        assert_eq!(all(&[&lost, &again, &dropped]), 1, "it was deleted");
+        assert_eq!(all(&[&lost, &again, &dropped, &anew]), 0, "it is another service");
     }
 }
