@@ -62,6 +62,10 @@ impl World {
                 "all who decide are there or have left, and nobody can be elected".to_owned();
             return self.find("who-is-needed-stays", None, text);
         }
+        if self.deciders_forgot() {
+            let text = "most of those who decide are there, and nobody can be elected".to_owned();
+            return self.find("who-decides-can-elect", None, text);
+        }
         let evidence = self.evidence();
         if self.now - healed >= OPERATOR_LOOKS && self.settling_since.is_none() {
             let helped = self.rejoin_stranded(&evidence) || self.lead_together(&evidence);

@@ -19,18 +19,23 @@ use crate::queue::BoardIndex;
 /// Boards that decide, where so many are up.
 const VOTERS: usize = 3;
 
-/// Who decided by the newest table that was ever chosen.
+/// Those who decide together by one table: a majority of each.
+type Sides = Vec<BTreeSet<NodeId>>;
+
+/// Who decided by the newest table that was ever chosen, as its masters wrote and said it.
 #[derive(Default, Debug)]
 pub(super) struct Deciders {
     /// Who would decide by tables that were written since.
-    written: BTreeMap<Version, BTreeSet<NodeId>>,
-    electorate: BTreeSet<NodeId>,
+    written: BTreeMap<Version, Sides>,
+    chosen: Sides,
 }
 
 impl Deciders {
     /// A board writes a table.
     pub(super) fn written(&mut self, table: &Table) {
-        self.written.entry(table.version).or_insert_with(|| table.electorate());
+        let sides = || [Some(&table.voters), table.incoming.as_ref()].into_iter().flatten();
+        let sides = || sides().map(|side| side.iter().copied().collect()).collect();
+        self.written.entry(table.version).or_insert_with(sides);
     }
 
     /// A master says that this table is chosen.
@@ -38,8 +43,21 @@ impl Deciders {
         let is_it = |version: &&Version| version.term.0 == term && version.number == number;
         let Some(version) = self.written.keys().rev().find(is_it).copied() else { return };
         let mut later = self.written.split_off(&version);
-        self.electorate = later.remove(&version).unwrap_or_default();
+        self.chosen = later.remove(&version).unwrap_or_default();
         self.written = later;
+    }
+
+    fn electorate(&self) -> BTreeSet<NodeId> {
+        self.chosen.iter().flatten().copied().collect()
+    }
+
+    /// Whether whichever of these tables is the newest that is left, a majority of those who decide by it is there.
+    fn can_decide(&self, there: impl Fn(&NodeId) -> bool) -> bool {
+        let most = |side: &BTreeSet<NodeId>| {
+            side.iter().filter(|node| there(node)).count() > side.len() / 2
+        };
+        let mut tables = self.written.values().chain([&self.chosen]);
+        !self.chosen.is_empty() && tables.all(|sides| sides.iter().all(most))
     }
 }
 
@@ -111,7 +129,7 @@ impl World {
     /// disks, an older one may be the newest that is left. And by the newest that is left: in a change of voters that
     /// was never chosen boards may decide that lost their disks meanwhile.
     pub(super) fn needed_who_left(&self) -> bool {
-        let chosen = &self.deciders.electorate;
+        let chosen = self.deciders.electorate();
         let Some(left) = self.newest_table().map(Table::electorate) else { return false };
         // A mesh that everybody has left needs nobody.
         if left.is_empty() {
@@ -122,6 +140,13 @@ impl World {
             of.is_some_and(|board| board.node.is_some() || board.has_left)
         };
         !self.can_elect() && !chosen.is_empty() && chosen.union(&left).all(there)
+    }
+
+    /// Whether nobody can be elected although most of those who decide are there, by what was written and said
+    /// before: nobody would be excused for that.
+    pub(super) fn deciders_forgot(&self) -> bool {
+        let there = |id: &NodeId| self.boards.iter().any(|b| b.id == *id && b.node.is_some());
+        !self.can_elect() && self.deciders.can_decide(there)
     }
 
     /// Whether three living boards decide, if three are there.
@@ -136,5 +161,41 @@ impl World {
         let right = needed < VOTERS
             || (master.settled && master.voters.len() == VOTERS && living == VOTERS);
         if right { Ok(()) } else { Err(format!("only {living} living boards decide")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hedgerow::proto::bounded::List;
+    use hedgerow::proto::id::{PublicKey, Term};
+    use hedgerow::proto::table::Generation;
+
+    use super::*;
+
+    #[test]
+    fn whoever_decides_by_a_table_that_may_be_the_newest_must_be_there() {
+        let board = |number: u8| PublicKey([number; 32]);
+        let voters = |numbers: &[u8]| List::capped(numbers.iter().map(|number| board(*number)));
+        let table = |number, now: &[u8], incoming: Option<&[u8]>| Table {
+            version: Version { generation: Generation(0), term: Term(1), number },
+            voters: voters(now),
+            incoming: incoming.map(voters),
+            ..Table::default()
+        };
+        let mut deciders = Deciders::default();
+        let can = |deciders: &Deciders, there: &[u8]| {
+            deciders.can_decide(|id| there.iter().any(|number| board(*number) == *id))
+        };
+        assert!(!can(&deciders, &[1, 2, 3]), "nobody is known to decide");
+        deciders.written(&table(1, &[1], None));
+        deciders.chosen(1, 1);
+        assert!(can(&deciders, &[1]) && !can(&deciders, &[2, 3]));
+        deciders.written(&table(2, &[1], Some(&[1, 2, 3])));
+        assert!(!can(&deciders, &[1]), "the second one may be chosen");
+        assert!(can(&deciders, &[1, 3]) && !can(&deciders, &[2, 3]));
+        deciders.chosen(1, 2);
+        deciders.written(&table(3, &[1, 2, 3], None));
+        deciders.chosen(1, 3);
+        assert!(can(&deciders, &[2, 3]) && !can(&deciders, &[1]));
     }
 }

@@ -1,7 +1,7 @@
 //! What the world itself looks after, beside the invariants: each rule in a sentence.
 
 /// Rules and what they say, for somebody who has not read the design.
-pub const RULES: [(&str, &str); 22] = [
+pub const RULES: [(&str, &str); 23] = [
     ("no-panic", "The node never panics, whatever happens to it."),
     ("deterministic", "The same seed does the same every time."),
     ("expectation", "At this time the scenario expects something to be true."),
@@ -24,6 +24,10 @@ pub const RULES: [(&str, &str); 22] = [
         "converges-after-faults",
         "Once all faults are over, all boards that run see each other up, and say the same of \
          everyone, within a known time.",
+    ),
+    (
+        "who-decides-can-elect",
+        "Once all faults are over, and most of those who decide by the newest table are there, somebody can be elected.",
     ),
     ("a-master-reigns-again", "Once all faults are over, one master reigns within a known time."),
     (
