@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A time in milliseconds misses its moment whenever the node changes; what a board does, it still does. A
-//! cue counts once, the first time.
+//! cue counts once, the first time. One with a question mark, as in "n4 writes Switching?", may never come.
 
 use std::fmt;
 use std::str::FromStr;
@@ -35,6 +35,8 @@ pub struct Cue {
     pub act: Act,
     /// How long after that the fault begins.
     pub plus: Nanos,
+    /// Whether it may never come: nothing is wrong then.
+    pub is_optional: bool,
 }
 
 /// Something that a board does.
@@ -99,7 +101,8 @@ impl fmt::Display for Cue {
             Act::Begins(name) => ("begins", name.as_str()),
             Act::Ends(name) => ("ends", name.as_str()),
         };
-        write!(f, "n{} {does} {name}", self.board)
+        let may = if self.is_optional { "?" } else { "" };
+        write!(f, "n{} {does} {name}{may}", self.board)
     }
 }
 
@@ -107,7 +110,9 @@ impl FromStr for Cue {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut words = text.split_whitespace();
+        let sure = text.strip_suffix('?');
+        let is_optional = sure.is_some();
+        let mut words = sure.unwrap_or(text).split_whitespace();
         let (board, does, name) = (words.next(), words.next(), words.next());
         let board = board.and_then(|word| word.strip_prefix('n')?.parse().ok());
         let (Some(board), Some(does), Some(name), None) = (board, does, name, words.next()) else {
@@ -137,7 +142,7 @@ impl FromStr for Cue {
                 ));
             }
         };
-        Ok(Self { board, act, plus: 0 })
+        Ok(Self { board, act, plus: 0, is_optional })
     }
 }
 
@@ -169,7 +174,13 @@ mod tests {
 
     #[test]
     fn cues_are_read_and_written_alike_and_unknown_names_are_told() {
-        for text in ["n4 writes Switching", "n0 sends Take", "n12 gets Stored", "n1 begins kv"] {
+        for text in [
+            "n4 writes Switching",
+            "n4 writes Saw?",
+            "n0 sends Take",
+            "n12 gets Stored",
+            "n1 begins kv",
+        ] {
             assert_eq!(text.parse::<Cue>().unwrap().to_string(), text);
         }
         for (text, said) in [

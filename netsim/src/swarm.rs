@@ -10,9 +10,12 @@
 //! Delays and queues, flapping links, sleeping boards, rotting disks and rogues come from a stream of their own as
 //! well (`rough`): half of the seeds have some.
 //!
+//! Two of five seeds have faults that wait for something that a board does (`cued`).
+//!
 //! [`Schedule::Chaos`] is ten minutes of everything, an event every 0.1 to 12 s, with services in every
 //! seed and boards that an operator drains: what a campaign over failover is made of.
 
+mod cued;
 mod rough;
 mod services;
 
@@ -131,6 +134,7 @@ pub fn plan(seed: u64, boards: BoardIndex, family: Schedule) -> Plan {
         });
     }
     join_storm(&mut plan, heal_at);
+    cued::add(&mut plan, heal_at, family);
     plan
 }
 

@@ -360,11 +360,15 @@ impl World {
     /// Faults that have waited for just this begin.
     fn take_cues(&mut self, seen: Observation<'_>) {
         let (schedule, queue) = (&self.plan.schedule, &mut self.queue);
+        let heal_at = self.plan.heal_at.unwrap_or(Nanos::MAX);
         self.waiting.retain(|number| {
             let timed = &schedule[*number as usize];
             let cue = timed.cue.as_ref().filter(|cue| seen.at >= timed.at && cue.is(&seen));
             let Some(cue) = cue else { return true };
             let at = seen.at.saturating_add(cue.plus);
+            if at >= heal_at {
+                return true;
+            }
             queue.push(at, Due::Fault(*number));
             if let Some(lasts) = timed.lasts {
                 queue.push(at.saturating_add(lasts), Due::Mend(*number));

@@ -40,7 +40,7 @@ impl World {
     pub(super) fn judge_cues(&mut self) {
         for number in core::mem::take(&mut self.waiting) {
             let timed = &self.plan.schedule[number as usize];
-            let cue = timed.cue.as_ref().map(ToString::to_string).unwrap_or_default();
+            let Some(cue) = timed.cue.as_ref().filter(|cue| !cue.is_optional) else { continue };
             let text = format!("`{}` has waited in vain for \"{cue}\"", timed.fault.name());
             self.find("cue-comes", None, text);
         }
