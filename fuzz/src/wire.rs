@@ -166,7 +166,14 @@ pub(crate) fn messages() -> Vec<Message> {
         SCENE.hellos[0].clone().into(),
         Refused { reason: Refusal::Expired, text: Text::capped("no") }.into(),
         Probe { seq: 1, view: 2 }.into(),
-        Ask { seq: 3, subject: peer, route: List::capped([SCENE.peer(0), me]), at: 1 }.into(),
+        Ask {
+            seq: 3,
+            subject: peer,
+            fresh_ms: 500,
+            route: List::capped([SCENE.peer(0), me]),
+            at: 1,
+        }
+        .into(),
         Facts { facts: List::capped(facts) }.into(),
         Summary { buckets: List::capped([1; 64]), revocations: 2, directory: 3 }.into(),
         Entries { buckets: u64::MAX, entries: List::capped([entry]), rest: true, reply: false }

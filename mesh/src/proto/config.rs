@@ -46,7 +46,7 @@ pub struct MembershipTiming {
     /// From asking the other observers to raising an alert, where another one misses the member, too; 0.6 s.
     /// Should exceed two round trips.
     pub ask_wait: Duration,
-    /// … and where no other one is known to; 2.5 s. Longer floods less where links stall.
+    /// … twice that where just one is known to, and 3.5 s where none is. Longer floods less where links stall.
     pub ask_wait_alone: Duration,
     /// From the first alert to `Down`, with one, two, and three or more distinct alerters.
     pub down_after: [Duration; 3],
@@ -64,7 +64,7 @@ impl Default for MembershipTiming {
             ack_timeout_max: Duration::from_secs(5),
             ack_timeout_new: Duration::from_secs(3),
             ask_wait: Duration::from_millis(600),
-            ask_wait_alone: Duration::from_millis(2500),
+            ask_wait_alone: Duration::from_millis(3500),
             down_after: [
                 Duration::from_secs(4),
                 Duration::from_millis(2500),

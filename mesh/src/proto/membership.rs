@@ -30,7 +30,7 @@ pub mod twins;
 pub mod watch;
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::rand_core::Rng;
 
@@ -57,11 +57,16 @@ const QUESTIONS_MAX: usize = 8;
 const ASKED_MAX: usize = 4;
 /// Rings follow the member list at most that often.
 const RINGS_INTERVAL: Duration = Duration::from_secs(1);
-/// A member that left the rings' successors is watched that long still.
+/// A member that left the rings' successors is watched that long still, and so is one that is watched in place of
+/// suspected observers.
 const FORMER_WATCH: Duration = Duration::from_secs(10);
 /// The same table is sent to the same peer that rarely; what it says may cross it on the way.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
-/// An answer is given at once from an ack that fresh; otherwise the member is probed first.
+/// Where one member in so many is suspected, some have suspected observers only, and are watched by others too.
+/// Below it is one in 4,000 of those that died, and links are not opened for what may be a false alarm.
+const MANY_SUSPECTED: usize = 8;
+/// An answer is given at once from an ack that fresh, whoever asks; from an older one if that is enough for who
+/// asks. Otherwise the member is probed first.
 const FRESH: Duration = Duration::from_millis(150);
 /// How long an isolated node that still hears somebody judges nobody.
 const ISOLATION_PATIENCE: Duration = Duration::from_secs(30);
@@ -75,6 +80,9 @@ pub struct Membership {
     rings: Rings,
     rings_stale: bool,
     rings_at: Time,
+    /// When to look whether others are to be watched, too, because many are suspected.
+    cover_at: Option<Time>,
+    covered: Time,
     watches: BTreeMap<NodeId, Watched>,
     questions: BTreeMap<NodeId, Vec<(Time, Ask)>>,
     suspicions: Suspicions,
@@ -95,7 +103,7 @@ pub struct Membership {
 #[derive(Debug)]
 struct Watched {
     watch: Watch,
-    /// Set once the member is no successor any more.
+    /// Set unless the member is a successor on a ring.
     until: Time,
 }
 
@@ -122,6 +130,8 @@ impl Membership {
             rings: Rings::default(),
             rings_stale: true,
             rings_at: now,
+            cover_at: None,
+            covered: now,
             watches: BTreeMap::new(),
             questions: BTreeMap::new(),
             suspicions: Suspicions::default(),
@@ -263,12 +273,15 @@ impl Membership {
         let Some(watched) = self.watches.get_mut(&ask.subject) else { return };
         let heard = watched.watch.heard.map(|heard| turn.now.since(heard));
         if let Some(ago) = heard
-            && ago <= FRESH
+            && ago <= FRESH.max(Duration::from_millis(u64::from(ask.fresh_ms)))
         {
             return answer(turn, &ask, ago);
         }
-        watched.watch.on_doubted(turn.now);
         let subject = ask.subject;
+        watched.watch.on_doubted(turn.now, ask.route[0]);
+        if self.rings.observers_of(&subject).len() <= 2 {
+            watched.watch.on_forsaken(turn.now);
+        }
         let waiting = self.questions.entry(subject).or_default();
         if waiting.len() < QUESTIONS_MAX {
             waiting.push((turn.now, ask));
@@ -308,6 +321,9 @@ impl Membership {
         if self.rings_stale && turn.now >= self.rings_at {
             self.renew_rings(turn);
         }
+        if self.cover_at.is_some_and(|at| turn.now >= at) {
+            self.cover(turn);
+        }
         self.step_watches(turn);
         self.questions.retain(|_, waiting| {
             waiting.retain(|(asked, _)| turn.now.since(*asked) < self.timing.ack_timeout_max);
@@ -326,6 +342,7 @@ impl Membership {
             self.verdict_due().map(|at| Timeout { at, reason: "suspicion" }),
             self.outbox.due().map(|at| Timeout { at, reason: "news" }),
             self.rings_stale.then_some(Timeout { at: self.rings_at, reason: "rings" }),
+            self.cover_at.map(|at| Timeout { at, reason: "cover" }),
             Some(Timeout { at: self.wander_at, reason: "wander" }),
         ]
         .into_iter()
@@ -355,6 +372,35 @@ impl Membership {
         }
         self.watches.retain(|_, watched| watched.until > turn.now);
         turn.links.want_standing(&self.rings.neighbours(&me), turn.now);
+    }
+
+    /// Where many are suspected at once, watches in their place whom they would: observers may be among the dead, and
+    /// who has only dead ones would be missed a round of suspicion later.
+    fn cover(&mut self, turn: &mut Turn<'_>) {
+        self.cover_at = None;
+        if !self.suspects_many(turn) {
+            return;
+        }
+        self.covered = turn.now;
+        let suspected: BTreeSet<NodeId> = self.suspicions.subjects().collect();
+        let until = turn.now + FORMER_WATCH;
+        for node in rings::covered_by(&turn.me.id(), turn.members, &suspected) {
+            turn.links.want_until(node, until, turn.now);
+            let watched = self
+                .watches
+                .entry(node)
+                .or_insert_with(|| Watched { watch: Watch::covering(turn.now), until });
+            watched.until = watched.until.max(until);
+        }
+        for watched in self.watches.values_mut() {
+            watched.watch.on_forsaken(turn.now);
+        }
+    }
+
+    /// Whether so many are suspected that those who would vouch for a silent member may be among the dead.
+    fn suspects_many(&self, turn: &Turn<'_>) -> bool {
+        let up = turn.members.up().count();
+        up > rings::FULL_MESH_MAX && self.suspicions.subjects().count() * MANY_SUSPECTED >= up
     }
 
     fn step_watches(&mut self, turn: &mut Turn<'_>) {
@@ -392,6 +438,8 @@ impl Membership {
         let me = turn.me.id();
         let others = self.rings.observers_of(&subject).iter().filter(|other| **other != me);
         let seq = u64::from(turn.rng.next_u32());
+        let fresh = self.watch(&subject).map_or(Duration::ZERO, Watch::fresh);
+        let fresh_ms = u32::try_from(fresh.as_millis()).unwrap_or(u32::MAX);
         let mut asked = false;
         for other in others.take(ASKED_MAX).copied().collect::<Vec<_>>() {
             let route = match turn.links.is_usable(&other) {
@@ -400,11 +448,11 @@ impl Membership {
             };
             let Some(route) = route.and_then(|route| List::try_from(route).ok()) else { continue };
             let next = route[1];
-            asked |= turn.send(next, Ask { seq, subject, route, at: 1 });
+            asked |= turn.send(next, Ask { seq, subject, fresh_ms, route, at: 1 });
         }
-        if !asked && let Some(watched) = self.watches.get_mut(&subject) {
-            // Nobody else could vouch for it.
-            watched.watch.on_doubted(turn.now);
+        let nobody_left = !asked || self.suspects_many(turn);
+        if nobody_left && let Some(watched) = self.watches.get_mut(&subject) {
+            watched.watch.on_forsaken(turn.now);
         }
     }
 

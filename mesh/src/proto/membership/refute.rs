@@ -1,6 +1,6 @@
 //! Alerts against members, this node among them.
 
-use super::{Membership, Notice};
+use super::{Membership, Notice, RINGS_INTERVAL};
 use crate::proto::id::{Incarnation, NodeId};
 use crate::proto::io::Event;
 use crate::proto::myself::INCARNATION_LEAP_MAX;
@@ -28,9 +28,11 @@ impl Membership {
         if by != turn.me.id()
             && let Some(watched) = self.watches.get_mut(&subject)
         {
-            watched.watch.on_doubted(turn.now);
+            watched.watch.on_doubted(turn.now, by);
         }
         if self.suspicions.add(subject, incarnation, by, turn.now) {
+            let soon = (turn.now + self.timing.coalesce).max(self.covered + RINGS_INTERVAL);
+            self.cover_at.get_or_insert(soon);
             turn.event(Event::Suspected { node: subject, by });
             self.flood(turn, &Fact::Alert { subject, incarnation, by }, Some(from));
         }

@@ -17,6 +17,9 @@ use crate::proto::members::Members;
 pub const FULL_MESH_MAX: usize = 9;
 /// Rings above that; also the number of members that each one watches.
 pub const RINGS: usize = 4;
+/// Of the members that follow one on a ring it watches at most that many in place of suspected observers. Where half
+/// of all are gone, one run in sixteen is longer.
+const COVERED_MAX: usize = 4;
 
 /// Who watches whom among the living.
 #[derive(Clone, Debug, Default)]
@@ -96,21 +99,48 @@ impl Rings {
     }
 }
 
+/// Whom `node` watches where those that are `suspected` do not count as observers: on each ring all that follow it,
+/// up to the first that is not suspected, at most [`COVERED_MAX`] of them.
+pub fn covered_by(
+    node: &NodeId,
+    members: &Members,
+    suspected: &BTreeSet<NodeId>,
+) -> BTreeSet<NodeId> {
+    let up: Vec<NodeId> = members.up().map(|(node, _)| *node).collect();
+    let mut covered = BTreeSet::new();
+    for ring in 0..RINGS {
+        let order = order(ring, &up, members);
+        let after = order.iter().skip_while(|other| *other != node).skip(1);
+        let around = after.chain(&order).take_while(|other| *other != node);
+        for other in around.take(COVERED_MAX) {
+            covered.insert(*other);
+            if !suspected.contains(other) {
+                break;
+            }
+        }
+    }
+    covered
+}
+
+/// One ring, from its first member on.
+fn order(ring: usize, up: &[NodeId], members: &Members) -> Vec<NodeId> {
+    let placed = |node: &NodeId| {
+        let site = if ring == 0 { site_of(node, members) } else { 0 };
+        (site, place(ring, &node.0), *node)
+    };
+    let mut order: Vec<(u64, u64, NodeId)> = up.iter().map(placed).collect();
+    order.sort_unstable();
+    order.into_iter().map(|(_, _, node)| node).collect()
+}
+
 fn watched_on_rings(up: &[NodeId], members: &Members) -> BTreeMap<NodeId, Vec<NodeId>> {
     let mut watched: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
     for ring in 0..RINGS {
-        let mut order: Vec<(u64, u64, NodeId)> = up
-            .iter()
-            .map(|node| {
-                let site = if ring == 0 { site_of(node, members) } else { 0 };
-                (site, place(ring, &node.0), *node)
-            })
-            .collect();
-        order.sort_unstable();
-        for (at, (_, _, node)) in order.iter().enumerate() {
+        let order = order(ring, up, members);
+        for (at, node) in order.iter().enumerate() {
             let mine = watched.entry(*node).or_default();
             let next = (1..order.len())
-                .map(|step| order[(at + step) % order.len()].2)
+                .map(|step| order[(at + step) % order.len()])
                 .find(|next| !mine.contains(next));
             mine.extend(next);
         }
@@ -187,6 +217,29 @@ mod tests {
         assert!(rings.route(nodes[0], nodes[39], &nodes[20], 40).is_some(), "all hang together");
         around.members.set_standing(&nodes[3], Standing::Down, Default::default());
         assert!(Rings::of(&around.members).watched_by(&nodes[3]).is_empty());
+    }
+
+    #[test]
+    fn past_suspected_observers_a_board_watches_up_to_the_next_that_is_not() {
+        let mut around = Surroundings::new();
+        let nodes: Vec<NodeId> = (1..=30).map(|number| around.peer(number)).collect();
+        let circles: Vec<Vec<NodeId>> =
+            (0..RINGS).map(|ring| order(ring, &nodes, &around.members)).collect();
+        let after = |ring: usize, steps: usize| {
+            let at = circles[ring].iter().position(|node| *node == nodes[0]).expect("it is there");
+            circles[ring][(at + steps) % nodes.len()]
+        };
+        let covered = |suspected: &[NodeId]| {
+            covered_by(&nodes[0], &around.members, &suspected.iter().copied().collect())
+        };
+        assert_eq!(covered(&[]), (0..RINGS).map(|ring| after(ring, 1)).collect());
+        let run: Vec<NodeId> = (1..=5).map(|steps| after(0, steps)).collect();
+        assert!(covered(&run[..2]).contains(&run[2]));
+        let next = |ring| (1..=COVERED_MAX).map(move |steps| (ring, steps));
+        let next: BTreeSet<NodeId> =
+            (0..RINGS).flat_map(next).map(|(ring, steps)| after(ring, steps)).collect();
+        assert_eq!(covered(&nodes[1..]), next, "no more than that");
+        assert!(!covered(&nodes[1..]).contains(&nodes[0]), "nobody watches itself");
     }
 
     #[test]

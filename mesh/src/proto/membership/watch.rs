@@ -10,18 +10,26 @@
 //! Only an ack of an own probe counts as first-hand: it proves both directions. What others say
 //! counts only as "not yet". Pure: no view of the mesh, no messages.
 //!
-//! How long a vouch is waited for depends on whether another observer misses the member, too. A member
-//! that dies is missed by all its observers within a second, and each asks the others; a link that stalls
-//! is missed by one, whose alert would be flooded through the whole mesh and refuted through the whole
-//! mesh. So who is alone with it has more patience.
+//! An ack that another observer had counts if the member sent it after it should have answered the probe that
+//! was missed here, even if that was before the question: a member that died has answered nobody since. So an
+//! observer mostly has its answer ready, which matters where a fifth of the packets is lost.
+//!
+//! How long a vouch is waited for depends on how many other observers miss the member, too. A member that dies
+//! is missed by all its observers within a second, and each asks the others; a link that stalls is missed by
+//! one, seldom by two at once, and its alert would be flooded through the whole mesh and refuted through the
+//! whole mesh. So who is alone with it, or with one more, has more patience. It is the third alert that decides.
 
 use core::time::Duration;
 
 use crate::proto::config::MembershipTiming;
+use crate::proto::id::NodeId;
 use crate::proto::machine::Time;
 
 /// A link counts as new, with a longer ack timeout, until so many probes were answered.
 const NEW_LINK_ACKS: u32 = 3;
+/// The first ack of a member that is watched in place of suspected observers is awaited so long. Enough to dial and to
+/// greet over a way of 300 ms.
+const COVER_PATIENCE: Duration = Duration::from_secs(2);
 /// So slowly the slowest round trip is forgotten: half of it in 22 acks. Where a fifth of the packets is lost,
 /// one probe in thirty takes ten times as long as the others.
 const SLOWEST_DECAY: u32 = 32;
@@ -41,8 +49,12 @@ pub struct Watch {
     seq: u64,
     recent: [(u64, Time); RECENT],
     asked: Option<Time>,
-    /// When another observer was last known to miss the member.
-    doubted: Option<Time>,
+    /// An ack that another observer had so long before it was asked is later than the one that was missed.
+    fresh: Duration,
+    /// The last two other observers that were known to miss the member, and when.
+    doubted: [Option<(NodeId, Time)>; 2],
+    /// When it was last known that nobody is left who could vouch for it.
+    forsaken: Option<Time>,
     alerted: bool,
     /// When another observer had an ack last.
     vouched: Option<Time>,
@@ -75,7 +87,9 @@ impl Watch {
             seq: 0,
             recent: [(0, now); RECENT],
             asked: None,
-            doubted: None,
+            fresh: Duration::ZERO,
+            doubted: [None; 2],
+            forsaken: None,
             alerted: false,
             vouched: None,
             heard: None,
@@ -84,14 +98,24 @@ impl Watch {
         }
     }
 
+    /// The same at once, for a member whose observers are suspected: it may be as dead as they are, so its link is
+    /// waited for less long than that to one who has just come.
+    pub fn covering(now: Time) -> Self {
+        let slowest = COVER_PATIENCE * 2 / 5;
+        Self { acks: NEW_LINK_ACKS, slowest, ..Self::new(now, Duration::ZERO) }
+    }
+
     /// The next thing to do that is due, if any. Call until none is left.
     pub fn step(&mut self, now: Time, timing: &MembershipTiming) -> Option<Step> {
         if let Some(sent) = self.outstanding
-            && now >= sent + self.timeout(timing)
+            && let timeout = self.timeout(timing)
+            && now >= sent + timeout
         {
             self.outstanding = None;
             if !self.alerted && self.asked.is_none() {
                 self.asked = Some(now);
+                // An answer is due long before it is given up.
+                self.fresh = timeout / 2;
                 return Some(Step::Ask);
             }
         }
@@ -149,16 +173,21 @@ impl Watch {
         true
     }
 
-    /// Another observer misses the member as well: it asks about it, or has raised an alert. So would who
-    /// cannot ask anybody else.
-    pub fn on_doubted(&mut self, now: Time) {
-        self.doubted = Some(now);
+    /// Another observer misses the member as well: it asks about it, or has raised an alert.
+    pub fn on_doubted(&mut self, now: Time, by: NodeId) {
+        let other = self.doubted.into_iter().flatten().find(|(who, _)| *who != by);
+        self.doubted = [Some((by, now)), other];
+    }
+
+    /// Nobody is left who could vouch for the member.
+    pub fn on_forsaken(&mut self, now: Time) {
+        self.forsaken = Some(now);
     }
 
     /// Another observer had an ack from the member, `ago` before now.
     pub fn on_vouched(&mut self, now: Time, ago: Duration) {
         self.vouched = self.vouched.max(Some(now - ago));
-        if self.vouched >= self.asked {
+        if self.vouched >= self.asked || ago <= self.fresh {
             self.asked = None;
         }
     }
@@ -170,7 +199,13 @@ impl Watch {
             return false;
         }
         self.asked = Some(now);
+        self.fresh = Duration::ZERO;
         true
+    }
+
+    /// How old the ack of another observer may be that answers the question about this member.
+    pub fn fresh(&self) -> Duration {
+        self.fresh
     }
 
     /// Judge the member anew, as one that was just met: it refuted a suspicion or came back.
@@ -194,8 +229,14 @@ impl Watch {
 
     /// How long after asking somebody may still vouch for the member.
     fn wait_for_vouch(&self, asked: Time, timing: &MembershipTiming) -> Duration {
-        let another = self.doubted.is_some_and(|doubted| doubted + DOUBT_LASTS >= asked);
-        if another { timing.ask_wait } else { timing.ask_wait_alone }
+        let counts = |at: Time| at + DOUBT_LASTS >= asked;
+        let others = self.doubted.into_iter().flatten().filter(|(_, at)| counts(*at)).count();
+        match others {
+            _ if self.forsaken.is_some_and(counts) => timing.ask_wait,
+            0 => timing.ask_wait_alone,
+            1 => timing.ask_wait * 2,
+            _ => timing.ask_wait,
+        }
     }
 
     /// How long to wait for an ack.
@@ -217,11 +258,19 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::id::PublicKey;
 
     const TIMING: fn() -> MembershipTiming = MembershipTiming::default;
 
     fn at(ms: u64) -> Time {
         Time(ms * 1_000_000)
+    }
+
+    /// Two others miss it.
+    fn doubted(watch: &mut Watch, now: Time) {
+        for other in [1, 2] {
+            watch.on_doubted(now, PublicKey([other; 32]));
+        }
     }
 
     /// A watch over a link with a history, whose probe at 20 s was just sent.
@@ -236,7 +285,7 @@ mod tests {
     #[test]
     fn silence_leads_to_asking_and_then_to_an_alert() {
         let mut watch = probed();
-        watch.on_doubted(at(20_500));
+        doubted(&mut watch, at(20_500));
         assert_eq!(watch.step(at(20_999), &TIMING()), None);
         assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Ask));
         assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Probe(2)));
@@ -248,19 +297,31 @@ mod tests {
     }
 
     #[test]
-    fn who_alone_misses_a_member_waits_longer_until_another_one_does() {
+    fn who_alone_misses_a_member_waits_longer_until_others_do() {
         let mut watch = probed();
-        watch.on_doubted(at(18_900));
+        doubted(&mut watch, at(18_900));
         assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Ask), "that was long before");
         assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Probe(2)));
         let mut alone = watch.clone();
         assert_eq!(alone.step(at(21_999), &TIMING()), None);
         alone.outstanding = None;
         alone.next_probe = at(99_000);
-        assert_eq!(alone.due(&TIMING()), at(23_500));
-        assert_eq!(alone.step(at(23_500), &TIMING()), Some(Step::Alert));
-        watch.on_doubted(at(21_900));
-        assert_eq!(watch.step(at(21_900), &TIMING()), Some(Step::Alert));
+        assert_eq!(alone.due(&TIMING()), at(24_500));
+        assert_eq!(alone.step(at(24_500), &TIMING()), Some(Step::Alert));
+        let mut forsaken = watch.clone();
+        forsaken.on_forsaken(at(21_900));
+        assert_eq!(forsaken.step(at(21_900), &TIMING()), Some(Step::Alert));
+        for _ in 0..2 {
+            watch.on_doubted(at(21_900), PublicKey([3; 32]));
+        }
+        assert_eq!(watch.step(at(21_999), &TIMING()), None, "one other, who said so twice");
+        let mut two = watch.clone();
+        two.on_doubted(at(21_950), PublicKey([4; 32]));
+        assert_eq!(two.step(at(21_950), &TIMING()), Some(Step::Alert));
+        watch.outstanding = None;
+        watch.next_probe = at(99_000);
+        assert_eq!(watch.step(at(22_199), &TIMING()), None);
+        assert_eq!(watch.step(at(22_200), &TIMING()), Some(Step::Alert));
     }
 
     #[test]
@@ -274,12 +335,29 @@ mod tests {
     }
 
     #[test]
-    fn what_an_observer_heard_before_it_was_asked_does_not_count() {
+    fn what_an_observer_heard_counts_from_half_of_the_wait_for_the_missed_ack_on() {
+        let vouched = |ago| {
+            let mut watch = probed();
+            doubted(&mut watch, at(21_000));
+            assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Ask));
+            watch.on_vouched(at(21_300), Duration::from_millis(ago));
+            watch.outstanding = None;
+            watch.next_probe = at(99_000);
+            watch.step(at(21_600), &TIMING()) != Some(Step::Alert)
+        };
+        assert_eq!([vouched(500), vouched(501)], [true, false], "it was probed at 20 s");
+    }
+
+    #[test]
+    fn when_a_link_is_lost_only_what_is_heard_later_counts() {
         let mut watch = probed();
-        watch.on_doubted(at(21_000));
-        assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Ask));
-        watch.on_vouched(at(21_300), Duration::from_millis(400));
-        assert_eq!(watch.step(at(21_600), &TIMING()), Some(Step::Alert));
+        assert!(watch.on_ack(1, at(20_010)));
+        assert!(watch.on_link_lost(at(20_100)));
+        doubted(&mut watch, at(20_100));
+        watch.on_vouched(at(20_150), Duration::from_millis(51));
+        assert!(watch.is_silent());
+        watch.on_vouched(at(20_150), Duration::from_millis(50));
+        assert!(!watch.is_silent());
     }
 
     #[test]
@@ -294,7 +372,7 @@ mod tests {
     #[test]
     fn a_lost_link_is_asked_about_at_once_and_the_ack_is_not_waited_for() {
         let mut watch = probed();
-        watch.on_doubted(at(20_000));
+        doubted(&mut watch, at(20_000));
         assert!(watch.on_link_lost(at(20_100)));
         assert!(!watch.on_link_lost(at(20_200)), "the others are being asked already");
         assert_eq!(watch.step(at(20_699), &TIMING()), None);
@@ -342,6 +420,14 @@ mod tests {
     }
 
     #[test]
+    fn who_is_watched_in_place_of_others_is_probed_at_once_and_waited_for_two_seconds() {
+        let mut watch = Watch::covering(at(20_000));
+        assert_eq!(watch.step(at(20_000), &TIMING()), Some(Step::Probe(1)));
+        assert_eq!(watch.step(at(21_999), &TIMING()), None);
+        assert_eq!(watch.step(at(22_000), &TIMING()), Some(Step::Ask));
+    }
+
+    #[test]
     fn a_slow_round_trip_is_forgotten_slowly() {
         let mut watch = probed();
         assert!(watch.on_ack(1, at(22_000)));
@@ -357,7 +443,7 @@ mod tests {
     #[test]
     fn who_is_silent_already_or_being_asked_about_is_not_asked_about_again() {
         let mut watch = probed();
-        watch.on_doubted(at(21_000));
+        doubted(&mut watch, at(21_000));
         assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Ask));
         assert_eq!(watch.step(at(21_600), &TIMING()), Some(Step::Alert));
         let asks = |ms: &u64| watch.step(at(*ms), &TIMING()) == Some(Step::Ask);

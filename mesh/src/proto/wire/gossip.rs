@@ -48,6 +48,8 @@ pub struct Ask {
     pub seq: u64,
     /// Who fell silent.
     pub subject: NodeId,
+    /// An ack that is at most so many milliseconds old answers it; for an older one the subject is probed.
+    pub fresh_ms: u32,
     /// Who asks, then each hop, then who is asked.
     pub route: List<NodeId, ROUTE_MAX>,
     /// Index into `route` of the receiver of this message.

@@ -40,7 +40,7 @@ fn what_waits_for_a_lost_link_is_dropped() {
 }
 
 fn ask(route: &[NodeId], at: u8, subject: NodeId) -> Ask {
-    Ask { seq: 5, subject, route: List::capped(route.to_vec()), at }
+    Ask { seq: 5, subject, fresh_ms: 0, route: List::capped(route.to_vec()), at }
 }
 
 #[test]
@@ -84,6 +84,87 @@ fn an_observer_that_has_just_heard_a_member_says_so_at_once_and_else_asks_it_fir
     assert_eq!(sent, [says(0)]);
     assert_eq!(bench.sent(1_301, |m, turn| m.on_probe_ack(turn, three, ack)), [], "it was told");
     assert_eq!(bench.sent(1_500, |m, turn| m.on_ask(turn, one, ask(&[one, me], 1, me))), []);
+}
+
+#[test]
+fn an_older_ack_answers_who_says_that_it_is_enough() {
+    let mut bench = Bench::new(3);
+    let [one, _, three] = bench.peers[..] else { panic!() };
+    let me = bench.me;
+    let seq = bench.seq(three);
+    bench.ack(1_100, three, seq);
+    let answered = |bench: &mut Bench, fresh_ms| {
+        let ask = Ask { fresh_ms, ..ask(&[one, me], 1, three) };
+        let sent = bench.sent(1_700, |m, turn| m.on_ask(turn, one, ask));
+        matches!(&sent[..], [(to, Message::Answer(Answer { heard_ms: 600, .. }))] if *to == one)
+    };
+    assert!(answered(&mut bench, 600));
+    assert!(!answered(&mut bench, 599));
+}
+
+#[test]
+fn a_question_says_how_old_an_ack_may_be() {
+    let mut bench = Bench::new(3);
+    let asks = |bench: &mut Bench, ms, what: fn(&mut Membership, &mut Turn<'_>, NodeId)| {
+        let one = bench.peers[0];
+        let sent = bench.sent(ms, |m, turn| what(m, turn, one));
+        let fresh = |(_, message): (NodeId, Message)| match message {
+            Message::Ask(ask) if ask.subject == one => Some(ask.fresh_ms),
+            _ => None,
+        };
+        sent.into_iter().filter_map(fresh).collect::<Vec<_>>()
+    };
+    // The first probe left within a second, and a new link is waited for 3 s.
+    let missed = asks(&mut bench, 4_000, |m, turn, _| m.handle_timeout(turn));
+    assert_eq!(missed, [1_500; 2]);
+    let mut bench = Bench::new(3);
+    assert_eq!(asks(&mut bench, 2_000, |m, turn, one| m.on_link_lost(turn, one)), [0; 2]);
+}
+
+/// A board that watches four of forty, and whom it does.
+fn in_rings() -> (Bench, Vec<NodeId>) {
+    let mut bench = Bench::new(40);
+    let watched = bench.membership.rings.watched_by(&bench.me).to_vec();
+    assert_eq!(watched.len(), rings::RINGS);
+    bench.news();
+    (bench, watched)
+}
+
+#[test]
+fn where_many_are_suspected_a_board_watches_whom_they_would() {
+    let (mut bench, watched) = in_rings();
+    let by = *bench.peers.iter().find(|node| !watched.contains(node)).expect("36 of them");
+    let suspect = |bench: &mut Bench, ms, subject| {
+        bench.facts(ms, by, Fact::Alert { subject, incarnation: FIRST, by });
+        bench.act(ms + 100, Membership::handle_timeout);
+    };
+    // Forty-one are up: five are less than an eighth.
+    let others = bench.peers.iter().filter(|node| !watched.contains(node) && **node != by);
+    let two: Vec<NodeId> = others.take(2).copied().collect();
+    for (ms, subject) in (1_100..).zip([two[0], watched[0], watched[1], watched[2], watched[3]]) {
+        suspect(&mut bench, ms, subject);
+    }
+    assert_eq!(bench.membership.watches.len(), rings::RINGS);
+    suspect(&mut bench, 1_200, two[1]);
+    let suspected = bench.membership.suspicions.subjects().collect();
+    let covered = rings::covered_by(&bench.me, &bench.around.members, &suspected);
+    assert!(covered.len() > rings::RINGS);
+    for node in &covered {
+        let watch = &bench.membership.watches[node];
+        let until = if watched.contains(node) { Time::NEVER } else { at(11_300) };
+        assert_eq!(watch.until, until);
+        assert_eq!(bench.around.links.errand(node), at(11_300), "a link to it is wanted");
+    }
+    // Further suspicions are looked at a second later.
+    let more = bench
+        .peers
+        .iter()
+        .copied()
+        .find(|node| covered.contains(node) && !suspected.contains(node));
+    suspect(&mut bench, 1_400, more.expect("each ring ends with one"));
+    assert_eq!(bench.membership.cover_at, Some(at(2_300)));
+    bench.act(11_300, Membership::handle_timeout);
+    assert!(bench.membership.cover_at.is_none());
 }
 
 #[test]
