@@ -204,6 +204,14 @@ pub enum Fault {
         /// To whom.
         to: BoardIndex,
     },
+    /// The process sends another one a message that is longer than any may be, or a list that says of itself that it
+    /// has no end.
+    Oversize {
+        /// Who.
+        node: BoardIndex,
+        /// To whom.
+        to: BoardIndex,
+    },
     /// The process repeats the last message to another one without its end.
     Truncated {
         /// Who.
@@ -282,6 +290,12 @@ pub enum Fault {
     },
     /// Every service that runs on the board ends by itself, with an exit code.
     ServiceCrash {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// The board is short of memory: every three seconds the kernel kills what uses most of it, the services, or the
+    /// agent's process where none runs.
+    LowMemory {
         /// Which board.
         node: BoardIndex,
     },

@@ -47,5 +47,6 @@ pub mod swarm;
 pub mod tally;
 pub mod time;
 pub mod timeline;
+pub mod told;
 pub mod trace;
 pub mod world;

@@ -1,6 +1,7 @@
 //! What masters did in a run, and the rare states that it reached.
 //!
-//! A campaign that never reaches one of the [`MARKS`] has tested nothing around it, and fails.
+//! A campaign that never reaches one of the [`MARKS`] has tested nothing around it, and fails; so does one whose
+//! boards never told one of the events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +14,7 @@ use crate::observe::{Observation, What};
 use crate::queue::BoardIndex;
 use crate::service::ServiceEvent;
 use crate::time::{Nanos, Seconds};
+use crate::told;
 
 /// Rare states. One voter became three; another board took a voter's place; a reign began on another
 /// board than the one before; a master stepped down; a joint table was finished by another master than
@@ -45,6 +47,8 @@ pub struct Deeds {
     pub standbys: u64,
     /// Of [`MARKS`], those that were reached.
     pub marks: BTreeSet<&'static str>,
+    /// The events that boards told.
+    pub events: BTreeSet<&'static str>,
     /// After the faults, until all named the one master.
     pub master_after: Option<Nanos>,
     /// After the faults, until three living boards decided.
@@ -190,6 +194,7 @@ impl Story {
     }
 
     fn event(&mut self, event: &Event) {
+        self.deeds.events.insert(told::name(event));
         match event {
             Event::SteppedDown { .. } => {
                 self.deeds.marks.insert("stepped-down");
@@ -249,6 +254,8 @@ pub struct Reigns {
     chosen: u64,
     /// Mark → runs that reached it.
     marks: BTreeMap<&'static str, u64>,
+    /// Event → runs in which a board told it.
+    events: BTreeMap<&'static str, u64>,
     /// Runs at whose end nobody could be elected.
     bereft: u64,
     starts: u64,
@@ -282,6 +289,9 @@ impl Reigns {
         for mark in &deeds.marks {
             *self.marks.entry(mark).or_default() += 1;
         }
+        for event in &deeds.events {
+            *self.events.entry(event).or_default() += 1;
+        }
         let slower = |old: Option<_>, new: Option<Nanos>| old.max(new.map(|after| (after, seed)));
         self.slowest_master = slower(self.slowest_master, deeds.master_after);
         self.slowest_voters = slower(self.slowest_voters, deeds.voters_after);
@@ -289,9 +299,13 @@ impl Reigns {
         self.slowest_protected = slower(self.slowest_protected, deeds.protected_after);
     }
 
-    /// Marks that no run reached.
+    /// Marks that no run reached, and events that no board told.
     pub(crate) fn missing(&self) -> Vec<&'static str> {
-        MARKS.into_iter().filter(|mark| !self.marks.contains_key(mark)).collect()
+        let marks = MARKS.into_iter().filter(|mark| !self.marks.contains_key(mark));
+        let elsewhere = [&told::IN_SCENARIOS[..], &told::NOT_SIMULATED].concat();
+        let here = told::EVENTS.iter().filter(|event| !elsewhere.contains(event));
+        let events = here.copied().filter(|event| !self.events.contains_key(event));
+        marks.chain(events).collect()
     }
 
     /// For people.
@@ -328,6 +342,8 @@ impl Reigns {
         let reached = |mark: &&str| format!("{mark} {}", self.marks.get(*mark).unwrap_or(&0));
         let reached: Vec<String> = MARKS.iter().map(reached).collect();
         lines.push(format!("runs that reached: {}", reached.join(", ")));
+        let told = self.events.iter().map(|(event, runs)| format!("{event} {runs}"));
+        lines.push(format!("runs in which boards told: {}", told.collect::<Vec<_>>().join(", ")));
         let slowest = [
             ("one master whom all name", self.slowest_master),
             ("three living voters", self.slowest_voters),

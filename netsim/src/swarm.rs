@@ -135,6 +135,7 @@ pub fn plan(seed: u64, boards: BoardIndex, family: Schedule) -> Plan {
     }
     join_storm(&mut plan, heal_at);
     cued::add(&mut plan, heal_at, family);
+    cued::add_duels(&mut plan, heal_at, family);
     plan
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,7 +12,7 @@ use hedgerow_netsim::plan::Plan;
 use hedgerow_netsim::swarm::Schedule;
 use hedgerow_netsim::time::SECOND;
 use hedgerow_netsim::world::World;
-use hedgerow_netsim::{campaign, scenario, swarm};
+use hedgerow_netsim::{campaign, scenario, swarm, told};
 
 fn scenario_files() -> Vec<PathBuf> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
@@ -22,8 +23,8 @@ fn scenario_files() -> Vec<PathBuf> {
     files
 }
 
-/// What is wrong with a scenario file, or with the node.
-fn failures_of(file: &Path) -> Vec<String> {
+/// What is wrong with a scenario file, or with the node; and the events that boards told in it.
+fn failures_of(file: &Path) -> (Vec<String>, BTreeSet<&'static str>) {
     let plan = scenario::parse(file, &std::fs::read_to_string(file).unwrap())
         .unwrap_or_else(|error| panic!("{error}"));
     let outcome = campaign::run(&plan, None);
@@ -35,26 +36,32 @@ fn failures_of(file: &Path) -> Vec<String> {
             failures.push(format!("{}: {fault} was not felt by anybody", file.display()));
         }
     }
-    failures
+    (failures, outcome.deeds.events)
 }
 
 #[test]
-fn every_scenario_holds_and_every_fault_in_it_is_felt() {
+fn every_scenario_holds_every_fault_in_it_is_felt_and_every_event_is_told() {
     let files = scenario_files();
     let next = AtomicUsize::new(0);
     let work = || {
-        let mut failures = Vec::new();
+        let (mut failures, mut told) = (Vec::new(), BTreeSet::new());
         while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-            failures.extend(failures_of(file));
+            let (wrong, events) = failures_of(file);
+            failures.extend(wrong);
+            told.extend(events);
         }
-        failures
+        (failures, told)
     };
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let failures: Vec<String> = std::thread::scope(|scope| {
+    let all: Vec<_> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
     });
+    let failures: Vec<String> = all.iter().flat_map(|(failures, _)| failures.clone()).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+    let told: BTreeSet<&str> = all.into_iter().flat_map(|(_, told)| told).collect();
+    let untold: Vec<&&str> = told::EVENTS.iter().filter(|event| !told.contains(*event)).collect();
+    assert_eq!(untold, told::NOT_SIMULATED.iter().collect::<Vec<_>>());
 }
 
 #[test]

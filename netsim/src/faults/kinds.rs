@@ -42,6 +42,7 @@ impl Fault {
             | Self::Nat { .. } => Sort::Weather,
             Self::Partition { .. } | Self::OneWayCut { .. } => Sort::Cut,
             Self::Garbage { .. }
+            | Self::Oversize { .. }
             | Self::Truncated { .. }
             | Self::Replay { .. }
             | Self::StaleTerm { .. }
@@ -92,6 +93,7 @@ impl Fault {
             Self::FsyncError { .. } => "fsync-error",
             Self::FullDisk { .. } => "full-disk",
             Self::Garbage { .. } => "garbage",
+            Self::Oversize { .. } => "oversize",
             Self::Truncated { .. } => "truncated",
             Self::Replay { .. } => "replay",
             Self::StaleTerm { .. } => "stale-term",
@@ -104,6 +106,7 @@ impl Fault {
             Self::Join { .. } => "join",
             Self::JoinStorm { .. } => "join-storm",
             Self::ServiceCrash { .. } => "service-crash",
+            Self::LowMemory { .. } => "low-memory",
             Self::CannotStart { .. } => "cannot-start",
             Self::LacksProgram { .. } => "lacks-program",
             Self::SlowStop { .. } => "slow-stop",
@@ -164,6 +167,7 @@ impl Fault {
             | Self::FullDisk { node }
             | Self::Leave { node, .. }
             | Self::ServiceCrash { node }
+            | Self::LowMemory { node }
             | Self::CannotStart { node }
             | Self::LacksProgram { node }
             | Self::SlowStop { node }
@@ -181,6 +185,7 @@ impl Fault {
             }
             Self::Garbage { node, to }
             | Self::ClonedIdentity { node, onto: to }
+            | Self::Oversize { node, to }
             | Self::Truncated { node, to }
             | Self::Replay { node, to }
             | Self::StaleTerm { node, to }
@@ -228,6 +233,7 @@ impl Fault {
                 | Self::Roam { .. }
                 | Self::ClockJump { .. }
                 | Self::Garbage { .. }
+                | Self::Oversize { .. }
                 | Self::Truncated { .. }
                 | Self::Replay { .. }
                 | Self::StaleTerm { .. }

@@ -29,6 +29,7 @@ pub(super) fn spoken(fault: &Fault) -> String {
             format!("the wall clock of n{node} jumps by {seconds:+} s")
         }
         Fault::Garbage { node, to } => format!("n{node} speaks nonsense to n{to}"),
+        Fault::Oversize { node, to } => format!("n{node} sends too long a message to n{to}"),
         Fault::Truncated { node, to } => format!("n{node} sends half a message to n{to}"),
         Fault::Replay { node, to } => format!("n{node} repeats its last messages to n{to}"),
         Fault::Loss { percent } => format!("{percent} % of segments are lost"),

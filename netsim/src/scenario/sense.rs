@@ -66,6 +66,7 @@ pub(super) fn of_fault(timed: &Timed) -> Result<(), String> {
 fn aims_at_itself(fault: &Fault) -> bool {
     match fault {
         Fault::Garbage { node, to }
+        | Fault::Oversize { node, to }
         | Fault::Truncated { node, to }
         | Fault::Replay { node, to }
         | Fault::StaleTerm { node, to }

@@ -7,6 +7,7 @@ use crate::faults::{Fault, Timed};
 use crate::plan::Plan;
 use crate::queue::BoardIndex;
 use crate::seed::{Purpose, Stream};
+use crate::service::Service;
 use crate::time::{MILLI, Nanos, SECOND};
 
 /// What boards do that is worth a fault; the two last ones need the name of a service.
@@ -37,6 +38,9 @@ const PLUS: [Nanos; 7] = [0, MILLI, 5 * MILLI, 20 * MILLI, 100 * MILLI, 500 * MI
 /// A fault may be over by the end of the schedule.
 const LASTS_MAX: Nanos = 20 * SECOND;
 
+/// … and a duel, too.
+const DUEL_LASTS: Nanos = 40 * SECOND;
+
 /// Adds some to two of five seeds, and to all of chaos.
 pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
     let mut draw = Stream::new(plan.seed, Purpose::Faults, 3, 0);
@@ -55,13 +59,59 @@ pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
     }
 }
 
+/// Adds duels to some of the seeds that have services, and to all of chaos.
+pub(super) fn add_duels(plan: &mut Plan, until: Nanos, family: Schedule) {
+    let mut draw = Stream::new(plan.seed, Purpose::Faults, 5, 0);
+    let chaos = family == Schedule::Chaos;
+    let room = until > START + DUEL_LASTS && plan.boards > 2 && !plan.services.is_empty();
+    if !room || (!chaos && !draw.percent(25)) {
+        return;
+    }
+    for number in 0..draw.between(1, if chaos { 3 } else { 1 }) {
+        let mut own = Stream::new(plan.seed, Purpose::Faults, 6, number);
+        for timed in duel(plan, until - DUEL_LASTS, &mut own) {
+            if plan.schedule.len() < FAULTS_MAX {
+                plan.schedule.push(timed);
+            }
+        }
+    }
+}
+
+/// Two boards, each of which may believe that a service is its own: one is cut off where the service probably runs, the
+/// other takes over, loses power as it begins, and then the two have only each other.
+fn duel(plan: &Plan, until: Nanos, draw: &mut Stream) -> Vec<Timed> {
+    let service = &plan.services[draw.below(plan.services.len() as u64) as usize];
+    let former = service.board;
+    // While it probably still runs where it was ordered.
+    let at = draw.between(START, until.min(START + 30 * SECOND));
+    let (cut_off, off) = (draw.between(10 * SECOND, 25 * SECOND), draw.between(SECOND, 5 * SECOND));
+    let (plus, alone) = (draw.pick(&PLUS[..5]), draw.between(20 * SECOND, DUEL_LASTS));
+    let is_slow = draw.percent(70);
+    let apart = |pair: &[BoardIndex]| {
+        let others = (0..plan.boards).filter(|one| !pair.contains(one)).collect();
+        Fault::Partition { groups: vec![pair.to_vec(), others] }
+    };
+    let timed = |cue, lasts, fault| Timed { at, cue, lasts: Some(lasts), fault };
+    let mut faults = vec![timed(None, cut_off, apart(&[former]))];
+    for heir in (0..plan.boards).filter(|board| *board != former) {
+        let begins = format!("n{heir} begins {}?", service.name).parse().expect("a service begins");
+        let cue = Some(Cue { plus, ..begins });
+        faults.push(timed(cue.clone(), off, Fault::PowerCut { node: heir }));
+        faults.push(timed(cue, alone, apart(&[former, heir])));
+        if is_slow {
+            faults.push(timed(None, cut_off, Fault::SlowFsync { node: heir }));
+        }
+    }
+    faults
+}
+
 /// One cue, and one to three faults by it: the board that does it loses power, say, behind a slow disk, and hears
 /// only one other when it is back.
 fn after_a_cue(plan: &Plan, until: Nanos, draw: &mut Stream) -> Vec<Timed> {
     let board = draw.below(u64::from(plan.boards)) as BoardIndex;
     let other = draw.below(u64::from(plan.boards)) as BoardIndex;
     let at = draw.between(START, until);
-    let cue = cue(plan, board, draw);
+    let cue = cue(&plan.services, board, draw);
     let plus = draw.pick(&PLUS);
     let lasts = draw.between(SECOND, LASTS_MAX);
     let rest = || (0..plan.boards).filter(move |one| *one != board);
@@ -72,8 +122,8 @@ fn after_a_cue(plan: &Plan, until: Nanos, draw: &mut Stream) -> Vec<Timed> {
         _ => Fault::Pause { node: board },
     };
     let timed = |plus, lasts, fault| {
-        let cue = cue.clone().map(|cue| Cue { plus, ..cue });
-        Timed { at, cue, lasts: Some(lasts), fault }
+        let cue = Cue { plus, ..cue.clone() };
+        Timed { at, cue: Some(cue), lasts: Some(lasts), fault }
     };
     let mut faults = vec![timed(plus, lasts, fault)];
     if draw.percent(50) && plan.boards > 2 {
@@ -89,28 +139,39 @@ fn after_a_cue(plan: &Plan, until: Nanos, draw: &mut Stream) -> Vec<Timed> {
     faults
 }
 
-fn cue(plan: &Plan, board: BoardIndex, draw: &mut Stream) -> Option<Cue> {
+fn cue(services: &[Service], board: BoardIndex, draw: &mut Stream) -> Cue {
     let act = draw.pick(&ACTS);
-    let named = act.contains(' ');
-    let service = match plan.services.len() as u64 {
-        0 if named => "",
-        // Without services nothing begins or ends.
-        0 => return format!("n{board} writes Table?").parse().ok(),
-        count => &plan.services[draw.below(count) as usize].name,
+    let service = match services.len() as u64 {
+        0 => None,
+        count => Some(&services[draw.below(count) as usize]),
     };
-    let name = if named { "" } else { service };
-    format!("n{board} {act} {}?", name).replace(" ?", "?").parse().ok()
+    let named = act.contains(' ');
+    let words = match service {
+        _ if named => format!("n{board} {act}?"),
+        Some(service) => format!("n{board} {act} {}?", service.name),
+        // Without services nothing begins or ends.
+        None => format!("n{board} writes Table?"),
+    };
+    words.parse().expect("each act is a cue: a test draws them all")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn every_act_is_a_cue() {
-        for act in ACTS.iter().filter(|act| act.contains(' ')) {
-            let cue: Cue = format!("n1 {act}?").parse().expect(act);
-            assert!(cue.is_optional);
+        let mut plans = (1..).map(|seed| super::super::plan(seed, 5, Schedule::Chaos));
+        let services = plans.find(|plan| !plan.services.is_empty()).expect("most have").services;
+        for services in [&services[..1], &[]] {
+            let mut draw = Stream::new(1, Purpose::Faults, 9, 0);
+            let drawn: BTreeSet<String> =
+                (0..500).map(|_| cue(services, 3, &mut draw).to_string()).collect();
+            // Two of them need a service.
+            assert_eq!(drawn.len(), if services.is_empty() { ACTS.len() - 2 } else { ACTS.len() });
+            assert!(drawn.iter().all(|cue| cue.starts_with("n3 ") && cue.ends_with('?')));
         }
         let plans = (0..200).map(|seed| super::super::plan(seed, 5, Schedule::Swarm));
         let cues: Vec<Timed> =

@@ -34,6 +34,8 @@ enum Kind {
     FsyncError,
     FullDisk,
     Garbage,
+    Oversize,
+    LowMemory,
     Truncated,
     Replay,
     Blackout,
@@ -70,6 +72,8 @@ const KINDS: [Kind; 22] = [
 
 /// Thought of later, and drawn from a stream of their own: seeds without them stay as they were.
 const LATER: [Kind; 4] = [Kind::StaleTerm, Kind::FalseIncarnation, Kind::Flood, Kind::VersionSkew];
+/// And again.
+const LAST: [Kind; 2] = [Kind::Oversize, Kind::LowMemory];
 
 pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
     let chaos = family == Schedule::Chaos;
@@ -82,6 +86,8 @@ pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
     let mut kinds: Vec<Kind> = KINDS.into_iter().filter(|_| draw.percent(share)).collect();
     let mut later = Stream::new(plan.seed, Purpose::Rough, 2, 0);
     kinds.extend(LATER.into_iter().filter(|_| later.percent(share)));
+    let mut last = Stream::new(plan.seed, Purpose::Rough, 3, 0);
+    kinds.extend(LAST.into_iter().filter(|_| last.percent(share)));
     let gap_max = if chaos { 25 * SECOND } else { draw.between(3 * SECOND, 30 * SECOND) };
     let mut at = START;
     let mut number = 0;
@@ -157,6 +163,8 @@ fn fault(kind: Kind, at: Nanos, boards: BoardIndex, draw: &mut Stream) -> Timed 
         Kind::FsyncError => (Some(short / 4), Fault::FsyncError { node }),
         Kind::FullDisk => (Some(short), Fault::FullDisk { node }),
         Kind::Garbage => (None, Fault::Garbage { node, to: other }),
+        Kind::Oversize => (None, Fault::Oversize { node, to: other }),
+        Kind::LowMemory => (Some(short), Fault::LowMemory { node }),
         Kind::Truncated => (None, Fault::Truncated { node, to: other }),
         Kind::Replay => (None, Fault::Replay { node, to: other }),
         Kind::StaleTerm => (None, Fault::StaleTerm { node, to: other }),

@@ -1,6 +1,7 @@
 //! Boards that are not well: processes that end again and again or get the processor too rarely, hosts that
 //! sleep, clocks that jump, disks that fail or rot.
 
+use hedgerow::proto::io::Exit;
 use hedgerow::proto::order::Instance;
 
 use super::World;
@@ -15,6 +16,8 @@ use crate::time::{MILLI, Nanos, SECOND};
 
 /// Whoever looks after the process starts it again after that long.
 const STARTED_AGAIN_AFTER: Nanos = 500 * MILLI;
+/// So often a board that is short of memory kills somebody.
+const STARVES_EVERY: Nanos = 3 * SECOND;
 
 impl World {
     /// A process has started: how long may it live?
@@ -43,6 +46,26 @@ impl World {
         }
         self.crash(board, why);
         self.queue.push(self.now + after, Due::Start(board));
+    }
+
+    /// The kernel kills what uses most of the memory, and looks again.
+    pub(super) fn starve(&mut self, number: u32) {
+        let Fault::LowMemory { node } = self.plan.schedule[number as usize].fault else { return };
+        if !self.active.contains(&number) {
+            return;
+        }
+        let state = &self.boards[usize::from(node)];
+        let awake = state.asleep.is_none() && state.wanted;
+        let (life, runs) = (state.life, state.node.is_some());
+        if awake
+            && self.services_end(node, "it was killed for its memory", Exit::Signal { signal: 9 })
+        {
+            self.felt.insert(number);
+        } else if awake && runs {
+            self.felt.insert(number);
+            self.fail(node, life, "it was killed for its memory", STARTED_AGAIN_AFTER);
+        }
+        self.later(self.now + STARVES_EVERY, Task::Starve(number));
     }
 
     /// From now on the process gets the processor that often only; none: whenever it wants.

@@ -10,7 +10,7 @@ use hedgerow::proto::id::Incarnation;
 use hedgerow::proto::record::NodeRecord;
 use hedgerow::proto::signed::Signed;
 use hedgerow::proto::wire::gossip::{FACTS_MAX, Fact, Facts};
-use hedgerow::proto::wire::{self, Message};
+use hedgerow::proto::wire::{self, FRAME_BYTES_MAX, Message};
 
 use super::World;
 use super::task::Task;
@@ -22,6 +22,8 @@ use crate::time::{MILLI, Nanos, SECOND};
 
 /// The longest nonsense, bytes.
 const GARBAGE_MAX: u64 = 2000;
+/// A count of 2⁶⁴ − 1, as bincode writes it.
+const ENDLESS: [u8; 9] = [253, 255, 255, 255, 255, 255, 255, 255, 255];
 /// Kinds of message, and fields, from here on are unknown to this version.
 pub(super) const LATER_KIND: u16 = 40_000;
 /// So many unknown messages are sent.
@@ -48,6 +50,16 @@ impl World {
                     // It looks like something that is known.
                     let head = last.len().min(2).min(frame.len());
                     frame[..head].copy_from_slice(&last[..head]);
+                }
+                self.say(*node, *to, vec![frame])
+            }
+            Fault::Oversize { node, to } => {
+                let mut draw = Stream::new(self.plan.seed, Purpose::Garbage, u64::from(number), 3);
+                let facts = Message::from(Facts { facts: List::default() });
+                let mut frame = facts.kind().to_le_bytes().to_vec();
+                match draw.percent(50) {
+                    true => frame.resize(2 * FRAME_BYTES_MAX, 0),
+                    false => frame.extend(ENDLESS),
                 }
                 self.say(*node, *to, vec![frame])
             }

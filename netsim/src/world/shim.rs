@@ -349,6 +349,11 @@ impl World {
 
     /// Every service of a board ends by itself. True if there was one.
     pub(super) fn services_exit(&mut self, board: BoardIndex) -> bool {
+        self.services_end(board, "it crashed", Exit::Code { code: 1 })
+    }
+
+    /// Every service of a board ends in this way. True if there was one.
+    pub(super) fn services_end(&mut self, board: BoardIndex, why: &'static str, how: Exit) -> bool {
         let shims = &self.boards[usize::from(board)].host.shims;
         let running: Vec<Instance> = shims
             .iter()
@@ -356,7 +361,7 @@ impl World {
             .map(|(instance, _)| instance.clone())
             .collect();
         for instance in &running {
-            self.shim_ends(board, instance, "it crashed", Some(Exit::Code { code: 1 }));
+            self.shim_ends(board, instance, why, Some(how.clone()));
         }
         !running.is_empty()
     }

@@ -39,6 +39,8 @@ pub(super) enum Task {
     Flap(u32, bool),
     /// A board behind the NAT of this fault gives signs of life.
     KeepAlive(u32),
+    /// The kernel of the board of this fault looks for memory.
+    Starve(u32),
     /// A flood, of which so many messages were said.
     Flood(u32, u64),
 }
@@ -60,6 +62,7 @@ impl Task {
             | Self::Grind(..)
             | Self::Flap(..)
             | Self::KeepAlive(_)
+            | Self::Starve(_)
             | Self::Flood(..) => None,
         }
     }
@@ -107,6 +110,7 @@ impl World {
             Some(Task::Grind(board, life)) => self.grind(board, life),
             Some(Task::Flap(fault, cut)) => self.flap(fault, cut),
             Some(Task::KeepAlive(fault)) => self.keep_alive(fault),
+            Some(Task::Starve(fault)) => self.starve(fault),
             Some(Task::Flood(fault, said)) => self.flood(fault, said),
             None => {}
         }

@@ -4,6 +4,7 @@ use hedgerow::proto::id::{NodeId, OpId};
 use hedgerow::proto::io::Command;
 
 use super::World;
+use super::task::Task;
 use crate::board::Wake;
 use crate::disk::{Damage, Failure};
 use crate::evidence::Blame;
@@ -77,19 +78,6 @@ impl World {
                 let new: Vec<bool> = nodes.iter().map(|node| self.join(*node)).collect();
                 new.contains(&true)
             }
-            Fault::Pause { node } => {
-                _ = self.runs(*node).then(|| self.pause(*node));
-                false
-            }
-            Fault::Suspend { node } => {
-                _ = self.runs(*node).then(|| self.suspend(*node));
-                false
-            }
-            Fault::CrashLoop { node, .. } => {
-                let life = self.boards[usize::from(*node)].life;
-                _ = self.runs(*node).then(|| self.doom(*node, life));
-                false
-            }
             Fault::Reset { node } => self.reset_connections(*node),
             Fault::HalfOpen { node } => self.lose_connections(*node),
             Fault::Roam { node } => self.roam(*node),
@@ -109,8 +97,25 @@ impl World {
                 runs
             }
             Fault::ServiceCrash { node } => self.services_exit(*node),
+            Fault::LowMemory { .. } => {
+                self.later(self.now, Task::Starve(number));
+                false
+            }
+            Fault::Pause { node } | Fault::Suspend { node } | Fault::CrashLoop { node, .. } => {
+                _ = self.runs(*node).then(|| self.hold_up(*node, fault));
+                false
+            }
             // What is of another sort has been dealt with.
             _ => false,
+        }
+    }
+
+    /// A running process stands still, or will not run for long.
+    fn hold_up(&mut self, node: BoardIndex, fault: &Fault) {
+        match fault {
+            Fault::Pause { .. } => _ = self.pause(node),
+            Fault::Suspend { .. } => self.suspend(node),
+            _ => self.doom(node, self.boards[usize::from(node)].life),
         }
     }
 
