@@ -62,7 +62,7 @@ const RINGS_INTERVAL: Duration = Duration::from_secs(1);
 const FORMER_WATCH: Duration = Duration::from_secs(10);
 /// The same table is sent to the same peer that rarely; what it says may cross it on the way.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
-/// Where one member in so many is suspected, some have suspected observers only, and are watched by others too.
+/// Where one member in so many is suspected by two others, some have suspected observers only, and are watched by more.
 /// Below it is one in 4,000 of those that died, and links are not opened for what may be a false alarm.
 const MANY_SUSPECTED: usize = 8;
 /// An answer is given at once from an ack that fresh, whoever asks; from an older one if that is enough for who
@@ -245,8 +245,9 @@ impl Membership {
         if !watched.watch.on_ack(ack.seq, turn.now) {
             return;
         }
+        let proven = watched.watch.proven.map_or(Duration::MAX, |sent| turn.now.since(sent));
         for (_, ask) in self.questions.remove(&from).into_iter().flatten() {
-            answer(turn, &ask, Duration::ZERO);
+            answer(turn, &ask, proven);
         }
         // It lives, and somebody suspects it: make sure that it knows.
         if let Some(suspicion) = self.suspicions.get(&from)
@@ -270,17 +271,25 @@ impl Membership {
             turn.send(next, ask);
             return;
         }
-        let Some(watched) = self.watches.get_mut(&ask.subject) else { return };
-        let heard = watched.watch.heard.map(|heard| turn.now.since(heard));
-        if let Some(ago) = heard
-            && ago <= FRESH.max(Duration::from_millis(u64::from(ask.fresh_ms)))
+        let (subject, by) = (ask.subject, ask.route[0]);
+        let nobody_else = self.vouchers(turn, &subject).all(|other| other == by);
+        let Some(watched) = self.watches.get_mut(&subject) else { return };
+        // Who misses it itself would vouch by what is long ago.
+        let fresh = match watched.watch.is_silent() {
+            true => FRESH,
+            false => Duration::from_millis(u64::from(ask.fresh_ms))
+                .clamp(FRESH, self.timing.ack_timeout_max / 2),
+        };
+        if let Some(sent) = watched.watch.proven
+            && turn.now.since(sent) <= fresh
         {
-            return answer(turn, &ask, ago);
+            return answer(turn, &ask, turn.now.since(sent));
         }
-        let subject = ask.subject;
-        watched.watch.on_doubted(turn.now, ask.route[0]);
-        if self.rings.observers_of(&subject).len() <= 2 {
-            watched.watch.on_forsaken(turn.now);
+        if turn.members.is_up(&by) {
+            watched.watch.on_doubted(turn.now, by);
+            if nobody_else {
+                watched.watch.on_forsaken(turn.now);
+            }
         }
         let waiting = self.questions.entry(subject).or_default();
         if waiting.len() < QUESTIONS_MAX {
@@ -400,7 +409,29 @@ impl Membership {
     /// Whether so many are suspected that those who would vouch for a silent member may be among the dead.
     fn suspects_many(&self, turn: &Turn<'_>) -> bool {
         let up = turn.members.up().count();
-        up > rings::FULL_MESH_MAX && self.suspicions.subjects().count() * MANY_SUSPECTED >= up
+        up > rings::FULL_MESH_MAX && self.suspicions.confirmed() * MANY_SUSPECTED >= up
+    }
+
+    /// Other observers of `subject` that might hear it: those that this node does not miss, and nobody suspects.
+    fn vouchers(&self, turn: &Turn<'_>, subject: &NodeId) -> impl Iterator<Item = NodeId> {
+        let me = turn.me.id();
+        let missed = |node: &NodeId| self.watch(node).is_some_and(Watch::is_silent);
+        let gone = move |node: &NodeId| self.suspicions.get(node).is_some() || missed(node);
+        let others = self.rings.observers_of(subject).iter().copied();
+        others.filter(move |other| *other != me && !gone(other))
+    }
+
+    /// Of those that are missed some may have nobody left who could vouch for them.
+    fn note_forsaken(&mut self, turn: &Turn<'_>) {
+        let missed = self.watches.iter().filter(|(_, watched)| watched.watch.is_silent());
+        let forsaken = |node: &&NodeId| self.vouchers(turn, node).next().is_none();
+        let forsaken: Vec<NodeId> =
+            missed.map(|(node, _)| node).filter(forsaken).copied().collect();
+        for node in forsaken {
+            if let Some(watched) = self.watches.get_mut(&node) {
+                watched.watch.on_forsaken(turn.now);
+            }
+        }
     }
 
     fn step_watches(&mut self, turn: &mut Turn<'_>) {
@@ -450,6 +481,7 @@ impl Membership {
             let next = route[1];
             asked |= turn.send(next, Ask { seq, subject, fresh_ms, route, at: 1 });
         }
+        self.note_forsaken(turn);
         let nobody_left = !asked || self.suspects_many(turn);
         if nobody_left && let Some(watched) = self.watches.get_mut(&subject) {
             watched.watch.on_forsaken(turn.now);
@@ -518,9 +550,10 @@ impl Membership {
         }
     }
 
-    /// This node hears others again. What it alone held against somebody until now, nobody could refute.
+    /// This node hears others again. What it held against somebody until now nobody could refute, nor what others that
+    /// were cut off with it said; whoever is dead is missed anew, or known to the others.
     fn begin_anew(&mut self, turn: &Turn<'_>) {
-        for node in self.suspicions.withdraw(&turn.me.id()) {
+        for node in self.suspicions.forget(&turn.me.id()) {
             if let Some(watched) = self.watches.get_mut(&node) {
                 watched.watch.renew(turn.now);
             }

@@ -58,12 +58,16 @@ impl Suspicions {
         self.open.remove(subject).is_some()
     }
 
-    /// Drops every suspicion that only `by` has. Returns against whom.
-    pub fn withdraw(&mut self, by: &NodeId) -> Vec<NodeId> {
-        let alone = |(_, suspicion): &(&NodeId, &Suspicion)| suspicion.by.iter().eq([by]);
-        let against: Vec<NodeId> = self.open.iter().filter(alone).map(|(node, _)| *node).collect();
-        self.open.retain(|node, _| !against.contains(node));
-        against
+    /// Drops every suspicion. Returns against whom `by` had one.
+    pub fn forget(&mut self, by: &NodeId) -> Vec<NodeId> {
+        let all = core::mem::take(&mut self.open);
+        all.into_iter().filter(|(_, it)| it.by.contains(by)).map(|(node, _)| node).collect()
+    }
+
+    /// How many are suspected by two at least that are not suspected themselves. One board alone may be deaf.
+    pub fn confirmed(&self) -> usize {
+        let counts = |by: &&NodeId| !self.open.contains_key(by);
+        self.open.values().filter(|it| it.by.iter().filter(counts).count() >= 2).count()
     }
 
     /// The suspicion against `subject`.

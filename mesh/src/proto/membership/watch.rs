@@ -10,9 +10,9 @@
 //! Only an ack of an own probe counts as first-hand: it proves both directions. What others say
 //! counts only as "not yet". Pure: no view of the mesh, no messages.
 //!
-//! An ack that another observer had counts if the member sent it after it should have answered the probe that
-//! was missed here, even if that was before the question: a member that died has answered nobody since. So an
-//! observer mostly has its answer ready, which matters where a fifth of the packets is lost.
+//! An ack that another observer had counts if it answers a probe that was sent after the one missed here should have
+//! been answered, even if that was before the question: a member that was dead by then has answered no such probe. So
+//! an observer mostly has its answer ready, which matters where a fifth of the packets is lost.
 //!
 //! How long a vouch is waited for depends on how many other observers miss the member, too. A member that dies
 //! is missed by all its observers within a second, and each asks the others; a link that stalls is missed by
@@ -60,6 +60,10 @@ pub struct Watch {
     vouched: Option<Time>,
     /// When an ack arrived last.
     pub heard: Option<Time>,
+    /// When the newest probe that was answered had been sent: the member was there after that.
+    pub proven: Option<Time>,
+    /// Nothing was heard from it since it is watched in place of suspected observers.
+    covers: bool,
     /// Round trip of the last answered probe.
     pub rtt: Option<Duration>,
     /// Decaying maximum of the round trip.
@@ -93,6 +97,8 @@ impl Watch {
             alerted: false,
             vouched: None,
             heard: None,
+            proven: None,
+            covers: false,
             rtt: None,
             slowest: Duration::ZERO,
         }
@@ -101,8 +107,7 @@ impl Watch {
     /// The same at once, for a member whose observers are suspected: it may be as dead as they are, so its link is
     /// waited for less long than that to one who has just come.
     pub fn covering(now: Time) -> Self {
-        let slowest = COVER_PATIENCE * 2 / 5;
-        Self { acks: NEW_LINK_ACKS, slowest, ..Self::new(now, Duration::ZERO) }
+        Self { covers: true, ..Self::new(now, Duration::ZERO) }
     }
 
     /// The next thing to do that is due, if any. Call until none is left.
@@ -167,6 +172,8 @@ impl Watch {
         self.acks = self.acks.saturating_add(1);
         self.rtt = Some(rtt);
         self.heard = Some(now);
+        self.proven = self.proven.max(Some(*sent));
+        self.covers = false;
         self.outstanding = None;
         self.asked = None;
         self.alerted = false;
@@ -242,6 +249,7 @@ impl Watch {
     /// How long to wait for an ack.
     fn timeout(&self, timing: &MembershipTiming) -> Duration {
         match self.acks < NEW_LINK_ACKS {
+            true if self.covers => self.patience(timing).max(COVER_PATIENCE),
             true => self.patience(timing).max(timing.ack_timeout_new),
             false => self.patience(timing),
         }
@@ -351,12 +359,14 @@ mod tests {
     #[test]
     fn when_a_link_is_lost_only_what_is_heard_later_counts() {
         let mut watch = probed();
-        assert!(watch.on_ack(1, at(20_010)));
-        assert!(watch.on_link_lost(at(20_100)));
-        doubted(&mut watch, at(20_100));
-        watch.on_vouched(at(20_150), Duration::from_millis(51));
+        assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Ask));
+        assert_eq!(watch.fresh(), Duration::from_millis(500));
+        watch.on_vouched(at(21_010), Duration::ZERO);
+        assert!(watch.on_link_lost(at(21_100)));
+        assert_eq!(watch.fresh(), Duration::ZERO);
+        watch.on_vouched(at(21_150), Duration::from_millis(51));
         assert!(watch.is_silent());
-        watch.on_vouched(at(20_150), Duration::from_millis(50));
+        watch.on_vouched(at(21_150), Duration::from_millis(50));
         assert!(!watch.is_silent());
     }
 
@@ -424,7 +434,19 @@ mod tests {
         let mut watch = Watch::covering(at(20_000));
         assert_eq!(watch.step(at(20_000), &TIMING()), Some(Step::Probe(1)));
         assert_eq!(watch.step(at(21_999), &TIMING()), None);
+        let mut met = watch.clone();
+        met.renew(at(21_000));
         assert_eq!(watch.step(at(22_000), &TIMING()), Some(Step::Ask));
+        // Its hello came: it is probed at once, and waited for no longer.
+        assert_eq!(met.step(at(21_000), &TIMING()), Some(Step::Probe(2)));
+        assert_eq!(met.step(at(22_999), &TIMING()), None);
+        assert_eq!(met.clone().step(at(23_000), &TIMING()), Some(Step::Ask));
+        assert!(met.on_ack(2, at(21_010)));
+        assert_eq!(met.proven, Some(at(21_000)), "when the probe was sent");
+        met.next_probe = at(30_000);
+        assert_eq!(met.step(at(30_000), &TIMING()), Some(Step::Probe(3)));
+        assert_eq!(met.step(at(32_999), &TIMING()), None, "a new link like any other");
+        assert_eq!(met.step(at(33_000), &TIMING()), Some(Step::Ask));
     }
 
     #[test]
