@@ -278,7 +278,7 @@ impl Membership {
         let fresh = match watched.watch.is_silent() {
             true => FRESH,
             false => Duration::from_millis(u64::from(ask.fresh_ms))
-                .clamp(FRESH, self.timing.ack_timeout_max / 2),
+                .clamp(FRESH, self.timing.ack_timeout_max * 3 / 4),
         };
         if let Some(sent) = watched.watch.proven
             && turn.now.since(sent) <= fresh

@@ -10,9 +10,9 @@
 //! Only an ack of an own probe counts as first-hand: it proves both directions. What others say
 //! counts only as "not yet". Pure: no view of the mesh, no messages.
 //!
-//! An ack that another observer had counts if it answers a probe that was sent after the one missed here should have
-//! been answered, even if that was before the question: a member that was dead by then has answered no such probe. So
-//! an observer mostly has its answer ready, which matters where a fifth of the packets is lost.
+//! An ack that another observer had counts if it answers a probe that was sent well after the one missed here, even
+//! if that was before the question: a member that was dead when this one came has answered none that came later. So an
+//! observer mostly has its answer ready, which matters where a fifth of the packets is lost.
 //!
 //! How long a vouch is waited for depends on how many other observers miss the member, too. A member that dies
 //! is missed by all its observers within a second, and each asks the others; a link that stalls is missed by
@@ -119,8 +119,8 @@ impl Watch {
             self.outstanding = None;
             if !self.alerted && self.asked.is_none() {
                 self.asked = Some(now);
-                // An answer is due long before it is given up.
-                self.fresh = timeout / 2;
+                // A probe that left a quarter of the wait later reached it after this one should have.
+                self.fresh = timeout * 3 / 4;
                 return Some(Step::Ask);
             }
         }
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_observer_heard_counts_from_half_of_the_wait_for_the_missed_ack_on() {
+    fn what_an_observer_heard_counts_from_a_quarter_of_the_wait_for_the_missed_ack_on() {
         let vouched = |ago| {
             let mut watch = probed();
             doubted(&mut watch, at(21_000));
@@ -353,14 +353,14 @@ mod tests {
             watch.next_probe = at(99_000);
             watch.step(at(21_600), &TIMING()) != Some(Step::Alert)
         };
-        assert_eq!([vouched(500), vouched(501)], [true, false], "it was probed at 20 s");
+        assert_eq!([vouched(750), vouched(751)], [true, false], "it was probed at 20 s");
     }
 
     #[test]
     fn when_a_link_is_lost_only_what_is_heard_later_counts() {
         let mut watch = probed();
         assert_eq!(watch.step(at(21_000), &TIMING()), Some(Step::Ask));
-        assert_eq!(watch.fresh(), Duration::from_millis(500));
+        assert_eq!(watch.fresh(), Duration::from_millis(750));
         watch.on_vouched(at(21_010), Duration::ZERO);
         assert!(watch.on_link_lost(at(21_100)));
         assert_eq!(watch.fresh(), Duration::ZERO);

@@ -102,8 +102,8 @@ fn an_older_ack_answers_who_says_that_it_is_enough() {
     };
     assert!(answered(&mut bench, 1_700, 700));
     assert!(!answered(&mut bench, 1_700, 699));
-    assert!(answered(&mut bench, 3_500, u32::MAX), "half of the longest that is waited for");
-    assert!(!answered(&mut bench, 3_501, u32::MAX));
+    assert!(answered(&mut bench, 4_750, u32::MAX), "three quarters of the longest patience");
+    assert!(!answered(&mut bench, 4_751, u32::MAX));
     // Who misses it itself knows nothing.
     bench.act(2_000, |m, turn| m.on_link_lost(turn, three));
     assert!(!answered(&mut bench, 2_000, 1_000));
@@ -179,7 +179,7 @@ fn a_question_says_how_old_an_ack_may_be() {
     };
     // The first probe left within a second, and a new link is waited for 3 s.
     let missed = asks(&mut bench, 4_000, |m, turn, _| m.handle_timeout(turn));
-    assert_eq!(missed, [1_500; 2]);
+    assert_eq!(missed, [2_250; 2]);
     let mut bench = Bench::new(3);
     assert_eq!(asks(&mut bench, 2_000, |m, turn, one| m.on_link_lost(turn, one)), [0; 2]);
 }
