@@ -65,11 +65,10 @@ const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// Where one member in so many is suspected by two others, some have suspected observers only, and are watched by more.
 /// Below it is one in 4,000 of those that died, and links are not opened for what may be a false alarm.
 const MANY_SUSPECTED: usize = 8;
-/// An answer is given at once from an ack that fresh, whoever asks; from an older one if that is enough for who
-/// asks. Otherwise the member is probed first.
-const FRESH: Duration = Duration::from_millis(150);
 /// How long an isolated node that still hears somebody judges nobody.
 const ISOLATION_PATIENCE: Duration = Duration::from_secs(30);
+/// So long before a node is isolated it may already hear too few, and suspect the first of them.
+const ISOLATION_SHOWS: Duration = Duration::from_secs(2);
 /// Fewer watched members than this say nothing about one's own isolation.
 const ISOLATION_MIN: usize = 3;
 
@@ -245,9 +244,8 @@ impl Membership {
         if !watched.watch.on_ack(ack.seq, turn.now) {
             return;
         }
-        let proven = watched.watch.proven.map_or(Duration::MAX, |sent| turn.now.since(sent));
-        for (_, ask) in self.questions.remove(&from).into_iter().flatten() {
-            answer(turn, &ask, proven);
+        if let Some(sent) = watched.watch.proven {
+            self.answer_questions(turn, from, sent);
         }
         // It lives, and somebody suspects it: make sure that it knows.
         if let Some(suspicion) = self.suspicions.get(&from)
@@ -273,15 +271,13 @@ impl Membership {
         }
         let (subject, by) = (ask.subject, ask.route[0]);
         let nobody_else = self.vouchers(turn, &subject).all(|other| other == by);
+        let fresh = self.fresh(&ask);
         let Some(watched) = self.watches.get_mut(&subject) else { return };
         // Who misses it itself would vouch by what is long ago.
-        let fresh = match watched.watch.is_silent() {
-            true => FRESH,
-            false => Duration::from_millis(u64::from(ask.fresh_ms))
-                .clamp(FRESH, self.timing.ack_timeout_max * 3 / 4),
-        };
+        let silent = watched.watch.is_silent();
         if let Some(sent) = watched.watch.proven
-            && turn.now.since(sent) <= fresh
+            && !silent
+            && sent + fresh >= turn.now
         {
             return answer(turn, &ask, turn.now.since(sent));
         }
@@ -300,6 +296,26 @@ impl Membership {
         {
             let view = turn.view_hash();
             turn.send(subject, Probe { seq, view });
+        }
+    }
+
+    /// How old an answered probe may be for who asks; no older than the longest patience may want.
+    fn fresh(&self, ask: &Ask) -> Duration {
+        let most = self.timing.ack_timeout_max * 3 / 4;
+        Duration::from_millis(u64::from(ask.fresh_ms)).min(most)
+    }
+
+    /// A probe that was sent at that time was answered. It may have been under way when somebody asked: those for whom
+    /// that is too early wait for the next one.
+    fn answer_questions(&mut self, turn: &mut Turn<'_>, about: NodeId, sent: Time) {
+        let waiting = self.questions.remove(&about).unwrap_or_default();
+        let enough = |(asked, ask): &(Time, Ask)| sent + self.fresh(ask) >= *asked;
+        let (answered, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(enough);
+        for (_, ask) in answered {
+            answer(turn, &ask, turn.now.since(sent));
+        }
+        if !waiting.is_empty() {
+            self.questions.insert(about, waiting);
         }
     }
 
@@ -540,22 +556,24 @@ impl Membership {
         let (silent, of) = self.silent();
         let isolated = of >= ISOLATION_MIN && silent * 4 >= of * 3;
         if isolated != self.isolated.is_some() {
-            self.isolated = isolated.then_some(turn.now);
-            if !isolated {
-                self.begin_anew(turn);
+            if let Some(since) = self.isolated {
+                self.begin_anew(turn, since);
             }
+            self.isolated = isolated.then_some(turn.now);
             self.suspicions.restart(turn.now);
             let count = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
             turn.event(Event::Isolated { silent: count(silent), of: count(of), isolated });
         }
     }
 
-    /// This node hears others again. What it held against somebody until now nobody could refute, nor what others that
-    /// were cut off with it said; whoever is dead is missed anew, or known to the others.
-    fn begin_anew(&mut self, turn: &Turn<'_>) {
-        for node in self.suspicions.forget(&turn.me.id()) {
-            if let Some(watched) = self.watches.get_mut(&node) {
-                watched.watch.renew(turn.now);
+    /// This node hears others again. What it has held against somebody since it heard too few nobody could refute, nor
+    /// what others said that were cut off with it. What is older stands: those may be dead, and a single board that
+    /// comes and goes must not make all others forget them again and again.
+    fn begin_anew(&mut self, turn: &Turn<'_>, since: Time) {
+        self.suspicions.forget(since - ISOLATION_SHOWS);
+        for (node, watched) in &mut self.watches {
+            if watched.watch.is_silent() && self.suspicions.get(node).is_none() {
+                watched.watch.begin_anew(turn.now);
             }
         }
     }

@@ -29,6 +29,8 @@ pub struct Suspicion {
     pub first: Time,
     /// Who raised one.
     pub by: BTreeSet<NodeId>,
+    /// The same as `first`, never restarted.
+    raised: Time,
 }
 
 impl Suspicions {
@@ -44,9 +46,10 @@ impl Suspicions {
             incarnation,
             first: now,
             by: BTreeSet::new(),
+            raised: now,
         });
         if suspicion.incarnation < incarnation {
-            *suspicion = Suspicion { incarnation, first: now, by: BTreeSet::new() };
+            *suspicion = Suspicion { incarnation, first: now, by: BTreeSet::new(), raised: now };
         }
         suspicion.incarnation == incarnation
             && suspicion.by.len() < ALERTERS_MAX
@@ -58,10 +61,9 @@ impl Suspicions {
         self.open.remove(subject).is_some()
     }
 
-    /// Drops every suspicion. Returns against whom `by` had one.
-    pub fn forget(&mut self, by: &NodeId) -> Vec<NodeId> {
-        let all = core::mem::take(&mut self.open);
-        all.into_iter().filter(|(_, it)| it.by.contains(by)).map(|(node, _)| node).collect()
+    /// Drops every suspicion that was raised since.
+    pub fn forget(&mut self, since: Time) {
+        self.open.retain(|_, suspicion| suspicion.raised < since);
     }
 
     /// How many are suspected by two at least that are not suspected themselves. One board alone may be deaf.
@@ -156,7 +158,7 @@ mod tests {
         let wait = |alerters: u8, observers: &[NodeId]| {
             let by = (1..=alerters).map(node).collect();
             let first = Time::default();
-            let suspicion = Suspicion { incarnation: Incarnation(0), first, by };
+            let suspicion = Suspicion { incarnation: Incarnation(0), first, by, raised: first };
             suspicion.until(&timing, 5000, observers).since(first)
         };
         let observers: Vec<NodeId> = (1..=4).map(node).collect();

@@ -218,6 +218,11 @@ impl Watch {
     /// Judge the member anew, as one that was just met: it refuted a suspicion or came back.
     pub fn renew(&mut self, now: Time) {
         self.acks = 0;
+        self.begin_anew(now);
+    }
+
+    /// Judge the member anew, as patiently as before: it was this node that heard nothing.
+    pub fn begin_anew(&mut self, now: Time) {
         self.asked = None;
         self.alerted = false;
         self.outstanding = None;

@@ -68,7 +68,7 @@ fn an_observer_that_has_just_heard_a_member_says_so_at_once_and_else_asks_it_fir
     let me = bench.me;
     let seq = bench.seq(three);
     bench.ack(1_100, three, seq);
-    let question = ask(&[one, me], 1, three);
+    let question = Ask { fresh_ms: 150, ..ask(&[one, me], 1, three) };
     let says = |heard_ms| {
         let route = List::capped([one, me]);
         (one, Message::Answer(Answer { seq: 5, subject: three, heard_ms, route, at: 0 }))
@@ -107,6 +107,49 @@ fn an_older_ack_answers_who_says_that_it_is_enough() {
     // Who misses it itself knows nothing.
     bench.act(2_000, |m, turn| m.on_link_lost(turn, three));
     assert!(!answered(&mut bench, 2_000, 1_000));
+}
+
+#[test]
+fn who_asks_after_a_probe_has_left_is_answered_by_the_next_one() {
+    let mut bench = Bench::new(3);
+    let [one, _, three] = bench.peers[..] else { panic!() };
+    let me = bench.me;
+    // The probe of 1 s is under way.
+    bench.act(1_100, |m, turn| m.on_ask(turn, one, ask(&[one, me], 1, three)));
+    let view = bench.around.turn(0).view_hash();
+    let acked = |bench: &mut Bench, ms, seq| {
+        let sent = bench.sent(ms, |m, turn| m.on_probe_ack(turn, three, ProbeAck { seq, view }));
+        sent.into_iter().any(|(to, it)| to == one && matches!(it, Message::Answer(_)))
+    };
+    assert!(!acked(&mut bench, 1_150, 1), "it may be dead since");
+    let sent = bench.sent(2_000, Membership::handle_timeout);
+    assert!(sent.iter().any(|(to, it)| *to == three && matches!(it, Message::Probe(_))));
+    assert!(acked(&mut bench, 2_050, 2));
+}
+
+/// Found by a reviewer: a board that comes and goes isolates all survivors of a mesh in which just less than three
+/// quarters are dead. If each time they forgot whom they suspect, the dead would stay.
+#[test]
+fn who_was_suspected_long_before_a_board_was_isolated_stays_so() {
+    for (before, stays) in [(2_001, true), (2_000, false)] {
+        let mut bench = Bench::new(4);
+        let [one, two, three, four] = bench.peers[..] else { panic!() };
+        let alert = Fact::Alert { subject: one, incarnation: FIRST, by: four };
+        bench.facts(4_000 - before, four, alert);
+        for peer in [one, two, three] {
+            bench.act(4_000, |m, turn| m.on_link_lost(turn, peer));
+        }
+        bench.act(4_000, Membership::handle_timeout);
+        assert!(bench.membership.is_isolated());
+        for peer in [two, three] {
+            bench.ack(4_100, peer, 1);
+        }
+        bench.act(4_100, Membership::handle_timeout);
+        assert!(!bench.membership.is_isolated());
+        assert_eq!(bench.membership.suspicions.get(&one).is_some(), stays);
+        let watch = &bench.membership.watches[&one].watch;
+        assert_eq!(watch.is_silent(), stays, "otherwise it is judged anew");
+    }
 }
 
 /// How long after a link was lost a board raises an alert. Some of the others answer its probes.
