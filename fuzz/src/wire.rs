@@ -162,18 +162,12 @@ pub(crate) fn messages() -> Vec<Message> {
     let last = Version { generation: Generation(0), term: Term(8), number: 11 };
     let at = CheckpointId { epoch: Epoch(3), seq: 1 };
     let (epoch, revision) = (Epoch(3), 5);
+    let route = List::capped([SCENE.peer(0), me]);
     vec![
         SCENE.hellos[0].clone().into(),
         Refused { reason: Refusal::Expired, text: Text::capped("no") }.into(),
         Probe { seq: 1, view: 2 }.into(),
-        Ask {
-            seq: 3,
-            subject: peer,
-            fresh_ms: 500,
-            route: List::capped([SCENE.peer(0), me]),
-            at: 1,
-        }
-        .into(),
+        Ask { seq: 3, subject: peer, fresh_ms: 500, route, at: 1 }.into(),
         Facts { facts: List::capped(facts) }.into(),
         Summary { buckets: List::capped([1; 64]), revocations: 2, directory: 3 }.into(),
         Entries { buckets: u64::MAX, entries: List::capped([entry]), rest: true, reply: false }
