@@ -48,7 +48,8 @@ pub struct Ask {
     pub seq: u64,
     /// Who fell silent.
     pub subject: NodeId,
-    /// An ack that is at most so many milliseconds old answers it; for an older one the subject is probed.
+    /// A probe that left at most so many milliseconds ago and was answered is answer enough; otherwise the subject is
+    /// probed anew. Whoever is asked takes no more than 3.75 s.
     pub fresh_ms: u32,
     /// Who asks, then each hop, then who is asked.
     pub route: List<NodeId, ROUTE_MAX>,
@@ -56,14 +57,14 @@ pub struct Ask {
     pub at: u8,
 }
 
-/// I heard from `subject` myself, that long ago. Never sent from hearsay.
+/// `subject` answered a probe of mine that left that long ago. Never sent from hearsay.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Answer {
     /// Of the question.
     pub seq: u64,
     /// Who was asked about.
     pub subject: NodeId,
-    /// Milliseconds since the answering member's last ack from it.
+    /// Milliseconds since the newest of the answering member's probes left that it answered.
     pub heard_ms: u32,
     /// The question's route.
     pub route: List<NodeId, ROUTE_MAX>,
