@@ -19,7 +19,7 @@ pub const FULL_MESH_MAX: usize = 9;
 pub const RINGS: usize = 4;
 /// Of the members that follow one on a ring it watches at most that many in place of suspected observers. Where half
 /// of all are gone, one run in sixteen is longer.
-const COVERED_MAX: usize = 4;
+pub const COVERED_MAX: usize = 4;
 
 /// Who watches whom among the living.
 #[derive(Clone, Debug, Default)]
