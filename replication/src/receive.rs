@@ -165,7 +165,11 @@ impl Receiver {
         let shelf = store.shelf_if_there(&self.instance);
         let state = shelf.and_then(|shelf| shelf.state_of(from));
         let state = state.ok_or(TransferError::AncestorMissing { from })?;
-        Ok(Some(store.manifest(&self.instance, state.ckpt)?))
+        match store.manifest(&self.instance, state.ckpt) {
+            // One that cannot be read any more is not here either: asked for again without it, the state comes whole.
+            Err(error) if error.is_loss() => Err(TransferError::AncestorMissing { from }),
+            found => Ok(Some(found?)),
+        }
     }
 
     fn read_manifest(

@@ -11,7 +11,7 @@ use hedgerow_replication::store::StoreError;
 use hedgerow_replication::transfer::{
     SEGMENT_PACKED_BYTES_MAX, SEGMENT_PLAIN_BYTES_MAX, SegmentId, TransferError, TransferHeader,
 };
-use hedgerow_replication::vfs::{Loss, MemVfs};
+use hedgerow_replication::vfs::{Loss, MemVfs, Vfs};
 use hedgerow_replication::{ChunkId, Receiver, Transfer};
 use proptest::prelude::*;
 
@@ -158,6 +158,24 @@ fn a_delta_without_its_ancestor_is_refused_at_once() {
         matches!(error, TransferError::AncestorMissing { from } if from == first.hash()),
         "{error}"
     );
+}
+
+#[test]
+fn an_ancestor_whose_manifest_has_rotted_is_not_here_and_the_whole_state_is_taken() {
+    let mut chunks = MemChunks::default();
+    let first = state(1, &[("db", b"one")], &mut chunks);
+    let second = state(2, &[("db", b"two")], &mut chunks);
+    let vfs = MemVfs::new(0);
+    let mut store = open(&vfs);
+    let _ = receive(&mut store, &encode(&first, None, &chunks)).unwrap();
+    let pack = format!("{SHOP}/{}", vfs.list(SHOP).unwrap()[0].name);
+    vfs.flip_bit(&pack, 8 + 36 + 3 + 36 + 20, 0); // head, chunk record, manifest record's head
+    assert!(matches!(store.manifest(SHOP, first.ckpt), Err(StoreError::ManifestRotten { .. })));
+    let delta = encode(&second, Some(&first), &chunks);
+    let error = Receiver::open(&mut store, SHOP, delta.header.bytes()).unwrap_err();
+    assert!(matches!(error, TransferError::AncestorMissing { .. }), "{error}");
+    let _ = receive(&mut store, &encode(&second, None, &chunks)).unwrap();
+    assert_eq!(content(&store, 2, "db"), b"two");
 }
 
 #[test]
