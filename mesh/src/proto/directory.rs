@@ -94,6 +94,11 @@ impl Directory {
         true
     }
 
+    /// Forgets what a board said of itself.
+    pub fn forget_serving(&mut self, node: &NodeId) {
+        self.serving.retain(|_, (serving, _)| serving.node != *node);
+    }
+
     /// Differs when two boards know different tables or places.
     pub fn hash(&self) -> u64 {
         let version = self.version();

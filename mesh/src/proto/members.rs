@@ -148,11 +148,23 @@ impl Members {
     }
 
     /// Keeps a revocation. Returns whether it was new; past [`REVOCATIONS_MAX`] it is not kept.
+    ///
+    /// A revoked node is not compared any more: who comes later never hears of it, and what the others know of it
+    /// would differ for ever.
     pub fn revoke(&mut self, target: Revoked, signed: Signed<Revocation>) -> bool {
         if self.revoked.contains_key(&target) || self.revoked.len() >= REVOCATIONS_MAX {
             return false;
         }
-        self.revocations ^= hash_of(&signed.digest().0);
+        if let Revoked::Node(node) = target
+            && let Some(entry) = self.list.get(&node).map(Member::entry)
+        {
+            self.toggle(&entry);
+        }
+        // Said twice, it is signed twice, and each board keeps what it heard first: compared is what was revoked.
+        self.revocations ^= match target {
+            Revoked::Ticket(ticket) => mix(hash_of(&ticket.0)),
+            Revoked::Node(node) => hash_of(&node.0),
+        };
         self.revoked.insert(target, signed);
         true
     }
@@ -160,6 +172,12 @@ impl Members {
     /// Whether this ticket or node was revoked.
     pub fn is_revoked(&self, target: &Revoked) -> bool {
         self.revoked.contains_key(target)
+    }
+
+    /// Whether it has left on purpose, or is out for good.
+    pub fn has_left(&self, node: &NodeId) -> bool {
+        let left = self.list.get(node).is_some_and(|member| member.standing == Standing::Left);
+        left || self.is_revoked(&Revoked::Node(*node))
     }
 
     /// All revocations.
@@ -177,6 +195,7 @@ impl Members {
         self.list
             .iter()
             .filter(move |(node, _)| buckets & (1 << bucket_of(node)) != 0)
+            .filter(|(node, _)| !self.is_revoked(&Revoked::Node(**node)))
             .map(|(_, member)| member.entry())
     }
 
@@ -191,6 +210,9 @@ impl Members {
     }
 
     fn toggle(&mut self, entry: &Entry) {
+        if self.is_revoked(&Revoked::Node(entry.node)) {
+            return;
+        }
         let standing = match entry.standing {
             Standing::Up => 1,
             Standing::Down => 2,

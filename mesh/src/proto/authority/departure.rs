@@ -112,7 +112,7 @@ impl Authority {
     }
 }
 
-/// Known to have left: by its own signed word.
+/// Known to have left: by its own signed word, or by the operator's.
 fn has_left(turn: &Turn<'_>, node: &NodeId) -> bool {
-    turn.members.get(node).is_some_and(|member| member.standing == Standing::Left)
+    turn.members.has_left(node)
 }

@@ -17,7 +17,6 @@ use crate::proto::placement::choose_standby;
 use crate::proto::table::{CheckpointId, ORDERS_MAX, Row};
 use crate::proto::turn::Turn;
 use crate::proto::wire::failover::{Claim, Claimed};
-use crate::proto::wire::gossip::Standing;
 
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -135,9 +134,7 @@ impl Failover {
             since.is_some_and(|since| turn.now.since(since) > UNSTORABLE_PATIENCE)
         };
         // Who leaves on purpose says so, and does not come back: no silence has to last.
-        let left = |node: &NodeId| {
-            turn.members.get(node).is_some_and(|member| member.standing == Standing::Left)
-        };
+        let left = |node: &NodeId| turn.members.has_left(node);
         let standby = row.standby;
         let granted =
             standby.and_then(|standby| assignment.lease.sent(&standby)).unwrap_or_default();

@@ -18,6 +18,7 @@ use crate::proto::bounded::List;
 use crate::proto::id::NodeId;
 use crate::proto::machine::Time;
 use crate::proto::members::bucket_of;
+use crate::proto::ticket::Revoked;
 use crate::proto::turn::Turn;
 use crate::proto::wire::gossip::{BUCKETS, ENTRIES_MAX, Entries, Entry, Fact, Standing, Summary};
 
@@ -109,6 +110,9 @@ impl Membership {
         let mut missing = turn.members.nodes_in(theirs.buckets);
         let mut newer_there = 0;
         for entry in &theirs.entries {
+            if turn.members.is_revoked(&Revoked::Node(entry.node)) {
+                continue;
+            }
             missing.remove(&entry.node);
             if entry.node == turn.me.id() {
                 // Others may remember a life that this node forgot: a restored backup.

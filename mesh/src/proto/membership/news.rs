@@ -121,7 +121,9 @@ impl Membership {
         signed: &Signed<Serving>,
     ) {
         let Ok(claimed) = signed.peek() else { return };
-        if turn.members.get(&claimed.node).is_none() || turn.directory.knows_serving(&claimed) {
+        let is_welcome = turn.members.get(&claimed.node).is_some()
+            && !turn.members.is_revoked(&Revoked::Node(claimed.node));
+        if !is_welcome || turn.directory.knows_serving(&claimed) {
             return;
         }
         let Ok(serving) = signed.open(&claimed.node) else {
@@ -286,6 +288,7 @@ impl Membership {
         if let Revoked::Node(node) = revocation.target {
             self.suspicions.clear(&node);
             self.rings_stale |= turn.members.set_standing(&node, Standing::Left, turn.now);
+            turn.directory.forget_serving(&node);
         }
         self.notices.push(Notice::Revoked(revocation, Box::new(signed.clone())));
         self.flood(turn, &Fact::Revoked(Box::new(signed.clone())), from);

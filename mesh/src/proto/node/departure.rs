@@ -269,9 +269,7 @@ impl Node {
         let me = self.me.id();
         let rows = self.directory.newest().map(|newest| &newest.table.rows);
         let other = |row: &Row| if row.active == me { row.standby } else { Some(row.active) };
-        let gone = |node: NodeId| {
-            self.members.get(&node).is_some_and(|member| member.standing == Standing::Left)
-        };
+        let gone = |node: NodeId| self.members.has_left(&node);
         let keeps = |row: &&Row| {
             let alone = other(row).is_none_or(gone);
             !leaving && row.retiring && alone && self.needs_me(row, now, false)

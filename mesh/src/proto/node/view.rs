@@ -51,9 +51,8 @@ impl Node {
 
     fn master_why(&self, master: &NodeId, voters: &[NodeId], up: usize) -> String {
         let missing = voters.iter().filter(|voter| !self.members.is_up(voter));
-        let (left, down): (Vec<&NodeId>, Vec<&NodeId>) = missing.partition(|voter| {
-            self.members.get(voter).is_some_and(|member| member.standing == Standing::Left)
-        });
+        let (left, down): (Vec<&NodeId>, Vec<&NodeId>) =
+            missing.partition(|voter| self.members.has_left(voter));
         let named = |nodes: &[&NodeId]| {
             let names: Vec<String> = nodes.iter().map(|node| self.name_of(node)).collect();
             names.join(", ")

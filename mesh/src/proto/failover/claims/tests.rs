@@ -10,6 +10,7 @@ use crate::proto::promises::Preset;
 use crate::proto::table::samples::row;
 use crate::proto::turn::samples::{Surroundings, at};
 use crate::proto::wire::failover::Grant;
+use crate::proto::wire::gossip::Standing;
 
 /// What the master makes of a row, or nothing, when its active claims that.
 fn judged(board: &mut Surroundings, row: &Row, claim: Claimed) -> Option<Row> {

@@ -7,6 +7,7 @@ use crate::proto::order::{Instance, Serving};
 use crate::proto::table::samples::row;
 use crate::proto::table::{Row, Table};
 use crate::proto::ticket::{Revocation, Revoked};
+use crate::proto::wire::gossip::Entry;
 
 fn to(news: &[(NodeId, Fact)]) -> Vec<NodeId> {
     news.iter().map(|(to, _)| *to).collect()
@@ -121,6 +122,31 @@ fn what_root_revoked_is_out_and_stays_out() {
     assert!(
         bench.around.members.get(&board(8, |_| ()).id()).is_some() && bench.membership.rings_stale
     );
+}
+
+#[test]
+fn who_came_before_and_who_came_after_a_revocation_agree() {
+    let (mut before, mut after) = (Bench::new(3), Bench::new(3));
+    let [one, two, _] = before.peers[..] else { panic!() };
+    after.around.members.remove(&one);
+    assert_ne!(before.around.members.view_hash(), after.around.members.view_hash());
+    let mesh = before.around.turn(0).me.belonging.mesh;
+    for (bench, at) in [(&mut before, 5), (&mut after, 6)] {
+        // Said twice by the operator: each board hears another one first.
+        let revocation = Revocation { mesh, target: Revoked::Node(one), at };
+        let signed = Signed::seal(&revocation, &Keypair::from_seed(&[1; 32])).unwrap();
+        bench.facts(2_000, two, Fact::Revoked(Box::new(signed)));
+        assert!(bench.around.members.has_left(&one));
+        assert!(bench.around.members.entries(u64::MAX).all(|entry| entry.node != one));
+    }
+    assert!(before.around.members.get(&one).is_some() && after.around.members.get(&one).is_none());
+    assert_eq!(before.around.members.view_hash(), after.around.members.view_hash());
+    // Nor does anybody ask for what another one says of it.
+    let entry = Entry { node: one, incarnation: Incarnation(9), standing: Standing::Up };
+    let entries = List::capped([entry]);
+    let theirs = Entries { buckets: u64::MAX, entries, rest: false, reply: false };
+    let sent = after.sent(2_001, |m, turn| m.on_entries(turn, two, &theirs));
+    assert!(sent.iter().all(|(_, m)| !matches!(m, Message::Entries(_))));
 }
 
 fn chosen(master: NodeId, term: u64, number: u64, rows: Vec<Row>) -> Announcement {
