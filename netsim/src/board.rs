@@ -11,7 +11,10 @@ use hedgerow::proto::node::Node;
 use hedgerow::proto::order::Instance;
 use hedgerow::proto::promises::Preset;
 use hedgerow::proto::record::{Board as Facts, Class};
-use hedgerow::proto::ticket::{Address, Bootstrap, Credential, Role, Ticket, TicketRequest};
+use hedgerow::proto::signed::Signed;
+use hedgerow::proto::ticket::{
+    Address, Bootstrap, Credential, Revocation, Revoked, Role, Ticket, TicketRequest,
+};
 use hedgerow::proto::wire::{WIRE_VERSION, WIRE_VERSION_MIN};
 use zeroize::Zeroizing;
 
@@ -279,6 +282,14 @@ pub fn operator(seed: u64) -> Operator {
     let ticket = Ticket::issue(&root, request, Zeroizing::new(secret)).expect("it fits");
     let credential = ticket.bind_operator(&key.public());
     Operator { mesh: MeshId::of_root(&root.public()), key, credential }
+}
+
+/// Root's word that an identity is not welcome any more.
+pub fn revocation(seed: u64, node: NodeId, now: Nanos) -> Signed<Revocation> {
+    let root = root(seed, false);
+    let mesh = MeshId::of_root(&root.public());
+    let revocation = Revocation { mesh, target: Revoked::Node(node), at: time::wall(now) };
+    Signed::seal(&revocation, &root).expect("it fits")
 }
 
 fn root(seed: u64, stranger: bool) -> Keypair {

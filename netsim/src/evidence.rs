@@ -17,6 +17,8 @@ pub struct Evidence {
     pub views: BTreeMap<BoardIndex, Option<StatusView>>,
     /// Boards whose ticket is no good.
     pub strangers: BTreeSet<BoardIndex>,
+    /// Identities that an operator has revoked: who came later never heard of them.
+    pub revoked: BTreeSet<NodeId>,
     /// The identity of each board now.
     pub ids: Vec<NodeId>,
     /// Boards that were suspected or taken for dead while their process existed.
@@ -287,8 +289,10 @@ impl Evidence {
         let mut first: Option<(BoardIndex, View<'_>)> = None;
         for board in self.members() {
             let lines = self.view(board)?.nodes.iter();
-            let view: View<'_> =
-                lines.map(|line| (line.node, (line.state, line.incarnation))).collect();
+            let view: View<'_> = lines
+                .filter(|line| !self.revoked.contains(&line.node))
+                .map(|line| (line.node, (line.state, line.incarnation)))
+                .collect();
             match &first {
                 None => first = Some((board, view)),
                 Some((other, expected)) if *expected != view => {

@@ -4,6 +4,7 @@
 //! as *injected* when it begins and as *felt* when it made a difference to somebody: a partition that
 //! held no message back tested nothing.
 
+mod envelope;
 mod kinds;
 
 use serde::{Deserialize, Serialize};
@@ -380,6 +381,17 @@ pub enum Fault {
         node: BoardIndex,
         /// Those that are gone.
         dead: Vec<BoardIndex>,
+    },
+    /// The operator revokes the identity of the board, which runs on and may be anywhere. When the fault ends, a new
+    /// board with the same name joins with a new ticket.
+    Revoke {
+        /// Which board.
+        node: BoardIndex,
+    },
+    /// An application on the board publishes something to all members.
+    Publish {
+        /// Which board.
+        node: BoardIndex,
     },
     /// The operator wants the board to host nothing and to decide nothing; when the fault ends, again.
     Drain {

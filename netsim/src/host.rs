@@ -77,6 +77,10 @@ pub struct Shim {
     pub stateful: bool,
     /// Whether its client commits.
     pub commits: bool,
+    /// Whether it goes on when its deadline has passed.
+    pub keeps: bool,
+    /// … as it does now.
+    pub isolated: bool,
     /// What is to be in the folder.
     pub begin: Begin,
     /// It is being killed, and dead then by the host's clock.

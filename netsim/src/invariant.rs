@@ -31,8 +31,10 @@ mod own_vote;
 mod promises_kept;
 mod reigns_apart;
 mod restart_silence;
+mod revoked_out;
 mod states_kept;
 mod strangers;
+mod told_once;
 
 use crate::observe::{Findings, Observation};
 use crate::time::Nanos;
@@ -77,6 +79,8 @@ pub fn all(boards: usize) -> Vec<Box<dyn Invariant>> {
         Box::new(reigns_apart::ReignsApart::default()),
         Box::new(restart_silence::RestartSilence::new(boards)),
         Box::new(strangers::Strangers::new(boards)),
+        Box::new(revoked_out::RevokedOut::new(boards)),
+        Box::new(told_once::ToldOnce::new(boards)),
         Box::new(one_container::OneContainer::default()),
         Box::new(epochs_rise::EpochsRise::default()),
         Box::new(own_vote::OwnVote::new(boards)),

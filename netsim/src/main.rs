@@ -20,6 +20,7 @@ use hedgerow_netsim::replay::Replay;
 use hedgerow_netsim::report::Report;
 use hedgerow_netsim::scenario::{self, BOARDS_MAX};
 use hedgerow_netsim::shrink::{self, Shrunk};
+use hedgerow_netsim::story;
 use hedgerow_netsim::swarm::Schedule;
 use hedgerow_netsim::time::{SECOND, Seconds};
 use hedgerow_netsim::timeline::Timeline;
@@ -348,6 +349,9 @@ fn print_outcome(name: &str, outcome: &Outcome, cpu: Duration) {
     }
     if let Some(after) = outcome.settled_after {
         say!("  all agreed {} s after the faults", Seconds(after));
+    }
+    if let Some(text) = story::outside(&outcome.deeds.outside) {
+        say!("  {text}");
     }
     if outcome.deeds.bereft {
         say!("  too many voters were lost for good: nobody can be elected");

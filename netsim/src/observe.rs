@@ -5,6 +5,8 @@
 //! a report is made from. Most of a run is probes, so each invariant says which kinds of observation it
 //! wants.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use hedgerow::proto::id::{NodeId, OpId};
 use hedgerow::proto::io::{Effect, Input};
 use hedgerow::proto::journal::{Durable, Record};
@@ -167,24 +169,37 @@ pub struct Finding {
 
 /// Where invariants put what they find.
 #[derive(Default, Debug)]
-pub struct Findings(Vec<Finding>);
+pub struct Findings {
+    found: Vec<Finding>,
+    /// Rules that a fault of this run may break.
+    excused: BTreeSet<&'static str>,
+    /// How often each of them was broken.
+    outside: BTreeMap<&'static str, u64>,
+}
 
 impl Findings {
-    /// Adds one. Past [`FINDINGS_MAX`] they only repeat what is known.
+    /// Adds one, unless a fault may break that rule. Past [`FINDINGS_MAX`] they only repeat what is known.
     pub fn push(&mut self, finding: Finding) {
-        if self.0.len() < FINDINGS_MAX {
-            self.0.push(finding);
+        if self.excused.contains(finding.rule) {
+            *self.outside.entry(finding.rule).or_default() += 1;
+        } else if self.found.len() < FINDINGS_MAX {
+            self.found.push(finding);
         }
+    }
+
+    /// From now on these rules may be broken.
+    pub fn excuse(&mut self, rules: &[&'static str]) {
+        self.excused.extend(rules);
     }
 
     /// True if something is wrong.
     pub fn any(&self) -> bool {
-        !self.0.is_empty()
+        !self.found.is_empty()
     }
 
     /// All of them, earliest first.
     pub fn into_vec(self) -> Vec<Finding> {
-        self.0
+        self.found
     }
 }
 
@@ -260,10 +275,18 @@ impl Watch {
     pub fn find(&mut self, at: Nanos, rule: &'static str, board: Option<BoardIndex>, text: String) {
         debug_assert!(invariant::means(rule).is_some(), "{rule} says nowhere what it means");
         let finding = Finding { at, rule, board, text };
+        if self.findings.excused.contains(rule) {
+            return self.findings.push(finding);
+        }
         if let Some(watcher) = &mut self.watcher {
             watcher.find(&finding);
         }
         self.findings.push(finding);
+    }
+
+    /// A fault has begun that may break these rules.
+    pub fn excuse(&mut self, rules: &[&'static str]) {
+        self.findings.excuse(rules);
     }
 
     /// Whose identity that is, for the watcher.
@@ -278,14 +301,16 @@ impl Watch {
         self.findings.any()
     }
 
-    /// The run is over: the trace hash, all findings and what the masters did.
+    /// The run is over: the trace hash, all findings and what came of it.
     pub fn finish(mut self, at: Nanos) -> ([u8; 32], Vec<Finding>, Deeds) {
         // A run that was broken off has not come to its end.
         let whole = !self.failed();
         for (_, invariant) in self.invariants.iter_mut().filter(|_| whole) {
             invariant.finish(at, &mut self.findings);
         }
-        (self.trace.finish(), self.findings.into_vec(), self.story.deeds())
+        let mut deeds = self.story.deeds();
+        deeds.outside = std::mem::take(&mut self.findings.outside);
+        (self.trace.finish(), self.findings.into_vec(), deeds)
     }
 }
 

@@ -29,7 +29,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use hedgerow::proto::promises::Preset;
-use hedgerow::proto::spec::Commit;
+use hedgerow::proto::spec::{Commit, OnIsolation};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Spanned, Table, Value};
@@ -94,6 +94,8 @@ struct ServiceEntry {
     commit: CommitName,
     #[serde(default = "yes")]
     state: bool,
+    #[serde(default)]
+    on_isolation: IsolationName,
     #[serde(default = "small")]
     kilobytes: u64,
 }
@@ -104,6 +106,14 @@ fn yes() -> bool {
 
 fn small() -> u64 {
     100
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum IsolationName {
+    #[default]
+    Fence,
+    KeepRunning,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -289,6 +299,10 @@ fn service(entry: Spanned<ServiceEntry>, plan: &Plan) -> Result<Service, Wrong> 
             CommitName::Async => Commit::Async,
         },
         stateful: entry.state,
+        on_isolation: match entry.on_isolation {
+            IsolationName::Fence => OnIsolation::Fence,
+            IsolationName::KeepRunning => OnIsolation::KeepRunning,
+        },
         bytes: entry.kilobytes.saturating_mul(1024),
     };
     match sense::of_service(&service, plan, entry.kilobytes) {

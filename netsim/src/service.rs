@@ -34,6 +34,8 @@ pub struct Service {
     pub commit: Commit,
     /// Whether it has a state at all.
     pub stateful: bool,
+    /// What it does where its board is isolated.
+    pub on_isolation: OnIsolation,
     /// Bytes of its state.
     pub bytes: u64,
 }
@@ -46,7 +48,7 @@ impl Service {
             name: Text::capped(&self.name),
             command: List::capped([Text::capped("./serve")]),
             state: self.stateful.then(|| Text::capped("state")),
-            on_isolation: OnIsolation::Fence,
+            on_isolation: self.on_isolation,
             ports: List::capped([Port { name: Text::capped("web"), port: 0 }]),
             replicate: Replicate { every_ms, commit: self.commit, commit_timeout_ms: 0 },
             classes: List::new(),
@@ -124,6 +126,22 @@ pub enum ServiceEvent {
     },
     /// It goes on.
     Wakes {
+        /// Of which instance.
+        instance: Instance,
+        /// Which run.
+        run: u32,
+        /// Under which right.
+        epoch: u64,
+    },
+    /// Its deadline has passed, and it goes on without a lease, as its owner wants.
+    Isolated {
+        /// Of which instance.
+        instance: Instance,
+        /// Which run.
+        run: u32,
+    },
+    /// It has a lease again.
+    Connected {
         /// Of which instance.
         instance: Instance,
         /// Which run.

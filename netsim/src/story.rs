@@ -49,6 +49,8 @@ pub struct Deeds {
     pub marks: BTreeSet<&'static str>,
     /// The events that boards told.
     pub events: BTreeSet<&'static str>,
+    /// Rules that were broken within the envelope of a fault, and how often.
+    pub outside: BTreeMap<&'static str, u64>,
     /// After the faults, until all named the one master.
     pub master_after: Option<Nanos>,
     /// After the faults, until three living boards decided.
@@ -188,6 +190,8 @@ impl Story {
             | ServiceEvent::Opened(_)
             | ServiceEvent::StateLost
             | ServiceEvent::Wakes { .. }
+            | ServiceEvent::Isolated { .. }
+            | ServiceEvent::Connected { .. }
             | ServiceEvent::Anew { .. }
             | ServiceEvent::Forgiven { .. } => {}
         }
@@ -244,6 +248,13 @@ impl Story {
     }
 }
 
+/// What was broken that faults may break, in a line; none if nothing was.
+pub fn outside(outside: &BTreeMap<&'static str, u64>) -> Option<String> {
+    let all = outside.iter().map(|(rule, count)| format!("{rule} {count}"));
+    let all = all.collect::<Vec<_>>().join(", ");
+    (!all.is_empty()).then(|| format!("broken within the envelope of a fault: {all}"))
+}
+
 /// What masters did in all runs of a campaign.
 #[derive(Clone, Default, Debug)]
 pub struct Reigns {
@@ -256,6 +267,8 @@ pub struct Reigns {
     marks: BTreeMap<&'static str, u64>,
     /// Event → runs in which a board told it.
     events: BTreeMap<&'static str, u64>,
+    /// Rule → how often it was broken within the envelope of a fault.
+    outside: BTreeMap<&'static str, u64>,
     /// Runs at whose end nobody could be elected.
     bereft: u64,
     starts: u64,
@@ -292,6 +305,9 @@ impl Reigns {
         for event in &deeds.events {
             *self.events.entry(event).or_default() += 1;
         }
+        for (rule, count) in &deeds.outside {
+            *self.outside.entry(rule).or_default() += count;
+        }
         let slower = |old: Option<_>, new: Option<Nanos>| old.max(new.map(|after| (after, seed)));
         self.slowest_master = slower(self.slowest_master, deeds.master_after);
         self.slowest_voters = slower(self.slowest_voters, deeds.voters_after);
@@ -302,8 +318,7 @@ impl Reigns {
     /// Marks that no run reached, and events that no board told.
     pub(crate) fn missing(&self) -> Vec<&'static str> {
         let marks = MARKS.into_iter().filter(|mark| !self.marks.contains_key(mark));
-        let elsewhere = [&told::IN_SCENARIOS[..], &told::NOT_SIMULATED].concat();
-        let here = told::EVENTS.iter().filter(|event| !elsewhere.contains(event));
+        let here = told::EVENTS.iter().filter(|event| !told::IN_SCENARIOS.contains(event));
         let events = here.copied().filter(|event| !self.events.contains_key(event));
         marks.chain(events).collect()
     }
@@ -343,6 +358,7 @@ impl Reigns {
         let reached: Vec<String> = MARKS.iter().map(reached).collect();
         lines.push(format!("runs that reached: {}", reached.join(", ")));
         let told = self.events.iter().map(|(event, runs)| format!("{event} {runs}"));
+        lines.extend(outside(&self.outside));
         lines.push(format!("runs in which boards told: {}", told.collect::<Vec<_>>().join(", ")));
         let slowest = [
             ("one master whom all name", self.slowest_master),

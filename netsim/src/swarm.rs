@@ -119,6 +119,7 @@ pub fn plan(seed: u64, boards: BoardIndex, family: Schedule) -> Plan {
     plan.schedule = schedule(&plan, &mut options, heal_at, family);
     services::add(&mut plan, heal_at, family);
     rough::add(&mut plan, heal_at, family);
+    services::add_rare(&mut plan, heal_at);
     if family == Schedule::Chaos {
         services::add_drains(&mut plan, heal_at);
     }

@@ -182,6 +182,12 @@ impl Words {
             ServiceEvent::Wakes { instance, run, .. } => {
                 format!("SERVICE {instance} wakes up: run {run}")
             }
+            ServiceEvent::Isolated { instance, run } => {
+                format!("SERVICE {instance} goes on without a lease: run {run}")
+            }
+            ServiceEvent::Connected { instance, run, .. } => {
+                format!("SERVICE {instance} has a lease again: run {run}")
+            }
             ServiceEvent::Acknowledged { instance, point } => {
                 format!("SERVICE {instance} commit acknowledged: {}", state(&Some(*point)))
             }

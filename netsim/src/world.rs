@@ -110,6 +110,8 @@ pub struct World {
     voters_after: Option<Nanos>,
     /// So many voters were lost for good that nobody can be elected any more.
     bereft: bool,
+    /// Views that were compared since it was last looked whether everything has converged.
+    compared: u64,
     /// What was still wrong when it was last looked whether everything has converged.
     unsettled: Option<String>,
     over: bool,
@@ -170,6 +172,7 @@ impl World {
             master_after: None,
             voters_after: None,
             bereft: false,
+            compared: 0,
             unsettled: None,
             over: false,
             steps: 0,

@@ -61,7 +61,7 @@ fn every_scenario_holds_every_fault_in_it_is_felt_and_every_event_is_told() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     let told: BTreeSet<&str> = all.into_iter().flat_map(|(_, told)| told).collect();
     let untold: Vec<&&str> = told::EVENTS.iter().filter(|event| !told.contains(*event)).collect();
-    assert_eq!(untold, told::NOT_SIMULATED.iter().collect::<Vec<_>>());
+    assert!(untold.is_empty(), "{untold:?}");
 }
 
 #[test]

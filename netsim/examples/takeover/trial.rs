@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use anyhow::{Result, ensure};
-use hedgerow::proto::spec::Commit;
+use hedgerow::proto::spec::{Commit, OnIsolation};
 use hedgerow_netsim::campaign;
 use hedgerow_netsim::faults::{Fault, Timed};
 use hedgerow_netsim::law::LinkLaw;
@@ -72,6 +72,7 @@ impl Trial {
             every: EVERY,
             commit: Commit::Standby,
             stateful: true,
+            on_isolation: OnIsolation::Fence,
             bytes: BYTES,
         });
         let (ledger, outcome) = run(&plan);

@@ -56,6 +56,7 @@ impl Fault {
             | Self::Restore { .. }
             | Self::Recover { .. }
             | Self::RecoverMesh { .. }
+            | Self::Revoke { .. }
             | Self::Drain { .. } => Sort::Order,
             _ => Sort::Deed,
         }
@@ -121,6 +122,8 @@ impl Fault {
             Self::Restore { .. } => "restore",
             Self::Recover { .. } => "recover",
             Self::RecoverMesh { .. } => "recover-mesh",
+            Self::Revoke { .. } => "revoke",
+            Self::Publish { .. } => "publish",
             Self::Drain { .. } => "drain",
         }
     }
@@ -177,6 +180,8 @@ impl Fault {
             | Self::StateLost { node }
             | Self::Recover { node, .. }
             | Self::Drain { node }
+            | Self::Revoke { node }
+            | Self::Publish { node }
             | Self::Join { node } => vec![*node],
             Self::RecoverMesh { node, dead } => [&[*node], dead.as_slice()].concat(),
             Self::Partition { groups } => groups.concat(),
@@ -228,6 +233,7 @@ impl Fault {
                 | Self::JoinStorm { .. }
                 | Self::ServiceCrash { .. }
                 | Self::RecoverMesh { .. }
+                | Self::Publish { .. }
                 | Self::Reset { .. }
                 | Self::HalfOpen { .. }
                 | Self::Roam { .. }
@@ -263,9 +269,15 @@ impl Fault {
         }
     }
 
-    /// Whether the board's identity is lost with its disk.
+    /// Whether the board's identity is lost: with its disk, or by the operator's word.
     pub fn loses_the_disk(&self) -> bool {
-        matches!(self, Self::Wipe { .. } | Self::BitRot { .. } | Self::MisdirectedWrite { .. })
+        matches!(
+            self,
+            Self::Wipe { .. }
+                | Self::BitRot { .. }
+                | Self::MisdirectedWrite { .. }
+                | Self::Revoke { .. }
+        )
     }
 
     /// Whether it cuts the way from one board to another.

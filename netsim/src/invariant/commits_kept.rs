@@ -92,7 +92,10 @@ impl CommitsKept {
             ServiceEvent::Ends { instance, left, .. } => {
                 self.folders.insert((board, instance.clone()), *left);
             }
-            ServiceEvent::Sleeps { .. } | ServiceEvent::Wakes { .. } => {}
+            ServiceEvent::Sleeps { .. }
+            | ServiceEvent::Wakes { .. }
+            | ServiceEvent::Isolated { .. }
+            | ServiceEvent::Connected { .. } => {}
             ServiceEvent::Acknowledged { instance, point } => {
                 let runs = self.acknowledged.entry(instance.clone()).or_default();
                 let newest = runs.entry(point.run).or_default();
@@ -156,8 +159,10 @@ impl Invariant for CommitsKept {
                         let meant = self.forgiven.get(&order).is_some_and(|under| epoch > under);
                         meant && self.forgiven.remove(&order).is_some()
                     };
-                    // What could not be started where it was restored goes on elsewhere.
-                    let forgiven = from.is_some_and(|from| by_order(Forgiven::From(from)))
+                    // What could not be started where it was restored goes on elsewhere. A takeover may have begun from
+                    // the same state before, which lost nothing then.
+                    let restored = from.filter(|_| lost.is_some());
+                    let forgiven = restored.is_some_and(|from| by_order(Forgiven::From(from)))
                         | by_order(Forgiven::On(seen.board));
                     if let Some((point, holder)) = lost.filter(|_| !forgiven) {
                         let text = format!(

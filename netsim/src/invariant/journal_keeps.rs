@@ -11,6 +11,7 @@ use hedgerow::proto::id::{Digest16, NodeId, OpId};
 use hedgerow::proto::journal::{Durable, Record, Tenure};
 use hedgerow::proto::order::Instance;
 use hedgerow::proto::table::{Table, Version};
+use hedgerow::proto::ticket::Revoked;
 
 use super::Invariant;
 use crate::observe::{Finding, Findings, Observation, What, kind};
@@ -22,7 +23,7 @@ struct Sum {
     admission: Option<Digest16>,
     incarnation: u64,
     members: BTreeMap<NodeId, Digest16>,
-    revocations: usize,
+    revocations: BTreeSet<Revoked>,
     left: bool,
     identity: Option<NodeId>,
     /// Term, vote, milliseconds of the longest lease.
@@ -62,7 +63,7 @@ impl Sum {
             admission: durable.admission.as_ref().map(|admission| admission.digest()),
             incarnation: durable.incarnation.0,
             members: members.map(|(node, joined)| (*node, joined.record.digest())).collect(),
-            revocations: durable.revocations.len(),
+            revocations: durable.revocations.keys().copied().collect(),
             left: durable.left,
             identity: durable.identity,
             voter: (durable.voter.term.0, durable.voter.vote, durable.voter.lease_ms),
@@ -111,7 +112,9 @@ impl Sum {
             Record::Forget(node) => {
                 self.members.remove(node);
             }
-            Record::Revocation(_) => self.revocations += 1,
+            Record::Revocation(signed) => {
+                self.revocations.extend(signed.peek().ok().map(|revocation| revocation.target));
+            }
             Record::Left => self.left = true,
             Record::Term { term, vote, lease_ms } => self.voter = (term.0, *vote, *lease_ms),
             Record::Table(table) => {

@@ -2,10 +2,10 @@
 //!
 //! A container counts from its first instruction to the last one that could have run, frozen or not. It
 //! lives under its shim, so what becomes of the agent changes nothing here. While its whole board sleeps it does
-//! not count: when the board wakes up, its shim looks at its clock first. Every simulated service has
-//! `on_isolation = "fence"`.
+//! not count: when the board wakes up, its shim looks at its clock first. Nor does it count while it goes on without
+//! a lease, as `on_isolation = "keep-running"` wants: its owner takes it that another board may run it, too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hedgerow::proto::order::Instance;
 
@@ -18,6 +18,8 @@ use crate::service::ServiceEvent;
 pub(super) struct OneContainer {
     /// What runs: which run, where, under which epoch.
     running: BTreeMap<Instance, Vec<(u32, BoardIndex, u64)>>,
+    /// Runs that have no lease, and are to go on.
+    isolated: BTreeSet<u32>,
 }
 
 impl Invariant for OneContainer {
@@ -38,12 +40,22 @@ impl Invariant for OneContainer {
             What::Service(ServiceEvent::Begins { instance, epoch, run, .. }) => {
                 self.runs(seen, findings, instance, *run, ("begins", *epoch));
             }
+            What::Service(ServiceEvent::Connected { instance, run, epoch }) => {
+                self.isolated.remove(run);
+                self.runs(seen, findings, instance, *run, ("has a lease again", *epoch));
+            }
+            What::Service(ServiceEvent::Wakes { run, .. }) if self.isolated.contains(run) => {}
             What::Service(ServiceEvent::Wakes { instance, run, epoch }) => {
                 self.runs(seen, findings, instance, *run, ("wakes up", *epoch));
             }
             What::Service(
-                ServiceEvent::Ends { instance, run, .. } | ServiceEvent::Sleeps { instance, run },
+                what @ (ServiceEvent::Ends { instance, run, .. }
+                | ServiceEvent::Sleeps { instance, run }
+                | ServiceEvent::Isolated { instance, run }),
             ) => {
+                if matches!(what, ServiceEvent::Isolated { .. }) {
+                    self.isolated.insert(*run);
+                }
                 let running = self.running.entry(instance.clone()).or_default();
                 running.retain(|(known, ..)| known != run);
             }

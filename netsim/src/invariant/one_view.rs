@@ -2,10 +2,12 @@
 //!
 //! Compares the last answers to `Status` that the run has seen, line by line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hedgerow::proto::id::NodeId;
 use hedgerow::proto::io::{Effect, Reply, ViewState};
+use hedgerow::proto::journal::Record;
+use hedgerow::proto::ticket::Revoked;
 
 use super::Invariant;
 use crate::observe::{Finding, Findings, Observation, What, kind};
@@ -18,6 +20,8 @@ type View = BTreeMap<NodeId, (&'static str, u64)>;
 pub(super) struct OneView {
     views: BTreeMap<BoardIndex, View>,
     strangers: Vec<BoardIndex>,
+    /// Who comes later never hears of them.
+    revoked: BTreeSet<NodeId>,
     healed: bool,
 }
 
@@ -41,6 +45,11 @@ impl Invariant for OneView {
                 self.views.remove(&seen.board);
             }
             What::Healed => self.healed = true,
+            What::Effect(Effect::Persist { record: Record::Revocation(signed), .. }) => {
+                if let Ok(Revoked::Node(node)) = signed.peek().map(|revocation| revocation.target) {
+                    self.revoked.insert(node);
+                }
+            }
             What::Effect(Effect::Reply { reply: Reply::Status(view), .. }) => {
                 if view.view == ViewState::Left {
                     self.views.remove(&seen.board);
@@ -57,6 +66,9 @@ impl Invariant for OneView {
     fn finish(&mut self, at: Nanos, findings: &mut Findings) {
         if !self.healed {
             return;
+        }
+        for view in self.views.values_mut() {
+            view.retain(|node, _| !self.revoked.contains(node));
         }
         let mut members = self.views.iter().filter(|(board, _)| !self.strangers.contains(board));
         let Some((first, expected)) = members.next() else { return };

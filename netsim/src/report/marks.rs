@@ -110,6 +110,14 @@ fn service(event: &ServiceEvent) -> Option<Said> {
             let text = format!("{instance} goes on with its board: epoch {epoch}, run {run}");
             said("runs", 3, &format!("{instance} wakes"), &text)
         }
+        ServiceEvent::Isolated { instance, run } => {
+            let text = format!("{instance} goes on without a lease, as its owner wants: run {run}");
+            said("runs", 3, &format!("{instance} isolated"), &text)
+        }
+        ServiceEvent::Connected { instance, run, epoch } => {
+            let text = format!("{instance} has a lease again: epoch {epoch}, run {run}");
+            said("runs", 3, &format!("{instance} leased"), &text)
+        }
         ServiceEvent::Acknowledged { instance, point: upto } => {
             let upto = point(&Some(*upto));
             let text = format!("a client of {instance} is told that all is kept up to {upto}");

@@ -3,7 +3,7 @@
 //!
 //! What is written reads back as the same run, to the last byte of its trace.
 
-use hedgerow::proto::spec::Commit;
+use hedgerow::proto::spec::{Commit, OnIsolation};
 use serde::Serialize;
 use toml::{Table, Value};
 
@@ -99,6 +99,9 @@ fn service(service: &Service) -> Table {
     put("every", duration(service.every));
     if service.commit == Commit::Async {
         put("commit", "async".into());
+    }
+    if service.on_isolation == OnIsolation::KeepRunning {
+        put("on-isolation", "keep-running".into());
     }
     if !service.stateful {
         put("state", false.into());

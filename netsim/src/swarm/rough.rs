@@ -36,6 +36,8 @@ enum Kind {
     Garbage,
     Oversize,
     LowMemory,
+    Revoke,
+    Publish,
     Truncated,
     Replay,
     Blackout,
@@ -74,6 +76,8 @@ const KINDS: [Kind; 22] = [
 const LATER: [Kind; 4] = [Kind::StaleTerm, Kind::FalseIncarnation, Kind::Flood, Kind::VersionSkew];
 /// And again.
 const LAST: [Kind; 2] = [Kind::Oversize, Kind::LowMemory];
+/// And once more.
+const NEWEST: [Kind; 2] = [Kind::Revoke, Kind::Publish];
 
 pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
     let chaos = family == Schedule::Chaos;
@@ -88,6 +92,8 @@ pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
     kinds.extend(LATER.into_iter().filter(|_| later.percent(share)));
     let mut last = Stream::new(plan.seed, Purpose::Rough, 3, 0);
     kinds.extend(LAST.into_iter().filter(|_| last.percent(share)));
+    let mut newest = Stream::new(plan.seed, Purpose::Rough, 4, 0);
+    kinds.extend(NEWEST.into_iter().filter(|_| newest.percent(share)));
     let gap_max = if chaos { 25 * SECOND } else { draw.between(3 * SECOND, 30 * SECOND) };
     let mut at = START;
     let mut number = 0;
@@ -165,6 +171,8 @@ fn fault(kind: Kind, at: Nanos, boards: BoardIndex, draw: &mut Stream) -> Timed 
         Kind::Garbage => (None, Fault::Garbage { node, to: other }),
         Kind::Oversize => (None, Fault::Oversize { node, to: other }),
         Kind::LowMemory => (Some(short), Fault::LowMemory { node }),
+        Kind::Revoke => (Some(SECOND + short), Fault::Revoke { node }),
+        Kind::Publish => (None, Fault::Publish { node }),
         Kind::Truncated => (None, Fault::Truncated { node, to: other }),
         Kind::Replay => (None, Fault::Replay { node, to: other }),
         Kind::StaleTerm => (None, Fault::StaleTerm { node, to: other }),

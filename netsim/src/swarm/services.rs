@@ -1,6 +1,6 @@
 //! The services of a swarm run and what is done to them, from streams of their own.
 
-use hedgerow::proto::spec::Commit;
+use hedgerow::proto::spec::{Commit, OnIsolation};
 
 use super::{AFTER_A_LOSS, FAULTS_MAX, START, Schedule};
 use crate::faults::{Fault, Timed};
@@ -49,6 +49,7 @@ pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
     let count = draw.between(1, 3).min(u64::from(boards));
     for number in 0..count {
         let commit = if draw.percent(70) { Commit::Standby } else { Commit::Async };
+        let keeps = Stream::new(seed, Purpose::Services, 4, number).percent(40);
         plan.services.push(Service {
             name: format!("s{number}"),
             at: draw.between(8 * SECOND, START + 4 * SECOND),
@@ -56,6 +57,10 @@ pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
             every: draw.between(200, 2000) * MILLI,
             commit,
             stateful: draw.percent(90),
+            on_isolation: match keeps && commit == Commit::Async {
+                true => OnIsolation::KeepRunning,
+                false => OnIsolation::Fence,
+            },
             bytes: draw.between(1, 600) * 1024,
         });
     }
@@ -94,6 +99,43 @@ pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
             plan.schedule.push(Timed { at: at.min(until), cue: None, lasts: None, fault });
         }
         plan.schedule.push(timed);
+    }
+}
+
+/// What an operator does rarely, and what goes wrong where states lie: in half of the seeds with services.
+pub(super) fn add_rare(plan: &mut Plan, until: Nanos) {
+    let mut draw = Stream::new(plan.seed, Purpose::Services, 5, 0);
+    if plan.services.is_empty() || !draw.percent(50) {
+        return;
+    }
+    let mut at = START + 8 * SECOND;
+    loop {
+        at += draw.between(SECOND, 60 * SECOND);
+        let lasts = draw.between(SECOND, 30 * SECOND);
+        let node = draw.below(u64::from(plan.boards)) as BoardIndex;
+        let which = draw.below(plan.services.len() as u64) as usize;
+        let service = plan.services[which].name.clone();
+        let (what, back) = (draw.below(3), draw.between(0, 3) as usize);
+        if at + lasts >= until || plan.schedule.len() >= FAULTS_MAX {
+            return;
+        }
+        let (lasts, fault) = match what {
+            0 => (None, Fault::Restore { service, back }),
+            1 => {
+                // Who removes a service wants another one of that name.
+                let fault = Fault::Run { service: service.clone() };
+                plan.schedule.push(Timed { at: at + lasts, cue: None, lasts: None, fault });
+                // Only what is removed may end in peace.
+                for node in (0..plan.boards).filter(|_| draw.percent(30)) {
+                    let fault = Fault::SlowStop { node };
+                    plan.schedule.push(Timed { at, cue: None, lasts: Some(lasts), fault });
+                }
+                (None, Fault::Remove { service })
+            }
+            _ if plan.states == States::Names => continue,
+            _ => (Some(lasts), Fault::StoreRot { node }),
+        };
+        plan.schedule.push(Timed { at, cue: None, lasts, fault });
     }
 }
 

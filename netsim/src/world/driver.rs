@@ -8,6 +8,7 @@ use hedgerow::proto::io::{Command, Effect, Event, Input, Reply};
 use hedgerow::proto::journal::Record;
 use hedgerow::proto::machine::Time;
 use hedgerow::proto::wire;
+use hedgerow::proto::wire::Message;
 use hedgerow::proto::wire::hello::Refusal;
 
 use super::World;
@@ -168,6 +169,7 @@ impl World {
 
     fn effect(&mut self, board: BoardIndex, effect: Effect) {
         if let Effect::Send { to, message } = &effect {
+            self.compared += u64::from(matches!(message, Message::Summary(_)));
             let (to, is_hello) = (*to, HELLO_KINDS.contains(&message.kind()));
             match wire::encode(message) {
                 Ok(frame) => {
@@ -235,6 +237,10 @@ impl World {
                 };
                 self.feel(both);
             }
+            Event::Topic { body, .. } => {
+                let number: Option<[u8; 4]> = (&**body).try_into().ok();
+                self.felt.extend(number.map(u32::from_le_bytes));
+            }
             Event::TableChosen { term, number, .. } => self.deciders.chosen(*term, *number),
             Event::Left => {
                 let state = self.board(board);
@@ -244,6 +250,12 @@ impl World {
             }
             Event::Halted { why } => {
                 let state = &self.boards[usize::from(board)];
+                let is_revoked = |fault: &Fault| *fault == Fault::Revoke { node: board };
+                if self.active.iter().any(|n| is_revoked(&self.plan.schedule[*n as usize].fault)) {
+                    // Whoever looks after it starts it again, as often as it stops.
+                    let why = "its identity was revoked";
+                    return self.later(self.now, Task::Fail(board, state.life, why, SECOND));
+                }
                 if !state.disk.has_failed() {
                     let text = format!("the node halted: {why}");
                     return self.find("nobody-halts", Some(board), text);

@@ -47,6 +47,7 @@ impl World {
     }
 
     pub(super) fn begin_settling(&mut self) {
+        self.compared = 0;
         if self.plan.settle_within.is_some() {
             self.queue.push(self.now + LOOK_INTERVAL, Due::Settle);
         }
@@ -109,6 +110,7 @@ impl World {
         let or_exempt = |verdict: Result<(), String>| if exempt { Ok(()) } else { verdict };
         let duty = |rule, within, verdict| Duty { rule, within, verdict };
         let view = Expect::AllUp.judge(evidence).and_then(|()| Expect::SameView.judge(evidence));
+        let view = view.and_then(|()| self.judge_comparisons());
         let reigns = or_exempt(evidence.master().map(drop));
         let named = or_exempt(Expect::OneMaster.judge(evidence));
         let voters = or_exempt(self.judge_voters(evidence));
@@ -125,6 +127,18 @@ impl World {
             duty("services-run-again", within.max(serving_within), serves),
             duty("services-have-standbys-again", within.max(protected_within), protected),
         ]
+    }
+
+    /// Boards that see the same have nothing more to tell each other. Now and then they compare all the same, so not
+    /// every look will find them silent. Where nobody can be elected any more, the newest table may be gone with those
+    /// who had it, and whoever has acted on it believes no older one.
+    fn judge_comparisons(&mut self) -> Result<(), String> {
+        let compared = std::mem::take(&mut self.compared);
+        if compared < u64::from(self.plan.boards) || self.bereft {
+            return Ok(());
+        }
+        let since = Seconds(LOOK_INTERVAL);
+        Err(format!("boards still compare what they know: {compared} summaries in {since} s"))
     }
 
     /// Remembers when each of the last two came about.
@@ -201,6 +215,7 @@ impl World {
         Evidence {
             views: running.map(|board| (board.index, board.status.clone())).collect(),
             strangers: self.plan.strangers.clone(),
+            revoked: self.revoked(),
             ids: self.boards.iter().map(|board| board.id).collect(),
             blamed: self.blamed.clone(),
             masters: self.masters(),

@@ -1,5 +1,7 @@
 //! The operator: orders that are given on some board, and given again until one of them succeeds.
 
+use std::collections::BTreeSet;
+
 use hedgerow::proto::bounded::{List, Text};
 use hedgerow::proto::id::{CellId, NodeId, OpId};
 use hedgerow::proto::io::{Command, Reply};
@@ -8,7 +10,7 @@ use hedgerow::proto::table::CheckpointId;
 
 use super::World;
 use super::task::Task;
-use crate::board::{Operator, Wake};
+use crate::board::{self, Operator, Wake};
 use crate::expect::Expect;
 use crate::faults::Fault;
 use crate::observe::What as Seen;
@@ -47,12 +49,20 @@ pub(super) enum What {
     RecoverMesh(Vec<BoardIndex>),
     /// Let a board host and decide no more, or (false) again.
     Drain(NodeId, bool),
+    /// That identity is not welcome any more.
+    Revoke(NodeId),
 }
 
 impl World {
     /// The operator wants something; that is felt when it is carried out.
     /// So it makes no difference at once: false.
     pub(super) fn order_by_fault(&mut self, number: u32, fault: &Fault) -> bool {
+        if let Fault::Revoke { node } = fault
+            && !self.boards[usize::from(*node)].wanted
+        {
+            // Nobody revokes a board that is in a drawer.
+            return false;
+        }
         let what = match fault {
             Fault::Run { .. } => What::Run,
             Fault::Move { .. } => What::Move,
@@ -62,10 +72,11 @@ impl World {
             Fault::Recover { node, .. } => What::Recover(*node),
             Fault::RecoverMesh { dead, .. } => What::RecoverMesh(dead.clone()),
             Fault::Drain { node } => What::Drain(self.boards[usize::from(*node)].id, true),
+            Fault::Revoke { node } => What::Revoke(self.boards[usize::from(*node)].id),
             _ => return false,
         };
         let (subject, board) = match fault {
-            Fault::Drain { node } => (board_called(*node), 0),
+            Fault::Drain { node } | Fault::Revoke { node } => (board_called(*node), 0),
             Fault::RecoverMesh { node, .. } => ("the mesh".to_owned(), *node),
             _ => {
                 let name = fault.service().unwrap_or_default();
@@ -88,6 +99,16 @@ impl World {
         }
         let what = What::Drain(*id, false);
         self.want(self.now, &board_called(node), what, 0, None);
+    }
+
+    /// Identities that were revoked.
+    pub(super) fn revoked(&self) -> BTreeSet<NodeId> {
+        let done = self.wanted.iter().filter(|wanted| wanted.outcome == Some(true));
+        done.filter_map(|wanted| match wanted.what {
+            What::Revoke(node) => Some(node),
+            _ => None,
+        })
+        .collect()
     }
 
     pub(super) fn want(
@@ -131,20 +152,31 @@ impl World {
         let asked = if matches!(wanted.what, What::RecoverMesh(_)) { 1 } else { count };
         let board = (0..asked).map(|n| (first + n) % count).find(|board| {
             let state = &self.boards[*board];
-            state.node.is_some() && state.is_member && !self.net.paused[*board]
+            let is_it = wanted.what == What::Revoke(state.id);
+            state.node.is_some() && state.is_member && !self.net.paused[*board] && !is_it
         });
         let board = board.filter(|_| is_next && !waits).map(|board| board as BoardIndex);
-        if let Some((board, action)) = board.and_then(|board| Some((board, self.action(number)?))) {
-            let signed = self.order(board, number, action);
+        if let Some((board, command)) =
+            board.and_then(|board| Some((board, self.command(board, number)?)))
+        {
             let state = self.board(board);
             state.commands += 1;
             let op = OpId(ORDER_OPS + (u64::from(board) << 32) + state.commands);
             let wanted = &mut self.wanted[number];
             wanted.tries += 1;
             wanted.asked = Some((op, now));
-            self.wake(board, Wake::Command(op, Command::Order(Box::new(signed))));
+            self.wake(board, Wake::Command(op, command));
         }
         self.later(now + LOOK_AGAIN, Task::Order(number));
+    }
+
+    /// What a board is told; nothing as long as that cannot be said.
+    fn command(&mut self, board: BoardIndex, number: usize) -> Option<Command> {
+        if let What::Revoke(node) = self.wanted[number].what {
+            return Some(Command::Revoke(board::revocation(self.plan.seed, node, self.now)));
+        }
+        let action = self.action(number)?;
+        Some(Command::Order(Box::new(self.order(board, number, action))))
     }
 
     /// What is ordered; nothing as long as that cannot be said.
@@ -176,6 +208,8 @@ impl World {
             What::Remove => Action::Remove { service: name, force: false },
             What::Move => Action::Move(name),
             What::Drain(node, drained) => Action::Drain { node, drained },
+            // That is no order: root says it.
+            What::Revoke(_) => return None,
             What::RecoverMesh(dead) => {
                 Action::RecoverMesh { dead: List::capped(dead.iter().map(id)) }
             }

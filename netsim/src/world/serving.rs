@@ -51,6 +51,8 @@ impl World {
                 record.forgiven.insert((board, *from));
             }
             ServiceEvent::Anew { .. }
+            | ServiceEvent::Isolated { .. }
+            | ServiceEvent::Connected { .. }
             | ServiceEvent::Kept { .. }
             | ServiceEvent::Dropped { .. }
             | ServiceEvent::Read { .. }
@@ -193,9 +195,17 @@ impl World {
     /// Whether the active or the standby that a row names could run it.
     fn can_serve(&self, service: &Service, row: &Row) -> bool {
         let instance = service.instance();
+        // Who holds only what has rotted does not know yet.
+        let holds_any = |board: &Board| {
+            let store = &board.host.store;
+            store.ids(&instance).any(|id| store.is_sound(&instance, id))
+        };
         let active = self.running(&row.active).filter(|_| !row.lost).is_some_and(|board| {
             let host = &board.host;
-            let goes_on = host.folders.get(&instance).is_some_and(|f| f.epoch == row.epoch);
+            // What lies torn in the folder is gone on from only with a state from the store.
+            let torn = host.is_torn(&instance, row.epoch);
+            let goes_on = host.folders.get(&instance).is_some_and(|f| f.epoch == row.epoch)
+                && (!torn || holds_any(board));
             let begins = host.began.get(&instance) != Some(&row.epoch.0);
             let newest = host.store.ids(&instance).next_back();
             let has_start = row.base == CheckpointId::default()
@@ -204,7 +214,10 @@ impl World {
         });
         let standby = row.standby.filter(|_| row.ready || row.lost);
         let standby = standby.and_then(|standby| self.running(&standby));
-        active || standby.is_some_and(|board| self.can_take(board, service, row))
+        active
+            || standby.is_some_and(|board| {
+                self.can_take(board, service, row) && (!service.stateful || holds_any(board))
+            })
     }
 
     fn can_take(&self, board: &Board, service: &Service, row: &Row) -> bool {

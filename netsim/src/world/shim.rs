@@ -11,7 +11,7 @@ use hedgerow::proto::id::Epoch;
 use hedgerow::proto::io::{Begin, CommitOutcome, Exit, Input, Report};
 use hedgerow::proto::machine::Time;
 use hedgerow::proto::order::Instance;
-use hedgerow::proto::spec::{Commit, PORTS_MAX, ServiceSpec};
+use hedgerow::proto::spec::{Commit, OnIsolation, PORTS_MAX, ServiceSpec};
 use hedgerow::proto::specs::SpecHash;
 
 use super::World;
@@ -53,6 +53,8 @@ impl World {
             life: state.life,
             stateful: start.spec.state.is_some(),
             commits: start.spec.state.is_some() && start.spec.replicate.commit == Commit::Standby,
+            keeps: start.spec.on_isolation == OnIsolation::KeepRunning,
+            isolated: false,
             begin: start.begin,
             dead_at: None,
             stopping: false,
@@ -219,8 +221,25 @@ impl World {
         let shim = self.board(board).host.shims.get_mut(instance);
         if let Some(shim) = shim.filter(|shim| shim.epoch == epoch) {
             shim.until = shim.until.max(until);
+            self.connected(board, instance);
         }
         self.program_may_act(board, instance);
+    }
+
+    /// A service that went on without a lease may have one again.
+    fn connected(&mut self, board: BoardIndex, instance: &Instance) {
+        let now = self.now;
+        let state = self.board(board);
+        let local = state.clock.local(now);
+        let Some(shim) = state.host.shims.get_mut(instance) else { return };
+        if local >= shim.look_at() || !std::mem::replace(&mut shim.isolated, false) {
+            return;
+        }
+        let epoch = shim.epoch.0;
+        if let Some(run) = shim.run.as_ref().map(|run| run.number) {
+            let connected = ServiceEvent::Connected { instance: instance.clone(), run, epoch };
+            self.see(board, What::Service(&connected));
+        }
     }
 
     pub(super) fn stop_service(&mut self, board: BoardIndex, instance: Instance, kill: bool) {
@@ -272,6 +291,15 @@ impl World {
         if local < shim.look_at() {
             let at = clock.when(shim.look_at());
             return self.later(at, Task::Deadline(board, instance.clone(), serial));
+        }
+        if shim.keeps && !shim.stopping {
+            let isolated = std::mem::replace(&mut shim.isolated, true);
+            let run = shim.run.as_ref().map(|run| run.number);
+            if let Some(run) = run.filter(|_| !isolated) {
+                let isolated = ServiceEvent::Isolated { instance: instance.clone(), run };
+                self.see(board, What::Service(&isolated));
+            }
+            return self.later(now + SECOND, Task::Deadline(board, instance.clone(), serial));
         }
         if shim.dead_at.is_none() {
             // Half of them live to the last instant. A program is dropped half the kill bound before.

@@ -1,5 +1,6 @@
 //! Faults beginning and ending, and whether anybody felt them.
 
+use hedgerow::proto::bounded::{Blob, Text};
 use hedgerow::proto::id::{NodeId, OpId};
 use hedgerow::proto::io::Command;
 
@@ -19,6 +20,9 @@ impl World {
         let fault = self.plan.schedule[number as usize].fault.clone();
         self.begun.insert(number);
         self.active.insert(number);
+        if self.is_beyond_promises(&fault) {
+            self.watch.excuse(fault.may_break());
+        }
         self.see(fault.boards().first().copied().unwrap_or(0), What::Fault(&fault, true));
         let felt = self.apply(number, &fault);
         if felt {
@@ -26,6 +30,14 @@ impl World {
         }
         if fault.is_moment() {
             self.active.remove(&number);
+        }
+    }
+
+    /// Whether what the fault may break may be broken now.
+    fn is_beyond_promises(&self, fault: &Fault) -> bool {
+        match fault {
+            Fault::RecoverMesh { dead, .. } => dead.iter().any(|board| self.runs(*board)),
+            _ => true,
         }
     }
 
@@ -97,6 +109,10 @@ impl World {
                 runs
             }
             Fault::ServiceCrash { node } => self.services_exit(*node),
+            Fault::Publish { node } => {
+                self.publish(*node, number);
+                false
+            }
             Fault::LowMemory { .. } => {
                 self.later(self.now, Task::Starve(number));
                 false
@@ -108,6 +124,15 @@ impl World {
             // What is of another sort has been dealt with.
             _ => false,
         }
+    }
+
+    /// An application publishes the number of the fault.
+    fn publish(&mut self, node: BoardIndex, number: u32) {
+        let topic = Text::capped("news");
+        let body = number.to_le_bytes().to_vec();
+        let body = Blob::try_from(body).expect("four bytes are not too many");
+        let op = OpId(PUBLISH_OPS + u64::from(number));
+        self.wake(node, Wake::Command(op, Command::Publish { topic, body }));
     }
 
     /// A running process stands still, or will not run for long.
@@ -160,6 +185,11 @@ impl World {
             | Fault::BitRot { node }
             | Fault::MisdirectedWrite { node }
             | Fault::Wipe { node } => self.switch_on_if_wanted(*node),
+            Fault::Revoke { node } => {
+                self.cut_power(*node);
+                self.lose_disk(*node);
+                self.switch_on_if_wanted(*node);
+            }
             Fault::RestoredSnapshot { node } => {
                 if self.put_image_back(number, *node) {
                     self.felt.insert(number);
@@ -347,3 +377,5 @@ const BLAMED_MAX: usize = 1000;
 const RUN_LONG_ENOUGH: u64 = 15 * crate::time::SECOND;
 /// The number of the leave command.
 const LEAVE_OP: u64 = 1 << 47;
+/// Numbers of publications start here.
+const PUBLISH_OPS: u64 = 1 << 46;
