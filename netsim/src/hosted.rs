@@ -27,9 +27,10 @@ use std::time::Duration;
 
 use hedgerow::hosted::{Checkpoint, Fault, Hosted, Restored};
 use hedgerow::proto::order::Instance;
-use hedgerow::proto::spec::Commit;
+use hedgerow::proto::spec::{Commit, OnIsolation};
 
 use crate::campaign;
+use crate::faults;
 use crate::observe::{Finding, Watcher};
 use crate::plan::{Outcome, Plan};
 use crate::scenario::{self, ScenarioError};
@@ -99,7 +100,12 @@ impl Simulation {
     /// Of a seed: five boards and a random schedule of faults. Services are called s0, s1 and s2; with
     /// [`Schedule::Chaos`] there is always an s0.
     pub fn seed(seed: u64, schedule: Schedule) -> Self {
-        Self::of(swarm::plan(seed, BOARDS, schedule))
+        let mut plan = swarm::plan(seed, BOARDS, schedule);
+        // What an operator throws away no service can keep, and no check of its own would know.
+        plan.schedule.retain(|timed| {
+            !matches!(timed.fault, faults::Fault::Restore { .. } | faults::Fault::Remove { .. })
+        });
+        Self::of(plan)
     }
 
     /// The plan's service of that name is yours from now on; where a mesh has no state of it yet, it begins with
@@ -130,6 +136,8 @@ impl Simulation {
         let mut out = Checkpoint::in_memory();
         first.checkpoint(&mut out).map_err(HostError::Checkpoint)?;
         service.stateful = true;
+        // As the crate hosts them.
+        service.on_isolation = OnIsolation::Fence;
         let restore = Box::new(move |from: &Restored| -> Result<Arc<dyn Hosted>, Fault> {
             let service: Arc<dyn Hosted> = Arc::new(restore(from)?);
             Ok(service)
