@@ -126,7 +126,7 @@ impl World {
             if known.runs.iter().any(|(_, epoch)| *epoch == row.epoch.0) {
                 continue;
             }
-            if !self.can_serve(&service, row) {
+            if !self.can_serve(&service, row) || !self.could_start(evidence, row) {
                 self.orphans += 1;
                 continue;
             }
@@ -160,11 +160,27 @@ impl World {
         Ok(())
     }
 
-    /// Whether a board that is up, other than the active, could stand by for one more service of that active: it
-    /// runs fewer than its class holds, and still would if that active died.
+    /// Whether a board has the program that the row names, or could be given the service.
+    fn could_start(&self, evidence: &Evidence, row: &Row) -> bool {
+        let named = [Some(row.active), row.standby].into_iter().flatten();
+        let mut named = named.filter_map(|node| self.running(&node));
+        named.any(|board| !board.host.empty)
+            || self.with_room(evidence, row).any(|board| !board.host.empty)
+    }
+
     fn has_room(&self, evidence: &Evidence, row: &Row) -> bool {
+        self.with_room(evidence, row).next().is_some()
+    }
+
+    /// Boards that are up, other than the active, and could stand by for one more service of that active: they run
+    /// fewer than their class holds, and still would if that active died.
+    fn with_room<'a>(
+        &'a self,
+        evidence: &'a Evidence,
+        row: &'a Row,
+    ) -> impl Iterator<Item = &'a Board> {
         let rows = self.newest_table().map_or(&[][..], |table| &table.rows);
-        let burden = |node: NodeId| {
+        let burden = move |node: NodeId| {
             let others = rows.iter().filter(|other| other.instance() != row.instance());
             let falls_to_it = |other: &&Row| {
                 let stands_by = other.standby == Some(node) || other.fill == Some(node);
@@ -174,8 +190,8 @@ impl World {
             others.filter(falls_to_it).count()
         };
         let boards = evidence.members().map(|board| &self.boards[usize::from(board)]);
-        let mut others = boards.filter(|board| board.id != row.active);
-        others.any(|board| burden(board.id) < board::room(board.index))
+        let others = boards.filter(|board| board.id != row.active);
+        others.filter(move |board| burden(board.id) < board::room(board.index))
     }
 
     /// Whether nobody of those whom a row names is dead or has lost a state, and one has left by the mesh's
