@@ -17,6 +17,8 @@ pub struct Evidence {
     pub views: BTreeMap<BoardIndex, Option<StatusView>>,
     /// Boards whose ticket is no good.
     pub strangers: BTreeSet<BoardIndex>,
+    /// Publications that each board has told its applications of.
+    pub told: BTreeMap<BoardIndex, u64>,
     /// Identities that an operator has revoked: who came later never heard of them.
     pub revoked: BTreeSet<NodeId>,
     /// The identity of each board now.
@@ -283,6 +285,13 @@ impl Evidence {
             }
         }
         Ok(())
+    }
+
+    /// Whether each of these has told its applications of so many publications.
+    pub(crate) fn have_told(&self, nodes: &[BoardIndex], at_least: u64) -> Result<(), String> {
+        let told = |node: &BoardIndex| self.told.get(node).copied().unwrap_or_default();
+        let few = nodes.iter().find(|node| told(node) < at_least);
+        few.map_or(Ok(()), |node| Err(format!("n{node} has told of {}", told(node))))
     }
 
     pub(crate) fn same_view(&self) -> Result<(), String> {

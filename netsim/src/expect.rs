@@ -102,6 +102,14 @@ pub enum Expect {
         /// Which board.
         node: BoardIndex,
     },
+    /// Each of these boards has told its applications of at least so many publications of others.
+    Told {
+        /// Which.
+        nodes: Vec<BoardIndex>,
+        /// How many.
+        #[serde(rename = "at-least")]
+        at_least: u64,
+    },
     /// Its client was told at least so often that its writes are kept.
     Commits {
         /// Its name.
@@ -183,6 +191,7 @@ impl Expect {
                 let kept = &evidence.service(service)?.kept_by;
                 if kept.contains(node) { Ok(()) } else { Err(format!("it is kept by {kept:?}")) }
             }
+            Self::Told { nodes, at_least } => evidence.have_told(nodes, *at_least),
             Self::Commits { service, at_least } => {
                 let commits = evidence.service(service)?.record.commits;
                 let are = if commits >= *at_least { Ok(()) } else { Err(()) };
@@ -217,6 +226,7 @@ impl Expect {
     pub fn boards(&self) -> Vec<BoardIndex> {
         match self {
             Self::Down { nodes }
+            | Self::Told { nodes, .. }
             | Self::UpAmong { nodes }
             | Self::NeverDown { nodes }
             | Self::MasterAmong { nodes }

@@ -35,6 +35,8 @@ pub struct Host {
     pub fetches: BTreeMap<Instance, u64>,
     /// The newest right under which each instance ever began here.
     pub began: BTreeMap<Instance, u64>,
+    /// The newest right under which a removed service of that name has states here.
+    pub former: BTreeMap<Instance, Epoch>,
     /// Nothing can be started here at present.
     pub barren: bool,
     /// What services run is not there.
@@ -138,6 +140,7 @@ impl Host {
             captures: BTreeMap::new(),
             fetches: BTreeMap::new(),
             began: BTreeMap::new(),
+            former: BTreeMap::new(),
             barren: false,
             empty: false,
             stubborn: false,
@@ -170,7 +173,14 @@ impl Host {
     pub fn is_torn(&self, instance: &Instance, epoch: Epoch) -> bool {
         let folder = self.folders.get(instance);
         let lost = folder.is_some_and(|folder| folder.epoch == epoch && folder.lost_power);
-        lost && self.store.has_any(instance)
+        let former = self.former.get(instance);
+        lost && self.store.ids(instance).any(|id| former.is_none_or(|former| id.epoch > *former))
+    }
+
+    /// From now on that name is another service's.
+    pub fn is_anew(&mut self, instance: &Instance) {
+        let newest = self.store.ids(instance).map(|id| id.epoch).max();
+        self.former.extend(newest.map(|epoch| (instance.clone(), epoch)));
     }
 
     /// The shim of that number, if it is there still.

@@ -198,6 +198,13 @@ pub enum ServiceEvent {
         /// Which instance.
         instance: Instance,
     },
+    /// An operator has the answer to the last order about an instance that may lose writes.
+    Answered {
+        /// Which instance.
+        instance: Instance,
+        /// The last right that may begin by that order.
+        upto: u64,
+    },
     /// An operator takes it upon himself that writes are lost when an instance next begins on this board.
     Forgiven {
         /// Which instance.

@@ -191,6 +191,7 @@ impl Story {
             | ServiceEvent::StateLost
             | ServiceEvent::Wakes { .. }
             | ServiceEvent::Isolated { .. }
+            | ServiceEvent::Answered { .. }
             | ServiceEvent::Connected { .. }
             | ServiceEvent::Anew { .. }
             | ServiceEvent::Forgiven { .. } => {}

@@ -188,6 +188,9 @@ impl Words {
             ServiceEvent::Connected { instance, run, .. } => {
                 format!("SERVICE {instance} has a lease again: run {run}")
             }
+            ServiceEvent::Answered { instance, .. } => {
+                format!("SERVICE {instance}: the operator has his answer")
+            }
             ServiceEvent::Acknowledged { instance, point } => {
                 format!("SERVICE {instance} commit acknowledged: {}", state(&Some(*point)))
             }

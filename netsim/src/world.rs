@@ -100,6 +100,10 @@ pub struct World {
     flapped: BTreeSet<u32>,
     /// The schedule has faults that make messages late.
     is_rough: bool,
+    /// Publications that each board has told.
+    told: BTreeMap<BoardIndex, u64>,
+    /// Recoveries of the mesh by force that were carried out.
+    recovered: BTreeSet<u32>,
     /// Boards that were suspected or taken for dead while their process existed.
     blamed: Vec<Blame>,
     /// When everything could begin to converge, once an operator has looked.
@@ -110,8 +114,8 @@ pub struct World {
     voters_after: Option<Nanos>,
     /// So many voters were lost for good that nobody can be elected any more.
     bereft: bool,
-    /// Views that were compared since it was last looked whether everything has converged.
-    compared: u64,
+    /// Views that were compared since the faults: when, by whom and with whom.
+    compared: Vec<(Nanos, BoardIndex, NodeId)>,
     /// What was still wrong when it was last looked whether everything has converged.
     unsettled: Option<String>,
     over: bool,
@@ -166,13 +170,15 @@ impl World {
             images: BTreeMap::new(),
             flapped: BTreeSet::new(),
             is_rough: plan.schedule.iter().any(|timed| timed.fault.sort() == Sort::Weather),
+            told: BTreeMap::new(),
+            recovered: BTreeSet::new(),
             blamed: Vec::new(),
             settling_since: None,
             settled_after: None,
             master_after: None,
             voters_after: None,
             bereft: false,
-            compared: 0,
+            compared: Vec::new(),
             unsettled: None,
             over: false,
             steps: 0,

@@ -57,6 +57,8 @@ const BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Times that one timeout may make another due at once.
 const ROUNDS_MAX: usize = 8;
+/// Why a node stops whose operator has revoked it.
+const REVOKED: &str = "this board was revoked by the operator";
 
 /// One node.
 #[derive(Debug)]
@@ -426,11 +428,12 @@ impl Node {
                 Notice::Refute(incarnation) => self.rise(now, incarnation, out),
                 Notice::Twins(node) => self.drop_twins(now, node, out),
                 Notice::Revoked(revocation, signed) => {
-                    self.ops.persist(Record::Revocation(signed), Purpose::Memory, out);
+                    let record = Record::Revocation(signed.clone());
+                    self.ops.persist(record, Purpose::Memory, out);
                     let target = revocation.target.to_string();
                     out.push(Effect::Event(Event::Revoked { target }));
                     if let Revoked::Node(node) = revocation.target {
-                        self.drop_revoked(now, node, out);
+                        self.drop_revoked(now, node, signed, out);
                     }
                 }
             }

@@ -10,6 +10,7 @@ use rand_chacha::rand_core::Rng;
 use super::bounded::{Blob, Text};
 use super::id::NodeId;
 use super::io::Event;
+use super::ticket::Revoked;
 use super::turn::Turn;
 use super::wire::gossip::{PUBLICATION_BYTES_MAX, Publication, TOPIC_BYTES_MAX};
 
@@ -45,7 +46,9 @@ impl Topics {
         from: NodeId,
         publication: Publication,
     ) {
-        if turn.members.get(&publication.from).is_none() || !self.remember(&publication) {
+        let is_welcome = turn.members.get(&publication.from).is_some()
+            && !turn.members.is_revoked(&Revoked::Node(publication.from));
+        if !is_welcome || !self.remember(&publication) {
             return;
         }
         pass_on(turn, &publication, Some(from));

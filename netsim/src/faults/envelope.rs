@@ -25,8 +25,10 @@ const TWO_ARE_ONE: &[&str] = &[
 /// Boards that were said to be gone for good are there, and go on with what they decide.
 const GONE_ARE_THERE: &[&str] = &[
     "acknowledged-commits-are-kept",
+    "acknowledged-states-are-durable",
     "at-most-one-container",
     "confirmed-states-are-kept",
+    "epochs-of-starts-rise",
     "grantors-keep-their-promises",
     "own-vote-rule",
     "reigns-never-overlap",

@@ -24,6 +24,14 @@ enum Forgiven {
     On(BoardIndex),
 }
 
+/// For which rights an order to go back is meant. A takeover may begin from the same state before it is carried out.
+struct Pardon {
+    /// It ran under this one when that was ordered.
+    above: u64,
+    /// The last one, once the operator has his answer.
+    upto: Option<u64>,
+}
+
 #[derive(Default)]
 pub(super) struct CommitsKept {
     ancestry: Ancestry,
@@ -33,9 +41,8 @@ pub(super) struct CommitsKept {
     folders: BTreeMap<(BoardIndex, Instance), Point>,
     /// The newest acknowledged write on each run.
     acknowledged: BTreeMap<Instance, BTreeMap<u32, u64>>,
-    /// Beginnings for which an operator answers: of what, and from what, or else where; and under which right
-    /// it ran when he ordered that.
-    forgiven: BTreeMap<(Instance, Forgiven), u64>,
+    /// Beginnings for which an operator answers: of what, and from what, or else where.
+    forgiven: BTreeMap<(Instance, Forgiven), Pardon>,
     /// Acknowledged writes of each run whose last copy a board deleted.
     deleted: BTreeMap<(Instance, u32), (u64, BoardIndex)>,
     /// The right under which each began last.
@@ -61,6 +68,15 @@ impl CommitsKept {
             Some((wanted, *holder))
         };
         missing.into_iter().find_map(held)
+    }
+
+    /// Whether an operator answers for what it begins with. His order is meant for the next right: under the present
+    /// one a container may crash and come back from the same state before that is carried out.
+    fn pardons(&self, instance: &Instance, what: Forgiven, epoch: u64) -> bool {
+        let Some(pardon) = self.forgiven.get(&(instance.clone(), what)) else { return false };
+        let begun = self.begun.get(instance).copied().unwrap_or_default();
+        // A right that nobody could begin under is passed on.
+        epoch > pardon.above && pardon.upto.is_none_or(|upto| epoch <= upto || begun < upto)
     }
 
     /// Notes which acknowledged writes nobody has any more now that this board has deleted a state. A folder in which
@@ -120,7 +136,12 @@ impl CommitsKept {
             ServiceEvent::Forgiven { instance, from } => {
                 let forgiven = from.map_or(Forgiven::On(board), Forgiven::From);
                 let under = self.begun.get(instance).copied().unwrap_or_default();
-                self.forgiven.insert((instance.clone(), forgiven), under);
+                let pardon = Pardon { above: under, upto: None };
+                self.forgiven.insert((instance.clone(), forgiven), pardon);
+            }
+            ServiceEvent::Answered { instance, upto } => {
+                let all = self.forgiven.iter_mut().filter(|((of, _), _)| of == instance);
+                all.for_each(|(_, pardon)| pardon.upto = Some(*upto));
             }
             ServiceEvent::Read { .. } | ServiceEvent::Opened(_) => {}
         }
@@ -152,18 +173,10 @@ impl Invariant for CommitsKept {
             What::Service(event) => {
                 if let ServiceEvent::Begins { instance, epoch, from, stateful: true, .. } = event {
                     let lost = self.lost(instance, *from);
-                    // It is meant for the next right: under the present one a container may crash and come
-                    // back from the same state before the order is carried out.
-                    let mut by_order = |what| {
-                        let order = (instance.clone(), what);
-                        let meant = self.forgiven.get(&order).is_some_and(|under| epoch > under);
-                        meant && self.forgiven.remove(&order).is_some()
-                    };
-                    // What could not be started where it was restored goes on elsewhere. A takeover may have begun from
-                    // the same state before, which lost nothing then.
-                    let restored = from.filter(|_| lost.is_some());
-                    let forgiven = restored.is_some_and(|from| by_order(Forgiven::From(from)))
-                        | by_order(Forgiven::On(seen.board));
+                    // What could not be started where it was restored goes on elsewhere.
+                    let forgiven = from
+                        .is_some_and(|from| self.pardons(instance, Forgiven::From(from), *epoch))
+                        | self.pardons(instance, Forgiven::On(seen.board), *epoch);
                     if let Some((point, holder)) = lost.filter(|_| !forgiven) {
                         let text = format!(
                             "{instance} begins under epoch {epoch} from {from:?}, without {point:?}, which was acknowledged and which n{holder} has, or deleted as the last one"

@@ -1,11 +1,11 @@
-//! Whom the operator has revoked is let in by nobody who knows.
+//! Whom the operator has revoked is let in, and held for a member, by nobody who knows.
 //!
 //! A member knows from when it asks its disk to keep the revocation, and in later lives if the disk did.
 
 use std::collections::BTreeSet;
 
 use hedgerow::proto::id::NodeId;
-use hedgerow::proto::io::Effect;
+use hedgerow::proto::io::{Effect, Event};
 use hedgerow::proto::journal::Record;
 use hedgerow::proto::ticket::Revoked;
 
@@ -29,7 +29,7 @@ impl Invariant for RevokedOut {
     }
 
     fn means(&self) -> &'static str {
-        "A board that the operator has revoked is let in by nobody who knows of that."
+        "A board that the operator has revoked is let in, or held for up, by nobody who knows of that."
     }
 
     fn wants(&self) -> u16 {
@@ -46,9 +46,13 @@ impl Invariant for RevokedOut {
             What::Effect(Effect::Persist { record: Record::Revocation(signed), .. }) => {
                 known.extend(signed.peek().ok().and_then(|revocation| node(revocation.target)));
             }
-            What::Effect(Effect::Admit { peer }) if known.contains(peer) => {
-                let text =
-                    format!("lets in {}, of whom it knows that it was revoked", peer.short());
+            What::Effect(
+                effect @ (Effect::Admit { peer }
+                | Effect::Event(Event::MemberUp { node: peer, .. })),
+            ) if known.contains(peer) => {
+                let lets_in = matches!(effect, Effect::Admit { .. });
+                let does = if lets_in { "lets in" } else { "holds for up" };
+                let text = format!("{does} {}, of whom it knows that it was revoked", peer.short());
                 let (at, rule) = (seen.at, self.name());
                 findings.push(Finding { at, rule, board: Some(seen.board), text });
             }

@@ -6,7 +6,7 @@
 //! board confirmed while it was being filled and then was not needed for are of no concern: somebody
 //! else took over, and be it that nothing began there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hedgerow::proto::io::Effect;
 use hedgerow::proto::journal::Record;
@@ -30,6 +30,10 @@ pub(super) struct StatesKept {
     used: BTreeMap<Instance, u64>,
     /// Who learnt that it had which right, used or not.
     given: BTreeMap<(Instance, u64), BoardIndex>,
+    /// States to which an operator has gone back, or wants to: more may be confirmed until that is carried out.
+    restored: BTreeSet<(Instance, Point)>,
+    /// Of these he has the answer: the next beginning is the last that it excuses.
+    answered: BTreeSet<Instance>,
 }
 
 /// As the report says it, too.
@@ -43,6 +47,10 @@ impl StatesKept {
             return None;
         };
         let (id, point) = self.confirmed.get(&(board, instance.clone()))?;
+        if *epoch <= id.epoch.0 {
+            // That rights rise is another rule.
+            return None;
+        }
         // The right that was used last before this one: revisions of the table lie between them.
         let used = self.used.get(instance).copied();
         let mut between = self
@@ -51,7 +59,8 @@ impl StatesKept {
             .map(|(_, by)| *by);
         let elsewhere = between.any(|by| by != board);
         let follows = id.epoch.0 < *epoch && used == Some(id.epoch.0) && !elsewhere;
-        if !follows || self.ancestry.contains(*from, *point) {
+        let by_order = from.is_some_and(|from| self.restored.contains(&(instance.clone(), from)));
+        if !follows || by_order || self.ancestry.contains(*from, *point) {
             return None;
         }
         let (of, seq) = (id.epoch.0, id.seq);
@@ -101,13 +110,20 @@ impl Invariant for StatesKept {
                     ServiceEvent::Begins { instance, run, epoch, from, .. } => {
                         self.ancestry.begin(*run, *from);
                         self.used.insert(instance.clone(), *epoch);
+                        if self.answered.remove(instance) {
+                            self.restored.retain(|(of, _)| of != instance);
+                        }
                     }
                     ServiceEvent::Kept { instance, id, point } => {
                         self.stored.insert((board, instance.clone(), *id), *point);
                     }
                     // An operator goes back behind what boards have confirmed.
-                    ServiceEvent::Forgiven { instance, .. } => {
+                    ServiceEvent::Forgiven { instance, from } => {
                         self.confirmed.retain(|(_, of), _| of != instance);
+                        self.restored.extend(from.map(|from| (instance.clone(), from)));
+                    }
+                    ServiceEvent::Answered { instance, .. } => {
+                        self.answered.insert(instance.clone());
                     }
                     ServiceEvent::Anew { instance } => {
                         self.confirmed.retain(|(_, of), _| of != instance);

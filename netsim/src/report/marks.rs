@@ -118,6 +118,10 @@ fn service(event: &ServiceEvent) -> Option<Said> {
             let text = format!("{instance} has a lease again: epoch {epoch}, run {run}");
             said("runs", 3, &format!("{instance} leased"), &text)
         }
+        ServiceEvent::Answered { instance, .. } => {
+            let text = format!("the operator has the answer to the order about {instance}");
+            said("order", 2, &format!("{instance} answered"), &text)
+        }
         ServiceEvent::Acknowledged { instance, point: upto } => {
             let upto = point(&Some(*upto));
             let text = format!("a client of {instance} is told that all is kept up to {upto}");

@@ -134,7 +134,7 @@ impl World {
         let Some(sleep) = self.board(board).asleep.take() else { return false };
         let state = &self.boards[usize::from(board)];
         let local = state.clock.local(now);
-        let over = |shim: &&crate::host::Shim| local >= shim.until;
+        let over = |shim: &&crate::host::Shim| local >= shim.until && !shim.keeps;
         let overdue: Vec<Instance> = state
             .host
             .shims
@@ -147,6 +147,7 @@ impl World {
             let exit = shims.get(&instance).map(crate::host::Shim::killed_as);
             self.shim_ends(board, &instance, "its lease ran out while it slept", exit);
         }
+        self.isolate_overdue(board);
         for instance in &sleep.stopped {
             let shim = self.board(board).host.shims.get_mut(instance);
             if let Some(run) = shim.and_then(|shim| shim.run.as_mut()) {

@@ -169,7 +169,9 @@ impl World {
 
     fn effect(&mut self, board: BoardIndex, effect: Effect) {
         if let Effect::Send { to, message } = &effect {
-            self.compared += u64::from(matches!(message, Message::Summary(_)));
+            if self.is_healed() && matches!(message, Message::Summary(_)) {
+                self.compared.push((self.now, board, *to));
+            }
             let (to, is_hello) = (*to, HELLO_KINDS.contains(&message.kind()));
             match wire::encode(message) {
                 Ok(frame) => {
@@ -238,6 +240,7 @@ impl World {
                 self.feel(both);
             }
             Event::Topic { body, .. } => {
+                *self.told.entry(board).or_default() += 1;
                 let number: Option<[u8; 4]> = (&**body).try_into().ok();
                 self.felt.extend(number.map(u32::from_le_bytes));
             }
@@ -250,8 +253,7 @@ impl World {
             }
             Event::Halted { why } => {
                 let state = &self.boards[usize::from(board)];
-                let is_revoked = |fault: &Fault| *fault == Fault::Revoke { node: board };
-                if self.active.iter().any(|n| is_revoked(&self.plan.schedule[*n as usize].fault)) {
+                if why.contains("revoked") && self.is_unwelcome(&state.id) {
                     // Whoever looks after it starts it again, as often as it stops.
                     let why = "its identity was revoked";
                     return self.later(self.now, Task::Fail(board, state.life, why, SECOND));

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use hedgerow::proto::id::NodeId;
+
 use super::World;
 use crate::board;
 use crate::evidence::Evidence;
@@ -15,8 +17,12 @@ use crate::time::{Nanos, SECOND, Seconds};
 const LOOK_INTERVAL: Nanos = 2 * SECOND;
 /// That long after the faults an operator looks for boards that cannot find the rest.
 const OPERATOR_LOOKS: Nanos = 20 * SECOND;
+/// Whose views differ compare them every two or three seconds: as often as that within …
+const COMPARED_OFTEN: usize = 3;
+/// … this.
+const COMPARED_WITHIN: Nanos = 9 * SECOND;
 /// So long it must stay converged.
-const LOOKS_IN_A_ROW: u64 = 3;
+const LOOKS_IN_A_ROW: u64 = 5;
 
 /// Something that must come about after the faults.
 struct Duty {
@@ -47,10 +53,15 @@ impl World {
     }
 
     pub(super) fn begin_settling(&mut self) {
-        self.compared = 0;
+        self.compared.clear();
         if self.plan.settle_within.is_some() {
             self.queue.push(self.now + LOOK_INTERVAL, Due::Settle);
         }
+    }
+
+    /// Whether all faults are over.
+    pub(super) fn is_healed(&self) -> bool {
+        self.plan.heal_at.is_some_and(|healed| self.now >= healed)
     }
 
     /// Looks whether everything has converged, and ends the run when it has for long enough.
@@ -110,7 +121,8 @@ impl World {
         let or_exempt = |verdict: Result<(), String>| if exempt { Ok(()) } else { verdict };
         let duty = |rule, within, verdict| Duty { rule, within, verdict };
         let view = Expect::AllUp.judge(evidence).and_then(|()| Expect::SameView.judge(evidence));
-        let view = view.and_then(|()| self.judge_comparisons());
+        let compare = self.judge_comparisons();
+        let view = view.and(compare);
         let reigns = or_exempt(evidence.master().map(drop));
         let named = or_exempt(Expect::OneMaster.judge(evidence));
         let voters = or_exempt(self.judge_voters(evidence));
@@ -129,16 +141,22 @@ impl World {
         ]
     }
 
-    /// Boards that see the same have nothing more to tell each other. Now and then they compare all the same, so not
-    /// every look will find them silent. Where nobody can be elected any more, the newest table may be gone with those
-    /// who had it, and whoever has acted on it believes no older one.
+    /// Boards that see the same have nothing more to tell each other, but for a comparison with a random member a minute.
+    /// Where nobody can be elected any more, the newest table may be gone with those who had it, and whoever has acted
+    /// on it believes no older one.
     fn judge_comparisons(&mut self) -> Result<(), String> {
-        let compared = std::mem::take(&mut self.compared);
-        if compared < u64::from(self.plan.boards) || self.bereft {
-            return Ok(());
+        let since = self.now.saturating_sub(COMPARED_WITHIN);
+        self.compared.retain(|(at, ..)| *at >= since);
+        let mut pairs: BTreeMap<(BoardIndex, NodeId), usize> = BTreeMap::new();
+        for (_, from, to) in &self.compared {
+            *pairs.entry((*from, *to)).or_default() += 1;
         }
-        let since = Seconds(LOOK_INTERVAL);
-        Err(format!("boards still compare what they know: {compared} summaries in {since} s"))
+        match pairs.into_iter().find(|(_, times)| *times >= COMPARED_OFTEN) {
+            Some(((from, to), _)) if !self.bereft => {
+                Err(format!("n{from} compares what it knows with {} again and again", to.short()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Remembers when each of the last two came about.
@@ -215,6 +233,7 @@ impl World {
         Evidence {
             views: running.map(|board| (board.index, board.status.clone())).collect(),
             strangers: self.plan.strangers.clone(),
+            told: self.told.clone(),
             revoked: self.revoked(),
             ids: self.boards.iter().map(|board| board.id).collect(),
             blamed: self.blamed.clone(),

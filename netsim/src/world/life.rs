@@ -95,6 +95,9 @@ impl World {
             let text = "it starts with a journal that was damaged".to_owned();
             return self.find("damage-is-noticed", Some(board), text);
         }
+        for fault in self.recovered.clone() {
+            self.judge_word(fault);
+        }
         self.find_shims(board);
         self.wake(board, Wake::Addresses);
         self.wall(board, life);

@@ -28,6 +28,8 @@ pub(super) struct Wanted {
     /// Where it is tried first.
     board: BoardIndex,
     pub(super) tries: u32,
+    /// How often it was looked whether it can be said.
+    looks: u32,
     /// The command that is not answered yet, and when it was given.
     asked: Option<(OpId, Nanos)>,
     pub(super) outcome: Option<bool>,
@@ -101,6 +103,26 @@ impl World {
         self.want(self.now, &board_called(node), what, 0, None);
     }
 
+    /// An operator recovers a mesh by the word that boards are gone. If one of those is there when that is carried out,
+    /// or later is there again and does not hear of it, what follows is his to answer for.
+    pub(super) fn judge_word(&mut self, fault: u32) {
+        let Fault::RecoverMesh { node, dead } = &self.plan.schedule[fault as usize].fault else {
+            return;
+        };
+        let there = |board: &BoardIndex| self.boards[usize::from(*board)].node.is_some();
+        let is_new = !self.recovered.contains(&fault);
+        let hears = |board: &BoardIndex| !self.net.is_cut(*node, *board);
+        if dead.iter().any(|board| there(board) && (is_new || !hears(board))) {
+            self.watch.excuse(self.plan.schedule[fault as usize].fault.may_break());
+        }
+        self.recovered.insert(fault);
+    }
+
+    /// Whether somebody was told that this identity is revoked.
+    pub(super) fn is_unwelcome(&self, node: &NodeId) -> bool {
+        self.wanted.iter().any(|wanted| wanted.what == What::Revoke(*node) && wanted.tries > 0)
+    }
+
     /// Identities that were revoked.
     pub(super) fn revoked(&self) -> BTreeSet<NodeId> {
         let done = self.wanted.iter().filter(|wanted| wanted.outcome == Some(true));
@@ -126,6 +148,7 @@ impl World {
             what,
             board,
             tries: 0,
+            looks: 0,
             asked: None,
             outcome: None,
             fault,
@@ -156,6 +179,15 @@ impl World {
             state.node.is_some() && state.is_member && !self.net.paused[*board] && !is_it
         });
         let board = board.filter(|_| is_next && !waits).map(|board| board as BoardIndex);
+        if board.is_some() && matches!(wanted.what, What::Restore(_)) {
+            let wanted = &mut self.wanted[number];
+            wanted.looks += 1;
+            if wanted.looks > LOOKS_MAX {
+                // There is nothing to go back to.
+                wanted.outcome = Some(false);
+                return;
+            }
+        }
         if let Some((board, command)) =
             board.and_then(|board| Some((board, self.command(board, number)?)))
         {
@@ -196,6 +228,9 @@ impl World {
                 if before.is_some_and(removed) {
                     // Another service of that name: nothing of the removed one is its state.
                     let instance = service.instance();
+                    if self.wanted[number].tries == 0 {
+                        self.boards.iter_mut().for_each(|board| board.host.is_anew(&instance));
+                    }
                     self.see(0, Seen::Service(&ServiceEvent::Anew { instance }));
                 }
                 let mut spec = service.spec();
@@ -265,8 +300,9 @@ impl World {
 
     /// A board answers.
     pub(super) fn order_answered(&mut self, op: OpId, reply: &Reply) {
-        let asked = |wanted: &&mut Wanted| wanted.asked.is_some_and(|(asked, _)| asked == op);
-        let Some(wanted) = self.wanted.iter_mut().find(asked) else { return };
+        let asked = |wanted: &Wanted| wanted.asked.is_some_and(|(asked, _)| asked == op);
+        let Some(number) = self.wanted.iter().position(asked) else { return };
+        let wanted = &mut self.wanted[number];
         wanted.asked = None;
         let answer = match reply {
             Reply::Error(error) => &*error.code,
@@ -278,6 +314,9 @@ impl World {
             Reply::Done => {
                 wanted.outcome = Some(true);
                 self.felt.extend(wanted.fault);
+                if let Some(fault) = wanted.fault {
+                    self.judge_word(fault);
+                }
             }
             Reply::Error(error) => {
                 // What nobody knows the outcome of may have been carried out, and what another change was
@@ -295,13 +334,25 @@ impl World {
                 if wanted.what == What::Remove && wanted.tries > 1 && *error.code == *"not-found" {
                     wanted.outcome = Some(true);
                 }
-                let may_be_impossible =
-                    matches!(wanted.what, What::Move | What::Restore(_) | What::Recover(_));
+                let may_be_impossible = matches!(
+                    wanted.what,
+                    What::Move | What::Stop | What::Restore(_) | What::Recover(_)
+                );
                 if may_be_impossible && wanted.tries >= TRIES_MAX {
                     wanted.outcome = Some(false);
                 }
             }
             _ => {}
+        }
+        let wanted = &self.wanted[number];
+        if wanted.outcome.is_some() && matches!(wanted.what, What::Restore(_) | What::Recover(_)) {
+            let instance = crate::service::instance(&wanted.subject);
+            // What was given up may be under way still.
+            let late = u64::from(wanted.outcome == Some(false));
+            let rows = self.newest_table().map_or(&[][..], |table| &table.rows);
+            let row = rows.iter().find(|row| row.instance() == instance);
+            let upto = row.map_or(0, |row| row.epoch.0) + late;
+            self.see(0, Seen::Service(&ServiceEvent::Answered { instance, upto }));
         }
     }
 }
@@ -317,6 +368,8 @@ const PATIENCE: Nanos = 12 * SECOND;
 const LOOK_AGAIN: Nanos = SECOND;
 /// What may well be impossible is tried so often.
 const TRIES_MAX: u32 = 4;
+/// How often it is looked for a state to go back to.
+const LOOKS_MAX: u32 = 60;
 /// How long an order may be on its way, seconds.
 const ORDER_SECONDS: u64 = 60;
 /// Numbers of orders start here, far above those of other commands.

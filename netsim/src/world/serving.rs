@@ -52,6 +52,7 @@ impl World {
             }
             ServiceEvent::Anew { .. }
             | ServiceEvent::Isolated { .. }
+            | ServiceEvent::Answered { .. }
             | ServiceEvent::Connected { .. }
             | ServiceEvent::Kept { .. }
             | ServiceEvent::Dropped { .. }

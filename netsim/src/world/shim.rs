@@ -226,6 +226,24 @@ impl World {
         self.program_may_act(board, instance);
     }
 
+    /// Services that go on without a lease do so from now on, if their deadline has passed.
+    pub(super) fn isolate_overdue(&mut self, board: BoardIndex) {
+        let now = self.now;
+        let state = self.board(board);
+        let local = state.clock.local(now);
+        let mut isolated = Vec::new();
+        for (instance, shim) in &mut state.host.shims {
+            if shim.keeps && !shim.isolated && local >= shim.look_at() {
+                shim.isolated = true;
+                let run = shim.run.as_ref().map(|run| run.number);
+                isolated.extend(run.map(|run| (instance.clone(), run)));
+            }
+        }
+        for (instance, run) in isolated {
+            self.see(board, What::Service(&ServiceEvent::Isolated { instance, run }));
+        }
+    }
+
     /// A service that went on without a lease may have one again.
     fn connected(&mut self, board: BoardIndex, instance: &Instance) {
         let now = self.now;
@@ -292,13 +310,8 @@ impl World {
             let at = clock.when(shim.look_at());
             return self.later(at, Task::Deadline(board, instance.clone(), serial));
         }
-        if shim.keeps && !shim.stopping {
-            let isolated = std::mem::replace(&mut shim.isolated, true);
-            let run = shim.run.as_ref().map(|run| run.number);
-            if let Some(run) = run.filter(|_| !isolated) {
-                let isolated = ServiceEvent::Isolated { instance: instance.clone(), run };
-                self.see(board, What::Service(&isolated));
-            }
+        if shim.keeps {
+            self.isolate_overdue(board);
             return self.later(now + SECOND, Task::Deadline(board, instance.clone(), serial));
         }
         if shim.dead_at.is_none() {

@@ -20,7 +20,7 @@ impl World {
         let fault = self.plan.schedule[number as usize].fault.clone();
         self.begun.insert(number);
         self.active.insert(number);
-        if self.is_beyond_promises(&fault) {
+        if matches!(fault, Fault::ClonedIdentity { .. }) {
             self.watch.excuse(fault.may_break());
         }
         self.see(fault.boards().first().copied().unwrap_or(0), What::Fault(&fault, true));
@@ -30,14 +30,6 @@ impl World {
         }
         if fault.is_moment() {
             self.active.remove(&number);
-        }
-    }
-
-    /// Whether what the fault may break may be broken now.
-    fn is_beyond_promises(&self, fault: &Fault) -> bool {
-        match fault {
-            Fault::RecoverMesh { dead, .. } => dead.iter().any(|board| self.runs(*board)),
-            _ => true,
         }
     }
 
@@ -251,10 +243,22 @@ impl World {
         for number in active {
             self.mend(number);
         }
+        self.set_clocks_right();
         self.start_all();
         self.net.loss_percent = 0;
         self.see(0, What::Healed);
         self.begin_settling();
+    }
+
+    /// Somebody sets the clocks that have jumped, for orders expire by them.
+    fn set_clocks_right(&mut self) {
+        let jumps =
+            self.begun.iter().map(|number| self.plan.schedule[*number as usize].fault.clone());
+        for fault in jumps.collect::<Vec<_>>() {
+            if let Fault::ClockJump { node, seconds } = fault {
+                self.jump_clock(node, seconds.saturating_neg());
+            }
+        }
     }
 
     fn switch_on_if_wanted(&mut self, board: BoardIndex) {

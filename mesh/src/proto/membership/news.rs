@@ -203,7 +203,10 @@ impl Membership {
     ) {
         let node = record.node;
         let before = turn.members.get(&node);
-        if before.is_some_and(|m| m.incarnation() >= record.incarnation) {
+        // Whoever was revoked lives on, and those who have not heard yet pass on what it says of itself.
+        if before.is_some_and(|m| m.incarnation() >= record.incarnation)
+            || turn.members.is_revoked(&Revoked::Node(node))
+        {
             return;
         }
         let known = before.is_some();

@@ -5,6 +5,7 @@ use crate::proto::id::OpId;
 use crate::proto::io::{Command, Effect, Reply, ReplyError};
 use crate::proto::journal::Record;
 use crate::proto::machine::{Effects, Time};
+use crate::proto::members::REVOCATIONS_MAX;
 use crate::proto::ops::Purpose;
 use crate::proto::order::{Action, Order, SignedOrder};
 use crate::proto::signed::Signed;
@@ -87,6 +88,13 @@ impl Node {
         }
         let (Parts { membership, .. }, mut turn) = self.turn(now, out);
         membership.on_revoked(&mut turn, None, signed);
+        let kept = signed.peek().is_ok_and(|said| self.members.is_revoked(&said.target));
+        if !kept {
+            let message = format!(
+                "this board keeps {REVOCATIONS_MAX} revocations and can keep no more: found a new mesh"
+            );
+            return out.push(Effect::Reply { op, reply: error("too-many", &message) });
+        }
         let record = Record::Revocation(Box::new(signed.clone()));
         self.ops.persist(record, Purpose::Revocation(op), out);
     }

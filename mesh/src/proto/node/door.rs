@@ -1,13 +1,16 @@
 //! The door: who is let in. Before a peer's hello has passed, nothing else of it is listened to.
 
-use super::{LastRefusal, Node, Parts, SHUN, TWIN_PAUSE};
+use super::{LastRefusal, Node, Parts, REVOKED, SHUN, TWIN_PAUSE};
 use crate::proto::admission;
-use crate::proto::bounded::Text;
+use crate::proto::bounded::{List, Text};
 use crate::proto::id::NodeId;
 use crate::proto::io::{Effect, Event};
 use crate::proto::journal::Record;
 use crate::proto::machine::{Effects, Time};
 use crate::proto::ops::Purpose;
+use crate::proto::signed::Signed;
+use crate::proto::ticket::Revocation;
+use crate::proto::wire::gossip::{Fact, Facts};
 use crate::proto::wire::hello::{Hello, Refusal, Refused, Welcome};
 
 impl Node {
@@ -128,12 +131,23 @@ impl Node {
         }
     }
 
-    pub(super) fn drop_revoked(&mut self, now: Time, node: NodeId, out: &mut Effects) {
+    /// Hangs up on a node that was revoked. It is shown the operator's word first: an honest one stops then, and the
+    /// refusal of one member would prove nothing.
+    pub(super) fn drop_revoked(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        signed: Box<Signed<Revocation>>,
+        out: &mut Effects,
+    ) {
         if node == self.me.id() {
-            return self.halt("this board was revoked by the operator".to_owned(), out);
+            return self.halt(REVOKED.to_owned(), out);
         }
         if self.links.connected().contains(&node) {
-            self.admitted.remove(&node);
+            if self.admitted.remove(&node) {
+                let facts = List::capped([Fact::Revoked(signed)]);
+                out.push(Effect::Send { to: node, message: Facts { facts }.into() });
+            }
             self.refuse(now, node, Refusal::NodeRevoked, out);
         }
     }
@@ -142,11 +156,13 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::io::{Input, ViewState};
+    use crate::proto::id::{Digest16, Keypair, OpId};
+    use crate::proto::io::{Command, Input, Reply, ViewState};
     use crate::proto::journal::Durable;
+    use crate::proto::members::REVOCATIONS_MAX;
     use crate::proto::myself::Myself;
     use crate::proto::node::TWINS_SHOWN;
-    use crate::proto::ticket::Address;
+    use crate::proto::ticket::{Address, Revoked};
     use crate::proto::turn::samples::{at, board};
     use crate::proto::wire::Message;
     use crate::proto::wire::gossip::Probe;
@@ -203,6 +219,88 @@ mod tests {
         let shown = 10 + TWINS_SHOWN.as_millis() as u64;
         assert!(why(&mut node, shown - 1).1.contains("two boards"));
         assert!(!why(&mut node, shown).1.contains("two boards"));
+    }
+
+    fn revoked(node: NodeId, mesh: &Myself) -> Signed<Revocation> {
+        let target = Revoked::Node(node);
+        let revocation = Revocation { mesh: mesh.belonging.mesh, target, at: 0 };
+        Signed::seal(&revocation, &Keypair::from_seed(&[1; 32])).unwrap()
+    }
+
+    #[test]
+    fn who_is_revoked_is_shown_the_operators_word_before_the_line_is_cut() {
+        let (mut node, peer) = node();
+        let command = Command::Revoke(revoked(peer.id(), &peer));
+        let mut out = Effects::default();
+        node.handle_input(at(10), Input::Command { op: OpId(1), command }, &mut out);
+        let to_it: Vec<&str> = out
+            .as_slice()
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Send { message: Message::Facts(facts), .. }
+                    if matches!(facts.facts[..], [Fact::Revoked(_)]) =>
+                {
+                    Some("the word")
+                }
+                Effect::Send { message: Message::Refused(_), .. } => Some("no"),
+                Effect::Disconnect { .. } => Some("gone"),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(to_it, ["the word", "no", "gone"]);
+    }
+
+    #[test]
+    fn a_board_that_is_shown_its_own_revocation_stops_in_later_lives_too() {
+        let halts = |effects: &[Effect]| {
+            effects
+                .iter()
+                .any(|e| matches!(e, Effect::Event(Event::Halted { why }) if why == REVOKED))
+        };
+        let (mut node, peer) = node();
+        let me = board(0, |_| ());
+        let signed = revoked(me.id(), &me);
+        let facts = List::capped([Fact::Revoked(Box::new(signed.clone()))]);
+        let effects = says(&mut node, 10, peer.id(), Facts { facts }.into());
+        assert!(halts(&effects));
+        let kept = |effect| match effect {
+            Effect::Persist { record: record @ Record::Revocation(_), .. } => Some(record),
+            _ => None,
+        };
+        let mut durable = Durable { belonging: Some(me.belonging.clone()), ..Durable::default() };
+        effects.into_iter().filter_map(kept).for_each(|record| durable.apply(record));
+        let config = me.config().clone();
+        let mut node = Node::recover(config, [8; 32], durable, Default::default(), at(0)).unwrap();
+        let mut out = Effects::default();
+        node.handle_timeout(at(0), &mut out);
+        let written: Vec<OpId> = out
+            .drain()
+            .filter_map(|effect| match effect {
+                Effect::Persist { op, .. } => Some(op),
+                _ => None,
+            })
+            .collect();
+        for op in written {
+            node.handle_input(at(1), Input::Persisted { op, result: Ok(()) }, &mut out);
+        }
+        assert!(halts(out.as_slice()));
+    }
+
+    #[test]
+    fn a_revocation_that_cannot_be_kept_is_not_said_to_be() {
+        let (mut node, peer) = node();
+        let signed = revoked(peer.id(), &peer);
+        for number in 0..REVOCATIONS_MAX as u128 {
+            let other = Revoked::Ticket(Digest16(number.to_le_bytes()));
+            assert!(node.members.revoke(other, signed.clone()));
+        }
+        let command = Command::Revoke(signed);
+        let mut out = Effects::default();
+        node.handle_input(at(10), Input::Command { op: OpId(1), command }, &mut out);
+        let [Effect::Reply { reply: Reply::Error(error), .. }] = out.as_slice() else {
+            panic!("{:?}", out.as_slice())
+        };
+        assert_eq!(&*error.code, "too-many");
     }
 
     #[test]

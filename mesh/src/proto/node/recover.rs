@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use super::{Node, Parts, Phase};
+use super::{Node, Parts, Phase, REVOKED};
 use crate::proto::authority::Authority;
 use crate::proto::config::{Belonging, Config};
 use crate::proto::copies::Copies;
@@ -179,6 +179,9 @@ impl Node {
 
     /// The first records are durable: take part.
     pub(super) fn begin(&mut self, now: Time, out: &mut Effects) {
+        if self.members.is_revoked(&Revoked::Node(self.me.id())) {
+            return self.halt(REVOKED.to_owned(), out);
+        }
         self.phase = Phase::Running;
         self.bootstrap_at = now;
         let founder = self.is_founder();

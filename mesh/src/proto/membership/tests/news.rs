@@ -111,6 +111,12 @@ fn what_root_revoked_is_out_and_stays_out() {
     assert!(bench.membership.rings_stale && !bench.news().is_empty());
     bench.facts(2_002, two, Fact::Revoked(Box::new(by(root))));
     assert_eq!((bench.membership.take_notices(), bench.news()), (vec![], vec![]));
+    // It lives on, and two has not heard yet.
+    bench.facts(2_002, two, Fact::Alive(Box::new(later(1, 5).signed().clone())));
+    assert_eq!(bench.standing(one), Standing::Left);
+    bench.facts(2_002, two, Fact::Alert { subject: two, incarnation: FIRST, by: one });
+    assert!(bench.membership.suspicions.get(&two).is_none(), "nor does its word count");
+    assert_eq!(bench.news(), vec![]);
     bench.around.members.remove(&one);
     bench.facts(2_003, two, Fact::Joined(Box::new(later(1, 5).joined())));
     assert!(bench.around.members.get(&one).is_none());
