@@ -82,6 +82,11 @@ impl Clock {
         self.wall_error = self.wall_error.saturating_add(seconds);
     }
 
+    /// Somebody sets the wall clock right.
+    pub fn set_right(&mut self) {
+        self.wall_error = 0;
+    }
+
     fn advance(&self, since: Nanos) -> u64 {
         // |ppm| ≤ 10,000, so this holds for ten days.
         let error = since as i64 * i64::from(self.ppm) / 1_000_000;

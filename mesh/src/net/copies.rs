@@ -64,8 +64,9 @@ impl Copies {
     /// For these stores; the outcomes come out of the queue.
     pub(crate) fn new(shelves: Shelves) -> (Self, mpsc::Receiver<Input>) {
         let (inputs, outcomes) = mpsc::channel(INPUTS_MAX);
+        shelves.tell(&inputs);
         let copies = Self {
-            server: Arc::new(Server::new(shelves.clone(), inputs.clone())),
+            server: Arc::new(Server::new(shelves.clone())),
             fetcher: Arc::new(Fetcher::new(shelves.clone())),
             shelves,
             fetching: BTreeMap::new(),

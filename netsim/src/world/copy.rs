@@ -320,9 +320,18 @@ impl World {
         id: CheckpointId,
         error: &TransferError,
     ) {
-        if !matches!(error, TransferError::Store(error) if error.is_loss()) {
-            return;
+        if matches!(error, TransferError::Store(error) if error.is_loss()) {
+            self.forget_unreadable(board, instance, id);
         }
+    }
+
+    /// A state that could not be read is forgotten, and the node is told: it would offer it, or begin with it, for ever.
+    pub(super) fn forget_unreadable(
+        &mut self,
+        board: BoardIndex,
+        instance: &Instance,
+        id: CheckpointId,
+    ) {
         if let Ok(lost) = self.board(board).host.store.condemn(instance, id) {
             let states = List::capped(lost.into_iter().rev());
             let input = Input::Spoilt { instance: instance.clone(), states };

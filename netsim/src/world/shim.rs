@@ -185,6 +185,7 @@ impl World {
         match self.read_state(board, instance, id) {
             Ok(state) => Some((origin, Some(state))),
             Err(why) => {
+                self.forget_unreadable(board, instance, id);
                 let exit = Exit::Failed { why };
                 self.shim_ends(board, instance, "no such state", Some(exit));
                 None
@@ -310,7 +311,8 @@ impl World {
             let at = clock.when(shim.look_at());
             return self.later(at, Task::Deadline(board, instance.clone(), serial));
         }
-        if shim.keeps {
+        // What has not begun never will.
+        if shim.keeps && shim.run.is_some() {
             self.isolate_overdue(board);
             return self.later(now + SECOND, Task::Deadline(board, instance.clone(), serial));
         }

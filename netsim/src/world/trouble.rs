@@ -250,14 +250,11 @@ impl World {
         self.begin_settling();
     }
 
-    /// Somebody sets the clocks that have jumped, for orders expire by them.
+    /// Somebody sets all clocks, for orders expire by them.
     fn set_clocks_right(&mut self) {
-        let jumps =
-            self.begun.iter().map(|number| self.plan.schedule[*number as usize].fault.clone());
-        for fault in jumps.collect::<Vec<_>>() {
-            if let Fault::ClockJump { node, seconds } = fault {
-                self.jump_clock(node, seconds.saturating_neg());
-            }
+        for board in 0..self.plan.boards {
+            self.board(board).clock.set_right();
+            self.wake(board, Wake::Wall);
         }
     }
 

@@ -121,6 +121,14 @@ pub(crate) fn begin(
 
 /// Replaces the folder, in one step, by a state from the store.
 fn put_in_place(shelf: &mut Shelf, id: CheckpointId, folder: &Path) -> Result<(), FolderError> {
+    let placed = restore_to(shelf, id, folder);
+    if placed.as_ref().is_err_and(FolderError::is_loss) {
+        shelf.condemn(id)?;
+    }
+    placed
+}
+
+fn restore_to(shelf: &mut Shelf, id: CheckpointId, folder: &Path) -> Result<(), FolderError> {
     // Its files are about to be other ones.
     shelf.previous = None;
     let store = shelf.store()?;
@@ -133,6 +141,17 @@ fn put_in_place(shelf: &mut Shelf, id: CheckpointId, folder: &Path) -> Result<()
             Ok(())
         }
         other => Ok(other?),
+    }
+}
+
+impl FolderError {
+    /// Whether the state cannot be read any more.
+    fn is_loss(&self) -> bool {
+        match self {
+            Self::Shelf(ShelfError::Store(error)) => error.is_loss(),
+            Self::Restore(RestoreError::Content { source, .. }) => source.is_loss(),
+            _ => false,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use super::pace::{Pace, WINDOW_BYTES_MIN};
@@ -21,7 +21,7 @@ use crate::clock;
 use crate::net::swarm::BulkStream;
 use crate::proto::bounded::{Blob, List, Text};
 use crate::proto::id::NodeId;
-use crate::proto::io::{COPIES_MAX, Input};
+use crate::proto::io::COPIES_MAX;
 use crate::proto::order::Instance;
 
 /// Transfers that are packed or sent at the same time; others wait.
@@ -40,14 +40,12 @@ pub(super) struct Server {
     /// Who may fetch what.
     served: Mutex<BTreeMap<Instance, List<NodeId, COPIES_MAX>>>,
     turns: Semaphore,
-    /// Where the node hears of states that cannot be read.
-    inputs: mpsc::Sender<Input>,
 }
 
 impl Server {
-    pub(super) fn new(shelves: Shelves, inputs: mpsc::Sender<Input>) -> Self {
+    pub(super) fn new(shelves: Shelves) -> Self {
         let turns = Semaphore::new(SERVED_MAX);
-        Self { shelves, served: Mutex::default(), turns, inputs }
+        Self { shelves, served: Mutex::default(), turns }
     }
 
     /// From now on exactly these may fetch that instance.
@@ -108,28 +106,18 @@ impl Server {
         let Some(queue) = self.shelves.known(&want.instance) else {
             return Err("there are no states of that instance here".to_owned());
         };
-        let (wanted, inputs) = (want.clone(), self.inputs.clone());
-        let packed = queue.run(move |shelf| pack(shelf, &wanted, &inputs)).await;
+        let wanted = want.clone();
+        let packed = queue.run(move |shelf| pack(shelf, &wanted)).await;
         let packed = packed.map_err(|error| error.to_string())?;
         Ok((packed.map_err(|error| error.to_string())?, turn))
     }
 }
 
-/// Packs what is wanted. What cannot be read any more is forgotten here, and the node is told: it would offer it
-/// for ever. Blocks; call it on the store's thread.
-fn pack(shelf: &mut Shelf, want: &Want, inputs: &mpsc::Sender<Input>) -> Result<Packed, PackError> {
+/// Packs what is wanted. What cannot be read any more is forgotten here. Blocks; call it on the store's thread.
+fn pack(shelf: &mut Shelf, want: &Want) -> Result<Packed, PackError> {
     let packed = Packed::of(shelf, want);
     if packed.as_ref().is_err_and(PackError::is_loss) {
-        let was_there = shelf.complete()?.contains(&want.id);
-        let lost = shelf.condemn(want.id)?;
-        // Whoever comes late asks for what was forgotten long ago.
-        if was_there {
-            tracing::error!(instance = %want.instance, ?lost, "states here cannot be read: suspect the disk");
-        }
-        // The newest are the ones that matter, should there be more than fit.
-        let states = List::capped(lost.into_iter().rev());
-        // An error means that the driver is gone.
-        let _ = inputs.blocking_send(Input::Spoilt { instance: want.instance.clone(), states });
+        shelf.condemn(want.id)?;
     }
     packed
 }

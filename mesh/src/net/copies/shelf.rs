@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hedgerow_replication::store::StoreError;
@@ -20,8 +20,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::net::driver::unix_now;
 use crate::net::home::sync_folder;
+use crate::proto::bounded::List;
 use crate::proto::holdings::Held;
 use crate::proto::id::Epoch;
+use crate::proto::io::Input;
 use crate::proto::order::Instance;
 use crate::proto::record::Name;
 use crate::proto::table::CheckpointId;
@@ -62,7 +64,11 @@ pub(crate) struct Shelves {
     queues: Arc<Mutex<BTreeMap<Instance, Queue>>>,
     /// One process, and within it one node, uses these stores at a time.
     lock: Arc<File>,
+    tells: Tells,
 }
+
+/// Where the node hears of states that cannot be read, once there is one.
+type Tells = Arc<OnceLock<mpsc::WeakSender<Input>>>;
 
 /// Where one store's jobs wait.
 #[derive(Clone, Debug)]
@@ -83,9 +89,15 @@ pub(crate) struct Shelf {
     pub(super) captures: u64,
     /// The last transfer did not fit the state that it started from: the next one is to be whole.
     pub(super) without_ancestor: bool,
+    tells: Tells,
 }
 
 impl Shelves {
+    /// From now on the node hears of states that cannot be read.
+    pub(super) fn tell(&self, inputs: &mpsc::Sender<Input>) {
+        let _ = self.tells.set(inputs.downgrade());
+    }
+
     /// Opens every store below `home`, and lists what is complete in them. Blocks.
     pub(crate) fn open(home: &Path) -> Result<(Self, Held), ShelfError> {
         let root = home.join("copies");
@@ -96,7 +108,8 @@ impl Shelves {
         own_folder(&root).map_err(failed(&root))?;
         let path = root.join(".lock");
         let lock = File::create(&path).and_then(lock_soon).map_err(failed(&path))?;
-        let shelves = Self { root: root.clone(), queues: Arc::default(), lock: Arc::new(lock) };
+        let (queues, tells) = (Arc::default(), Tells::default());
+        let shelves = Self { root: root.clone(), queues, lock: Arc::new(lock), tells };
         let mut held = Held::new();
         for entry in fs::read_dir(&root).map_err(failed(&root))? {
             let name = entry.map_err(failed(&root))?.file_name();
@@ -134,6 +147,7 @@ impl Shelves {
             previous: None,
             captures: 0,
             without_ancestor: false,
+            tells: self.tells.clone(),
         }
     }
 
@@ -247,12 +261,25 @@ impl Shelf {
         }
     }
 
-    /// A state could not be read. Says which states there are not any more.
-    pub(super) fn condemn(&mut self, id: CheckpointId) -> Result<Vec<CheckpointId>, ShelfError> {
+    /// A state could not be read. What of it is gone is forgotten here, and the node is told: it would offer that, or
+    /// begin with it, for ever. Blocks.
+    pub(super) fn condemn(&mut self, id: CheckpointId) -> Result<(), ShelfError> {
         // What has not been touched since the last capture has to be read again.
         self.previous = None;
-        let lost = self.store()?.condemn(SHELF, ckpt(id))?;
-        Ok(lost.into_iter().map(named).collect())
+        let was_there = self.complete()?.contains(&id);
+        let lost: Vec<CheckpointId> =
+            self.store()?.condemn(SHELF, ckpt(id))?.into_iter().map(named).collect();
+        // Whoever comes late asks for what was forgotten long ago.
+        if was_there && !lost.is_empty() {
+            tracing::error!(instance = %self.instance, ?lost, "states here cannot be read: suspect the disk");
+        }
+        // The newest are the ones that matter, should there be more than fit.
+        let states = List::capped(lost.into_iter().rev());
+        if let Some(inputs) = self.tells.get().and_then(mpsc::WeakSender::upgrade) {
+            // An error means that the driver is gone.
+            let _ = inputs.blocking_send(Input::Spoilt { instance: self.instance.clone(), states });
+        }
+        Ok(())
     }
 
     /// Where a transfer may lie for a while.

@@ -154,14 +154,32 @@ async fn a_state_arrives_in_full_and_the_next_one_as_what_changed_on_the_same_st
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_rotted_where_it_is_offered_is_told_and_the_next_capture_does_not_rest_on_it() {
-    let (mut a, mut b) = pair(QUIC).await;
-    let packs = a.home.0.join("copies/shop.0/states");
+async fn what_has_rotted_where_a_service_is_to_begin_with_it_is_told() {
+    let (mut a, _b) = pair(QUIC).await;
+    rot(&a);
+    let service = a.home.service();
+    let begun = on(&a.queue, move |shelf| {
+        folder::begin(shelf, &service, "state", Epoch(2), Begin::From(id(1, 1)))
+    });
+    assert!(begun.await.unwrap_err().to_string().contains("rotten"));
+    assert!(matches!(a.outcome().await, Input::Spoilt { states, .. } if states[..] == [id(1, 1)]));
+    assert_eq!(complete(&a.queue).await, []);
+}
+
+/// Flips a bit of the first state.
+fn rot(board: &Board) {
+    let packs = board.home.0.join("copies/shop.0/states");
     let pack = fs::read_dir(packs).unwrap().next().unwrap().unwrap().path();
     let pack = fs::File::options().read(true).write(true).open(pack).unwrap();
     let (mut byte, at) = ([0], BYTES as u64 / 3);
     pack.read_exact_at(&mut byte, at).unwrap();
     pack.write_all_at(&[byte[0] ^ 4], at).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_rotted_where_it_is_offered_is_told_and_the_next_capture_does_not_rest_on_it() {
+    let (mut a, mut b) = pair(QUIC).await;
+    rot(&a);
     let (refused, _) = fetch(&mut a, &mut b, 1).await;
     assert!(refused.unwrap_err().why.contains("rotten"));
     match a.outcome().await {
