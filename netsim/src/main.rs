@@ -25,11 +25,19 @@ use hedgerow_netsim::swarm::Schedule;
 use hedgerow_netsim::time::{SECOND, Seconds};
 use hedgerow_netsim::timeline::Timeline;
 
-/// Like `println`, but a closed pipe (`netsim … | head`) is no reason to panic.
+/// Like `println`, but a closed pipe (`netsim … | head`) is no reason to panic, and a full disk is one to end with 2.
 macro_rules! say {
-    ($($text:tt)*) => {{
-        let _closed_or_not = writeln!(std::io::stdout(), $($text)*);
-    }};
+    ($($text:tt)*) => { tell(format_args!($($text)*)) };
+}
+
+fn tell(text: std::fmt::Arguments<'_>) {
+    let written = writeln!(std::io::stdout(), "{text}");
+    if let Err(error) = written.map_err(|error| (error.kind(), error))
+        && error.0 != std::io::ErrorKind::BrokenPipe
+    {
+        eprintln!("netsim: cannot write what came of it: {}", error.1);
+        std::process::exit(2);
+    }
 }
 
 /// Runs the production node of Hedgerow in virtual time, under faults.

@@ -114,7 +114,11 @@ impl FromStr for Replay {
     type Err = anyhow::Error;
 
     fn from_str(line: &str) -> Result<Self> {
+        // As it is printed, too: with what comes before and behind it.
         let line = line.trim();
+        let line = line.strip_prefix("replay:").unwrap_or(line).trim_start();
+        let line = line.strip_prefix("netsim replay").unwrap_or(line).trim();
+        let line = line.strip_suffix("--timeline").unwrap_or(line).trim().trim_matches('\'');
         if let Some(plan) = line.strip_prefix("plan/1 ") {
             return Ok(Self::explicit(scenario::parse_line(plan)?));
         }
@@ -123,7 +127,7 @@ impl FromStr for Replay {
             "swarm/1" => &["nodes", "schedule", "seed", "drop"],
             "scenario/1" => &["file", "seed", "drop"],
             _ => bail!(
-                "this is not a replay line of this version: copy the whole line after `replay:`, such as 'swarm/1 nodes=5 seed=42'"
+                "this is not a replay line: it begins with swarm/1, scenario/1 or plan/1, as in 'swarm/1 nodes=5 seed=42'"
             ),
         };
         let mut values = values(rest, known)?;
@@ -206,6 +210,9 @@ mod tests {
             r#"plan/1 { fault = [{ at = "20s", do = "crash", node = 1 }], horizon = "40s", link = "lan", nodes = 3, preset = "lan", seed = 7 }"#,
         ] {
             assert_eq!(line.parse::<Replay>().unwrap().to_string(), line);
+            // As it is printed, too.
+            let printed = format!("replay: netsim replay '{line}' --timeline");
+            assert_eq!(printed.parse::<Replay>().unwrap().to_string(), line);
         }
         let drawn: Replay = "swarm/1 seed=42".parse().unwrap();
         assert_eq!(drawn.to_string(), format!("swarm/1 nodes={} seed=42", swarm::boards(42)));

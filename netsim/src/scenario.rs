@@ -533,10 +533,12 @@ fn quoted(message: &str) -> impl Iterator<Item = &str> {
     message.split('`').skip(1).step_by(2)
 }
 
-/// The place of a word in the part of the text that begins at `span`.
+/// The place of a word in the table that begins at `span`.
 fn find(text: &str, span: &Range<usize>, word: &str) -> Option<Range<usize>> {
     let from = span.start;
     let part = &text[from..];
+    // The next table begins a line.
+    let part = part.find("\n[").map_or(part, |end| &part[..end]);
     let is_word = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
     part.match_indices(word)
         .find(|(at, _)| {
@@ -600,6 +602,10 @@ mod tests {
             (
                 "[[fault]]\nplus = \"1s\"\nat = \"1s\"\ndo = \"crash\"\nnode = 1\n",
                 "x.toml:5:1: `plus` is",
+            ),
+            (
+                "[[fault]]\nat = \"1s\"\ndo = \"crash\"\n\n[[fault]]\nat = \"2s\"\ndo = \"crash\"\nnode = 0\n",
+                "x.toml:4:1: missing field `node`",
             ),
             ("link = \"lann\"\n", "x.toml:4:8: unknown variant `lann`"),
             ("loss = 70\n", "x.toml:4:8: `loss`, in per cent, must be from 0 to 50, not 70"),

@@ -1,6 +1,7 @@
 //! What can mean nothing is refused: a limit that is passed, a board that attacks itself, a list of nobody.
 
 use hedgerow::proto::record::NAME_BYTES_MAX;
+use hedgerow::proto::spec::{Commit, OnIsolation};
 
 use crate::expect::Expect;
 use crate::faults::{
@@ -92,7 +93,9 @@ fn names_nobody(fault: &Fault) -> bool {
 /// What is wrong with it, and what to do.
 pub(super) fn of_expect(expect: &Expect) -> Result<(), String> {
     match expect {
-        Expect::Down { nodes } | Expect::NeverDown { nodes } if nodes.is_empty() => {
+        Expect::Down { nodes } | Expect::NeverDown { nodes } | Expect::Told { nodes, .. }
+            if nodes.is_empty() =>
+        {
             Err("`nodes` names no board: that is always true".to_owned())
         }
         _ => Ok(()),
@@ -120,6 +123,12 @@ pub(super) fn of_service(service: &Service, plan: &Plan, kilobytes: u64) -> Resu
     if *at >= plan.horizon {
         return Err(
             "`at` is not before the `horizon`: the service would never be ordered".to_owned()
+        );
+    }
+    if service.on_isolation == OnIsolation::KeepRunning && service.commit == Commit::Standby {
+        return Err(
+            "`on-isolation = \"keep-running\"` needs `commit = \"async\"`: an isolated service cannot reach its standby, and commits wait for that by default"
+                .to_owned(),
         );
     }
     service.spec().check().map_err(|error| error.to_string())
