@@ -174,6 +174,11 @@ impl Members {
         self.revoked.contains_key(target)
     }
 
+    /// Whether it is a member that the operator has not revoked: its word counts.
+    pub fn is_welcome(&self, node: &NodeId) -> bool {
+        self.list.contains_key(node) && !self.is_revoked(&Revoked::Node(*node))
+    }
+
     /// Whether it has left on purpose, or is out for good.
     pub fn has_left(&self, node: &NodeId) -> bool {
         let left = self.list.get(node).is_some_and(|member| member.standing == Standing::Left);

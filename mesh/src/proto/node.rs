@@ -57,8 +57,8 @@ const BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Times that one timeout may make another due at once.
 const ROUNDS_MAX: usize = 8;
-/// Why a node stops whose operator has revoked it.
-const REVOKED: &str = "this board was revoked by the operator";
+/// Why a node stops whose operator has revoked it, as [`Event::Halted`] says it.
+pub const REVOKED: &str = "this board was revoked by the operator";
 
 /// One node.
 #[derive(Debug)]

@@ -10,7 +10,6 @@ use rand_chacha::rand_core::Rng;
 use super::bounded::{Blob, Text};
 use super::id::NodeId;
 use super::io::Event;
-use super::ticket::Revoked;
 use super::turn::Turn;
 use super::wire::gossip::{PUBLICATION_BYTES_MAX, Publication, TOPIC_BYTES_MAX};
 
@@ -46,9 +45,7 @@ impl Topics {
         from: NodeId,
         publication: Publication,
     ) {
-        let is_welcome = turn.members.get(&publication.from).is_some()
-            && !turn.members.is_revoked(&Revoked::Node(publication.from));
-        if !is_welcome || !self.remember(&publication) {
+        if !turn.members.is_welcome(&publication.from) || !self.remember(&publication) {
             return;
         }
         pass_on(turn, &publication, Some(from));

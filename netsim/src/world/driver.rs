@@ -7,6 +7,7 @@ use hedgerow::proto::bounded::List;
 use hedgerow::proto::io::{Command, Effect, Event, Input, Reply};
 use hedgerow::proto::journal::Record;
 use hedgerow::proto::machine::Time;
+use hedgerow::proto::node::REVOKED;
 use hedgerow::proto::wire;
 use hedgerow::proto::wire::Message;
 use hedgerow::proto::wire::hello::Refusal;
@@ -253,7 +254,7 @@ impl World {
             }
             Event::Halted { why } => {
                 let state = &self.boards[usize::from(board)];
-                if why.contains("revoked") && self.is_unwelcome(&state.id) {
+                if *why == REVOKED && self.is_unwelcome(&state.id) {
                     // Whoever looks after it starts it again, as often as it stops.
                     let why = "its identity was revoked";
                     return self.later(self.now, Task::Fail(board, state.life, why, SECOND));

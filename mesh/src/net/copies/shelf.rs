@@ -269,8 +269,11 @@ impl Shelf {
         let was_there = self.complete()?.contains(&id);
         let lost: Vec<CheckpointId> =
             self.store()?.condemn(SHELF, ckpt(id))?.into_iter().map(named).collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
         // Whoever comes late asks for what was forgotten long ago.
-        if was_there && !lost.is_empty() {
+        if was_there {
             tracing::error!(instance = %self.instance, ?lost, "states here cannot be read: suspect the disk");
         }
         // The newest are the ones that matter, should there be more than fit.

@@ -121,9 +121,7 @@ impl Membership {
         signed: &Signed<Serving>,
     ) {
         let Ok(claimed) = signed.peek() else { return };
-        let is_welcome = turn.members.get(&claimed.node).is_some()
-            && !turn.members.is_revoked(&Revoked::Node(claimed.node));
-        if !is_welcome || turn.directory.knows_serving(&claimed) {
+        if !turn.members.is_welcome(&claimed.node) || turn.directory.knows_serving(&claimed) {
             return;
         }
         let Ok(serving) = signed.open(&claimed.node) else {

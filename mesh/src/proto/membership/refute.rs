@@ -4,7 +4,6 @@ use super::{Membership, Notice, RINGS_INTERVAL};
 use crate::proto::id::{Incarnation, NodeId};
 use crate::proto::io::Event;
 use crate::proto::myself::INCARNATION_LEAP_MAX;
-use crate::proto::ticket::Revoked;
 use crate::proto::turn::Turn;
 use crate::proto::wire::gossip::{Entry, Fact, Standing};
 
@@ -23,9 +22,7 @@ impl Membership {
         }
         let Some(member) = turn.members.get(&subject) else { return };
         let current = member.standing == Standing::Up && member.incarnation() == incarnation;
-        let may_accuse =
-            turn.members.get(&by).is_some() && !turn.members.is_revoked(&Revoked::Node(by));
-        if !current || !may_accuse {
+        if !current || !turn.members.is_welcome(&by) {
             return;
         }
         if by != turn.me.id()
