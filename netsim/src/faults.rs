@@ -382,8 +382,8 @@ pub enum Fault {
         /// Those that are gone.
         dead: Vec<BoardIndex>,
     },
-    /// The operator revokes the identity of the board, which runs on and may be anywhere. When the fault ends, a new
-    /// board with the same name joins with a new ticket.
+    /// The operator revokes the identity of the board, wherever that may be; its agent stops once it hears of it. When
+    /// the fault ends, a new board with the same name joins with a new ticket.
     Revoke {
         /// Which board.
         node: BoardIndex,

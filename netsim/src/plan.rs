@@ -136,7 +136,7 @@ impl Plan {
         let wander = self.timing.wander_interval.as_nanos() as Nanos;
         let down = self.timing.down_after[0].as_nanos() as Nanos
             + self.timing.ack_timeout_max.as_nanos() as Nanos;
-        let wipes = self.schedule.iter().filter(|timed| timed.fault.loses_the_disk());
+        let wipes = self.schedule.iter().filter(|timed| timed.fault.loses_the_identity());
         let ghosts = wipes.count() as Nanos * WANDERS_PER_GHOST * wander;
         2 * wander + IDLE_TIMEOUT + 2 * DIAL_TIMEOUT + 2 * down + 10 * SECOND + ghosts
     }

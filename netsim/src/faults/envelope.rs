@@ -1,8 +1,8 @@
 //! Envelopes: what each kind of fault may break. Every rule is judged under every fault, and all of them hold, but for
 //! the few that are named here: there the operator's word is false, or two boards are one for all that anybody can know.
 //!
-//! An envelope is open from the moment in which the fault begins to the end of the run, since what was promised
-//! meanwhile is relied on later.
+//! An envelope is open from the moment in which the fault begins, or the order is carried out, to the end of the run:
+//! what was promised meanwhile is relied on later.
 
 use super::Fault;
 
@@ -35,7 +35,8 @@ const GONE_ARE_THERE: &[&str] = &[
 ];
 
 impl Fault {
-    /// The rules that it may break. For `recover-mesh` only if a board that is said to be gone is there.
+    /// The rules that it may break. For `recover-mesh` only if a board that is said to be gone is there then, or is back
+    /// later and cannot hear of it.
     pub fn may_break(&self) -> &'static [&'static str] {
         match self {
             Self::ClonedIdentity { .. } => TWO_ARE_ONE,

@@ -270,7 +270,7 @@ impl Fault {
     }
 
     /// Whether the board's identity is lost: with its disk, or by the operator's word.
-    pub fn loses_the_disk(&self) -> bool {
+    pub fn loses_the_identity(&self) -> bool {
         matches!(
             self,
             Self::Wipe { .. }

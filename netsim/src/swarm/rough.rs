@@ -106,7 +106,7 @@ pub(super) fn add(plan: &mut Plan, until: Nanos, family: Schedule) {
         let mut own = Stream::new(plan.seed, Purpose::Rough, 1, number);
         number += 1;
         let timed = fault(kind, at, plan.boards, &mut own);
-        if timed.fault.loses_the_disk() && !may_lose_a_disk(plan, at, chaos) {
+        if timed.fault.loses_the_identity() && !may_lose_a_disk(plan, at, chaos) {
             continue;
         }
         if matches!(timed.fault, Fault::Roam { .. }) && !may_roam(plan, at) {
@@ -129,7 +129,7 @@ fn may_lose_a_disk(plan: &Plan, at: Nanos, chaos: bool) -> bool {
     let apart = if chaos { AFTER_A_LOSS_CHAOS } else { AFTER_A_LOSS };
     let apart = apart + plan.preset.voter_grace.as_nanos() as Nanos;
     plan.schedule.iter().all(|timed| {
-        let loses = timed.fault.loses_the_disk() || matches!(timed.fault, Fault::Leave { .. });
+        let loses = timed.fault.loses_the_identity() || matches!(timed.fault, Fault::Leave { .. });
         !loses || timed.at.abs_diff(at) > apart
     })
 }
